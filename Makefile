@@ -1,0 +1,55 @@
+# One verb per task; each sets up what it needs, once. `make` alone lists the verbs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+# Without byte code every Airflow process compiles everything at each start: three times slower.
+unexport PYTHONDONTWRITEBYTECODE
+export GX_ANALYTICS_ENABLED := false
+
+.PHONY: help setup demo up test check bench soak expectations clean constraints
+
+help: ## list the verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP) ## make the environment in .venv, pinned by constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make setup: $(PYTHON) is missing. Fix: apt-get install python3.11 python3.11-venv, or make PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "setup: making $(VENV) with the pins of constraints.txt (about 1.5 GB; once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt --group dev -e .
+	@touch $@
+
+demo: $(STAMP) ## the main job end to end: make demo [CLIPS=DIR] [FLEET=FILE] [WORK=DIR]
+	@$(BIN)/curation demo $(if $(CLIPS),--clips '$(CLIPS)') $(if $(FLEET),--fleet '$(FLEET)') $(if $(WORK),--work '$(WORK)')
+
+up: $(STAMP) ## Airflow with the project's DAGs on loopback, until Ctrl-C: make up [WORK=DIR]
+	@$(BIN)/curation up $(if $(WORK),--work '$(WORK)')
+
+test: $(STAMP) ## the whole test suite but soak
+	@$(BIN)/python -m pytest -m 'not soak' $(ARGS)
+
+check: $(STAMP) ## ruff, mypy strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(STAMP) ## the benchmarks; prints ratios, writes benchmarks/latest.json
+	@$(BIN)/python -m benchmarks $(NAMES)
+
+soak: $(STAMP) ## long kill and endurance runs
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+expectations: $(STAMP) ## rewrite the Great Expectations suites from the schema
+	@$(BIN)/python -m curation.adapters.validator_gx --write
+
+constraints: $(STAMP) ## resolve the pins anew
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-annotate --group dev pyproject.toml .ci/tools.in -o constraints.txt
+
+clean: ## remove the environment and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""One file per outside thing; only `curation.wiring` imports them."""

@@ -1,0 +1,1 @@
+"""The signed ledger and the offline proofs built on it."""

@@ -1,0 +1,238 @@
+"""What the stages need from outside, in the core's words. Adapters implement these; `wiring.py` chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.records import (
+    Container,
+    LedgerEntry,
+    ListingEntry,
+    Packet,
+    Place,
+    SnapshotInfo,
+    StageCount,
+    Tags,
+    ValidationResult,
+)
+
+
+class Clock(Protocol):
+    """Where time comes from; `CURATION_NOW` pins it in tests."""
+
+    def now(self) -> datetime:
+        """The present, in UTC, timezone-aware."""
+
+
+class StagedObject(Protocol):
+    """Bytes on their way into a store: invisible until committed, gone if discarded."""
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+
+    def commit(self, key: str) -> bool:
+        """Make the bytes visible under `key`, whole; True if created, False if the same bytes were there already.
+
+        Raises:
+            ImmutableConflict: other bytes stand under `key`.
+        """
+
+
+class ObjectStore(Protocol):
+    """Immutable objects under keys with `/`. Nothing is ever half visible, nothing is overwritten."""
+
+    def stage(self) -> AbstractContextManager[StagedObject]:
+        """A staged object; what was not committed is discarded on exit."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write `data` under `key` once; True if created, False if the same bytes were there already.
+
+        Raises:
+            ImmutableConflict: other bytes stand under `key`.
+        """
+
+    def read(self, key: str) -> bytes:
+        """The whole object.
+
+        Raises:
+            CurationError: there is no such object.
+        """
+
+    def local_path(self, key: str) -> AbstractContextManager[Path]:
+        """A readable local file with the object's bytes, valid inside the context."""
+
+    def size(self, key: str) -> int | None:
+        """Size in bytes, or None where there is no such object."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys that begin with `prefix`, in lexicographic order."""
+
+
+class Source(Protocol):
+    """Where clips come from. Reading never changes it."""
+
+    name: str
+
+    def entries(self) -> Iterator[ListingEntry]:
+        """Every entry of the source, in name order, telemetry from sidecars included."""
+
+    def open(self, entry: ListingEntry) -> AbstractContextManager[Iterator[bytes]]:
+        """The entry's bytes in chunks.
+
+        Raises:
+            CurationError: the entry vanished, cannot be read, or changed since it was listed.
+        """
+
+    def uri(self, entry: ListingEntry) -> str:
+        """Where the entry lies, for the home manifest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A decoded picture: `bgr` is height x width x 3, 8 bit, scaled to the reader's working width."""
+
+    pts_s: float | None
+    bgr: npt.NDArray[np.uint8]
+
+
+class ClipStream(Protocol):
+    """One open clip."""
+
+    @property
+    def container(self) -> Container:
+        """What the header says."""
+
+    def packets(self) -> tuple[Sequence[Packet], str]:
+        """All video packets in demux order, and SHA-256 over their bytes, hex."""
+
+    def frames(self) -> Iterator[Frame]:
+        """All decodable frames in presentation order; counts failures in `decode_errors` and goes on."""
+
+    @property
+    def decode_errors(self) -> int:
+        """Packets that failed to decode so far."""
+
+
+class VideoReader(Protocol):
+    """Opens clips."""
+
+    def open(self, path: Path) -> AbstractContextManager[ClipStream]:
+        """An open clip.
+
+        Raises:
+            ClipUnreadable: no video stream can be found in the bytes.
+        """
+
+
+class VideoWriter(Protocol):
+    """Writes rendered pictures as a clip."""
+
+    def write(self, path: Path, frames: Iterator[npt.NDArray[np.uint8]], *, fps: Fraction) -> int:
+        """Encode BGR frames as H.264 into an mp4 at `path`; the number of frames written."""
+
+
+class Tagger(Protocol):
+    """Names the scene."""
+
+    version: str
+
+    def tag(self, frames: Sequence[npt.NDArray[np.uint8]]) -> Tags:
+        """Tags of a clip from some of its BGR frames; `undefined` rather than a guess."""
+
+
+class Places(Protocol):
+    """Offline reverse geocoding."""
+
+    def province(self, latitude_deg: float, longitude_deg: float) -> Place:
+        """The mainland province of a WGS-84 fix, or why none is named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one job: its value, or how the worker that ran it ended."""
+
+    value: Mapping[str, Any] | None
+    failure: str | None
+
+
+class Engine(Protocol):
+    """Runs a named job over items, one clip's death costing one clip."""
+
+    def map(self, job: str, items: Sequence[Mapping[str, Any]]) -> Iterator[Outcome]:
+        """Outcomes in input order. `job` is a name of `curation.worker.JOBS`; items and values are JSON objects."""
+
+
+class Validator(Protocol):
+    """Runs a suite of checks over a table."""
+
+    def validate(self, suite: str, rows: pa.Table) -> ValidationResult:
+        """The result of `expectations/<suite>.json` over `rows`. Never passes for lack of checks."""
+
+
+class HomeCatalog(Protocol):
+    """Iceberg tables at home: a batch is written to a branch, audited there, and becomes main by compare-and-set."""
+
+    def head(self, table: str) -> int | None:
+        """Snapshot id of main, None for an empty or missing table."""
+
+    def read(self, table: str, *, snapshot_id: int | None = None, branch: str | None = None) -> pa.Table:
+        """Rows of a snapshot or branch, by default of main, under the Arrow schema given at creation."""
+
+    def write_branch(self, table: str, branch: str, rows: pa.Table, *, replace: Sequence[str], properties: Mapping[str, str]) -> int:
+        """Put `rows` on a new branch grown from main's head, dropping rows whose clip_id is in `replace`; its snapshot id."""
+
+    def advance(self, table: str, branch: str) -> bool:
+        """Make the branch main if its parent is still main's head; False if main moved on. The branch is gone after True."""
+
+    def snapshots(self, table: str) -> Sequence[SnapshotInfo]:
+        """All snapshots that main still knows, oldest first."""
+
+    def drop_branch(self, table: str, branch: str) -> None:
+        """Forget a branch; nothing happens where there is none."""
+
+
+class OverseasCatalog(Protocol):
+    """The overseas Iceberg catalog. It holds copies only and nothing that resolves into the home store."""
+
+    def find(self, table: str, release_id: str) -> SnapshotInfo | None:
+        """The snapshot that carries the release, None if it was never committed."""
+
+    def append(self, table: str, rows: pa.Table, *, properties: Mapping[str, str]) -> SnapshotInfo:
+        """Commit rows as one snapshot, only if no other commit came between.
+
+        Raises:
+            ConcurrentChange: another writer was faster; look again with `find`.
+        """
+
+    def files(self, table: str, snapshot_id: int) -> Sequence[Path]:
+        """The data files that this snapshot added, as the catalog wrote them."""
+
+    def withdraw(self, table: str, snapshot_id: int) -> None:
+        """Take back all rows that this snapshot added."""
+
+    def read(self, table: str) -> pa.Table:
+        """All rows published now."""
+
+
+class Ledger(Protocol):
+    """Append-only, signed, hash-chained record of every event that matters."""
+
+    def record(self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None) -> LedgerEntry:
+        """The entry of this event; an equal event (kind, subject, counts, files, facts) is recorded once.
+
+        Raises:
+            NotConserved: the counts do not add up.
+        """
+
+    def entries(self) -> Iterator[LedgerEntry]:
+        """All entries in order."""

@@ -1,0 +1,220 @@
+"""Frozen records that travel between floors; those of tables mirror `schema.py`, and a test holds them equal."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from curation.errors import NotConserved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackPoint:
+    """A fix `offset_s` seconds after the clip's captured_at."""
+
+    offset_s: float
+    latitude_deg: float
+    longitude_deg: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What the sidecars say of one clip; None where they say nothing believable."""
+
+    vehicle_id: str | None = None
+    vin: str | None = None
+    plate: str | None = None
+    device_id: str | None = None
+    driver_id: str | None = None
+    camera: str | None = None
+    drive_id: str | None = None
+    captured_at: datetime | None = None
+    captured_at_source: str | None = None
+    latitude_deg: float | None = None
+    longitude_deg: float | None = None
+    datum: str | None = None
+    gnss_error_m: float | None = None
+    track: tuple[TrackPoint, ...] | None = None
+    speed_mean_mps: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingEntry:
+    """One row of `LISTING`: an entry of a source as it was when listed. Fields mirror the schema, telemetry nested."""
+
+    name: str
+    kind: str
+    reason: str | None
+    size_bytes: int
+    modified_ns: int
+    telemetry: Telemetry = Telemetry()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledEntry:
+    """One row of `PULLED`: what became of a listed entry."""
+
+    name: str
+    outcome: str
+    reason: str | None = None
+    clip_id: str | None = None
+    object_key: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """What the demuxer says of a clip, without decoding."""
+
+    container: str
+    video_codec: str
+    width_px: int
+    height_px: int
+    duration_s: float | None  # as the container's header has it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packet:
+    """One video packet in demux order; times in seconds of the stream's clock, None where the packet carries none."""
+
+    pts_s: float | None
+    duration_s: float | None
+    size_bytes: int
+    is_keyframe: bool
+    is_corrupt: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tags:
+    """BDD100K tags of a clip, each with a confidence in [0, 1]. `undefined` is a right answer."""
+
+    timeofday: str = "undefined"
+    timeofday_confidence: float = 0.0
+    weather: str = "undefined"
+    weather_confidence: float = 0.0
+    scene: str = "undefined"
+    scene_confidence: float = 0.0
+    tagger_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """All that inspection found out about one clip from its bytes alone.
+
+    `signals` maps each measured name of `schema.SIGNALS` to its value; every other name stands in `unmeasured` with a reason.
+    """
+
+    container: Container | None
+    fps: float | None
+    frame_count: int | None
+    decoded_frame_count: int | None
+    duration_s: float | None
+    signals: Mapping[str, float] = field(default_factory=dict)
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+    tags: Tags | None = None
+    packet_digest: str | None = None
+    verdict: str
+    reasons: tuple[str, ...] = ()
+    error: str | None = None
+    inspector_version: str
+    inspect_depth: str
+    settings_digest: str
+    inspected_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a fix lies: a mainland province, or the reason why none is named."""
+
+    province: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotInfo:
+    """One snapshot of an Iceberg table."""
+
+    snapshot_id: int
+    parent_id: int | None
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckFailure:
+    """A check that did not pass: counts and clip ids only, never a value."""
+
+    check: str
+    column: str | None
+    problem: str  # "unexpected", "errored", "skipped"
+    row_count: int
+    clip_ids: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationResult:
+    """What a suite said of a table, and proof that every declared check ran."""
+
+    suite: str
+    suite_digest: str
+    declared: int
+    executed: int
+    skipped: int
+    errored: int
+    rows_examined: int
+    rows_present: int
+    failures: tuple[CheckFailure, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True only if checks exist, all of them ran over all rows, and none failed."""
+        ran = self.declared > 0 and self.executed == self.declared and self.skipped == 0 and self.errored == 0
+        return ran and self.rows_present > 0 and self.rows_examined == self.rows_present and not self.failures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One signed link of the chain. `files` maps object keys to SHA-256; `counts` conserves rows."""
+
+    sequence: int
+    previous: str
+    kind: str
+    subject: str
+    at: str
+    counts: Mapping[str, int]
+    files: Mapping[str, str]
+    facts: Mapping[str, str]
+    signature: str
+
+    def digest(self) -> str:
+        """SHA-256 over the entry's canonical bytes, signature included, hex."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCount:
+    """Rows in, and where each of them went, by name."""
+
+    stage: str
+    subject: str
+    rows_in: int
+    accounted: Mapping[str, int]
+
+    def check(self) -> StageCount:
+        """This record.
+
+        Raises:
+            NotConserved: the accounted rows do not add up to the rows in.
+        """
+        total = sum(self.accounted.values())
+        if total != self.rows_in:
+            raise NotConserved(
+                f"{self.rows_in} rows in, {total} accounted for ({dict(self.accounted)})",
+                subject=f"{self.stage} {self.subject}",
+                fix="report this as a defect; nothing of this stage was recorded",
+            )
+        return self

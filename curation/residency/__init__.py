@@ -1,0 +1,1 @@
+"""Pure residency rules: what may leave, how coarse, and why everything else stays."""

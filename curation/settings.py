@@ -1,0 +1,185 @@
+"""curation.toml and the environment, read once into frozen types. Credentials are named here, never held."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curation.errors import SettingsError
+
+FILE_NAME = "curation.toml"
+MIB = 1024 * 1024
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoreSettings(_Frozen):
+    """An object store and where it rests."""
+
+    kind: Literal["directory"] = "directory"
+    path: Path
+    jurisdiction: str = "CN"
+
+
+class CatalogSettings(_Frozen):
+    """An Iceberg catalog; its name is part of the key, so every client must use the same one."""
+
+    name: str
+    uri: str
+    warehouse: Path
+
+
+class SourceSettings(_Frozen):
+    """Where clips come from."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+    fleet: Path | None = None
+
+
+class PullSettings(_Frozen):
+    """Limits of one pull."""
+
+    batch_size: int = Field(default=500, ge=1, le=10_000)
+    max_clip_bytes: int = Field(default=8 * 1024 * MIB, ge=1)
+    suffixes: tuple[str, ...] = (
+        ".mp4",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".ts",
+        ".webm",
+        ".m4v",
+        ".mpg",
+        ".mpeg",
+        ".gif",
+        ".hevc",
+        ".h264",
+    )
+
+
+class InspectSettings(_Frozen):
+    """What is decoded, and from which value a measured clip falls short.
+
+    Thresholds were set on the labelled real clips so that none of them is rejected for a defect it does not have.
+    """
+
+    depth: Literal["full"] = "full"
+    min_duration_s: float = 1.0  # shorter than this holds no driving scene; the shortest good clip at hand has 1.4 s
+    min_sharpness: float = 15.0
+    min_contrast: float = 0.02
+    max_black_ratio: float = 0.5
+    max_frozen_ratio: float = 0.8
+    max_noise_sigma: float = 20.0
+    max_dropped_ratio: float = 0.05
+    max_decode_error_ratio: float = 0.01
+    max_duration_mismatch_s: float = 1.0
+
+    def digest(self) -> str:
+        """SHA-256 over these settings, hex: names the inspections that were made under them."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class EngineSettings(_Frozen):
+    """How clips of a batch are spread over worker processes, and what one clip may cost."""
+
+    kind: Literal["local"] = "local"
+    workers: int = Field(default=2, ge=1, le=256)
+    time_limit_s: float = Field(default=120.0, gt=0)
+    memory_limit_bytes: int = Field(default=4096 * MIB, ge=256 * MIB)
+
+
+class ResidencySettings(_Frozen):
+    """Which pack decides, who may sign it, and to whom its outputs go."""
+
+    pack: Path | None = None  # None: the shipped cn-baseline, which is unsigned and therefore denies
+    fences: Path | None = None
+    trusted_keys: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)  # role -> Ed25519 public keys, hex
+    allow_demo_pack: bool = False
+    recipient: str = ""
+    purpose: str = ""
+
+
+class PublishSettings(_Frozen):
+    """The overseas table and how long an approval holds."""
+
+    table: str = "published.clips"
+    approval_days: int = Field(default=7, ge=1, le=90)
+
+
+class Settings(_Frozen):
+    """Everything the project reads from outside, once."""
+
+    work: Path
+    store: StoreSettings
+    home_catalog: CatalogSettings
+    overseas_catalog: CatalogSettings
+    ledger_key: Path
+    ledger_public_key: Path
+    expectations: Path
+    curated_table: str = "curated.clips"
+    pull: PullSettings = PullSettings()
+    inspect: InspectSettings = InspectSettings()
+    engine: EngineSettings = EngineSettings()
+    residency: ResidencySettings = ResidencySettings()
+    publish: PublishSettings = PublishSettings()
+    sources: Mapping[str, SourceSettings] = Field(default_factory=dict)
+
+
+def embedded_defaults(work: Path) -> dict[str, object]:
+    """The settings of a work folder with a directory store and two SQLite catalogs."""
+    work = work.resolve()
+    return {
+        "work": work,
+        "store": {"path": work / "home" / "store"},
+        "home_catalog": {
+            "name": "home",
+            "uri": f"sqlite:///{work / 'home' / 'catalog.db'}",
+            "warehouse": work / "home" / "warehouse",
+        },
+        "overseas_catalog": {
+            "name": "overseas",
+            "uri": f"sqlite:///{work / 'overseas' / 'catalog.db'}",
+            "warehouse": work / "overseas" / "warehouse",
+        },
+        "ledger_key": work / "home" / "keys" / "ledger.key",
+        "ledger_public_key": work / "home" / "keys" / "ledger.pub",
+        "expectations": Path(__file__).resolve().parents[1] / "expectations",
+    }
+
+
+def read_settings(env: Mapping[str, str] | None = None, *, work: Path | None = None) -> Settings:
+    """The settings of `work`, else of `CURATION_WORK`: embedded defaults overlaid by its `curation.toml`.
+
+    Raises:
+        SettingsError: no work folder is named, or the file is malformed or holds an unknown key.
+    """
+    env = os.environ if env is None else env
+    if work is None:
+        named = env.get("CURATION_WORK")
+        if not named:
+            raise SettingsError("no work folder is named", subject="settings", fix="give --work DIR or set CURATION_WORK")
+        work = Path(named)
+    file = work / FILE_NAME
+    overlay: dict[str, object] = {}
+    if file.is_file():
+        try:
+            overlay = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"is not TOML: {error}", subject=str(file), fix="correct the file") from error
+    try:
+        return Settings.model_validate({**embedded_defaults(work), **overlay})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{where}: {first['msg']}", subject=str(file), fix=f"correct {where} in {FILE_NAME}") from error

@@ -1,0 +1,1 @@
+"""Pure signals: an array or a packet list in, a number out."""

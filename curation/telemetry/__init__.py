@@ -1,0 +1,1 @@
+"""Pure parsers: the bytes of a sidecar in, telemetry out."""
