@@ -1,0 +1,73 @@
+"""Where every object rests in the home store: keys, nothing else. The contract is design.md, "Storage"."""
+
+from __future__ import annotations
+
+
+def clip_key(clip_id: str, suffix: str) -> str:
+    """Key of a clip's bytes; `suffix` with its dot, lower case."""
+    return f"clips/{clip_id[:2]}/{clip_id}{suffix}"
+
+
+def quarantine_key(clip_id: str, suffix: str) -> str:
+    """Key of bytes that are no readable video."""
+    return f"quarantine/{clip_id}/clip{suffix}"
+
+
+def listing_key(batch_id: str) -> str:
+    """What the source held when the batch was listed."""
+    return f"batches/{batch_id}/listing.parquet"
+
+
+def source_key(batch_id: str) -> str:
+    """Which source the batch was listed from, and how its entries' addresses are made."""
+    return f"batches/{batch_id}/source.json"
+
+
+def pulled_key(batch_id: str) -> str:
+    """What became of each listed entry."""
+    return f"batches/{batch_id}/pulled.parquet"
+
+
+def inspection_key(settings_digest: str, clip_id: str) -> str:
+    """A finished inspection: the resume point of a retried batch."""
+    return f"inspections/{settings_digest}/{clip_id}.json"
+
+
+def manifest_key(batch_id: str) -> str:
+    """The batch's manifest."""
+    return f"manifests/batch={batch_id}/clips.parquet"
+
+
+def validation_key(batch_id: str, name: str) -> str:
+    """A file of the batch's validation: result.json, report.html."""
+    return f"validation/{batch_id}/{name}"
+
+
+def pack_key(pack_digest: str) -> str:
+    """The residency pack that decided, byte for byte."""
+    return f"packs/{pack_digest}.yaml"
+
+
+def signatures_key(pack_digest: str, signatures_digest: str) -> str:
+    """The signatures under a pack, as they stood when it decided."""
+    return f"packs/{pack_digest}.{signatures_digest[:16]}.signatures.json"
+
+
+def fences_key(fences_digest: str) -> str:
+    """The geofences that decided, byte for byte."""
+    return f"fences/{fences_digest}.geojson"
+
+
+def release_key(release_id: str, name: str) -> str:
+    """A file of a release: mapping.parquet, release.parquet, decisions.parquet, evidence.json, approval.json, sent/…"""
+    return f"releases/{release_id}/{name}"
+
+
+def ledger_key(sequence: int) -> str:
+    """A link of the ledger."""
+    return f"ledger/{sequence:020d}.json"
+
+
+def shard_key(shard_set_id: str, name: str) -> str:
+    """A file of a shard set."""
+    return f"shards/{shard_set_id}/{name}"

@@ -1,0 +1,63 @@
+"""Arrow tables to Parquet bytes and back, strictly under their schema; equal rows give equal bytes."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.errors import CurationError
+
+_ROW_GROUP_ROWS: Final = 131_072
+
+
+def to_parquet(table: pa.Table, schema: pa.Schema) -> bytes:
+    """Parquet bytes of `table`, deterministic for equal rows.
+
+    Raises:
+        CurationError: the table's columns differ from `schema` by name, order or type, or a required column holds a null.
+    """
+    _same_columns(table.schema, schema)
+    for field in schema:
+        if not field.nullable and table.column(field.name).null_count:
+            raise CurationError(
+                f"column {field.name} holds nulls", subject=_name(schema), fix="report this as a defect of the stage that wrote the table"
+            )
+    sink = io.BytesIO()
+    pq.write_table(table.cast(schema).combine_chunks(), sink, compression="zstd", row_group_size=_ROW_GROUP_ROWS, write_statistics=True)
+    return sink.getvalue()
+
+
+def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
+    """The rows of Parquet bytes under `schema`.
+
+    Raises:
+        CurationError: the bytes are not Parquet, or their columns differ from `schema`.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except pa.ArrowException as error:
+        raise CurationError(f"is not readable Parquet: {error}", subject=_name(schema), fix="restore the file from its origin") from error
+    _same_columns(table.schema, schema)
+    return table.cast(schema)
+
+
+def _name(schema: pa.Schema) -> str:
+    return f"table {(schema.metadata or {}).get(b'curation.table', b'?').decode()}"
+
+
+def _same_columns(found: pa.Schema, wanted: pa.Schema) -> None:
+    if found.names != wanted.names:
+        extra, missing = sorted(set(found.names) - set(wanted.names)), sorted(set(wanted.names) - set(found.names))
+        raise CurationError(
+            f"columns differ (unknown: {extra}, missing: {missing}) or stand in another order",
+            subject=_name(wanted),
+            fix="use the columns of curation/schema.py",
+        )
+    for have, want in zip(found, wanted, strict=True):
+        if have.type != want.type:
+            raise CurationError(
+                f"column {have.name} is {have.type}, not {want.type}", subject=_name(wanted), fix="use the types of curation/schema.py"
+            )
