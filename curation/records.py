@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from curation.digests import canonical_json, sha256_hex
 from curation.errors import NotConserved
 
 
@@ -192,7 +191,7 @@ class LedgerEntry:
 
     def digest(self) -> str:
         """SHA-256 over the entry's canonical bytes, signature included, hex."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return sha256_hex(canonical_json(dataclasses.asdict(self)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
 
 FILE_NAME = "curation.toml"
@@ -86,8 +85,7 @@ class InspectSettings(_Frozen):
 
     def digest(self) -> str:
         """SHA-256 over these settings, hex: names the inspections that were made under them."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return sha256_hex(canonical_json(self.model_dump(mode="json")))
 
 
 class EngineSettings(_Frozen):

@@ -1,0 +1,111 @@
+"""The ledger: signed, hash-chained, one immutable object per entry, appended by create-if-absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from curation.digests import canonical_json
+from curation.errors import EvidenceBroken, ImmutableConflict, OutsideError
+from curation.layout import ledger_key
+from curation.ports import Clock, ObjectStore
+from curation.records import LedgerEntry, StageCount
+
+GENESIS: Final = "0" * 64
+_ATTEMPTS: Final = 100  # appenders that collide move on to the next number; this many losses in a row means the store is at fault
+
+
+def signed_bytes(entry: LedgerEntry) -> bytes:
+    """What the signature covers: the entry's canonical JSON without its signature."""
+    body = dataclasses.asdict(entry)
+    del body["signature"]
+    return canonical_json(body)
+
+
+def to_bytes(entry: LedgerEntry) -> bytes:
+    """The entry as it is stored."""
+    return canonical_json(dataclasses.asdict(entry))
+
+
+def from_bytes(data: bytes, key: str) -> LedgerEntry:
+    """The entry stored under `key`.
+
+    Raises:
+        EvidenceBroken: the bytes are no entry, or not the canonical form of the one they hold.
+    """
+    try:
+        raw: Any = json.loads(data)
+        entry = LedgerEntry(**raw)
+        canonical = to_bytes(entry)
+    except (ValueError, TypeError) as error:
+        raise EvidenceBroken(
+            "is no ledger entry", subject=key, fix="restore the file from a copy; it was changed after it was written"
+        ) from error
+    if canonical != data:
+        raise EvidenceBroken(
+            "is not in canonical form", subject=key, fix="restore the file from a copy; it was changed after it was written"
+        )
+    return entry
+
+
+class StoreLedger:
+    """A ledger in an object store. Each entry names its predecessor's digest, so the tail seals everything before it."""
+
+    def __init__(self, store: ObjectStore, clock: Clock, key: Ed25519PrivateKey) -> None:
+        self._store = store
+        self._clock = clock
+        self._key = key
+        self._known: list[LedgerEntry] = []
+
+    def entries(self) -> Iterator[LedgerEntry]:
+        """All entries in order."""
+        self._read_on()
+        yield from list(self._known)
+
+    def record(self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None) -> LedgerEntry:
+        """The entry of this event; an equal event is recorded once, however often and from wherever it is reported.
+
+        Raises:
+            NotConserved: the counts do not add up.
+            OutsideError: other writers kept winning, or the store does not keep what it accepted.
+        """
+        count.check()
+        counts = {"rows_in": count.rows_in} | {name: rows for name, rows in count.accounted.items() if rows}
+        event = (count.stage, count.subject, counts, dict(files), dict(facts or {}))
+        for _ in range(_ATTEMPTS):
+            self._read_on()
+            for entry in reversed(self._known):
+                if (entry.kind, entry.subject, entry.counts, entry.files, entry.facts) == event:
+                    return entry
+            entry = self._next(*event)
+            try:
+                self._store.create(ledger_key(entry.sequence), to_bytes(entry))
+            except ImmutableConflict:
+                continue
+            self._known.append(entry)
+            return entry
+        raise OutsideError(
+            "other writers took every number", subject="ledger", fix="retry; if it persists, check that the store keeps objects"
+        )
+
+    def _next(self, kind: str, subject: str, counts: Mapping[str, int], files: Mapping[str, str], facts: Mapping[str, str]) -> LedgerEntry:
+        unsigned = LedgerEntry(
+            sequence=len(self._known),
+            previous=self._known[-1].digest() if self._known else GENESIS,
+            kind=kind,
+            subject=subject,
+            at=self._clock.now().isoformat(timespec="microseconds"),
+            counts=counts,
+            files=files,
+            facts=facts,
+            signature="",
+        )
+        return dataclasses.replace(unsigned, signature=self._key.sign(signed_bytes(unsigned)).hex())
+
+    def _read_on(self) -> None:
+        while self._store.size(key := ledger_key(len(self._known))) is not None:
+            self._known.append(from_bytes(self._store.read(key), key))

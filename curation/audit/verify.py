@@ -1,0 +1,112 @@
+"""Offline proof: chain, signatures, counts and every file that the ledger covers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from curation.audit.ledger import GENESIS, from_bytes, signed_bytes
+from curation.errors import CurationError, EvidenceBroken, UsageError
+from curation.layout import ledger_key
+from curation.ports import ObjectStore
+from curation.records import LedgerEntry
+
+# Everything under these is evidence; resume points (inspections/) and the ledger itself are not files that an entry covers.
+_COVERED: Final = ("batches/", "clips/", "fences/", "manifests/", "packs/", "quarantine/", "releases/", "shards/", "validation/")
+_CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What was proved, and the head that seals it."""
+
+    entry_count: int
+    file_count: int
+    head: str  # sequence:digest of the last entry, "" for an empty ledger
+    uncovered: tuple[str, ...]  # files in covered places that no entry names: work under way, or put there by somebody else
+
+
+def verify(
+    store: ObjectStore, public_key: Ed25519PublicKey, *, head: str | None = None, progress: Callable[[str], None] | None = None
+) -> Proof:
+    """The proof that nothing the ledger covers has changed.
+
+    Args:
+        store: the home store.
+        public_key: whose signature every entry must carry.
+        head: `sequence:digest` noted earlier (a report, a published snapshot); entry and digest must still stand.
+        progress: told each file before it is read.
+
+    Raises:
+        EvidenceBroken: names the first entry or file that does not hold.
+    """
+    entries = _chain(store, public_key)
+    _check_head(entries, head)
+    digests: dict[str, str] = {}
+    for entry in entries:
+        for key, digest in entry.files.items():
+            if digests.setdefault(key, digest) != digest:
+                raise _broken(key, f"was recorded with two digests (entry {entry.sequence})")
+    for key, digest in sorted(digests.items()):
+        if progress is not None:
+            progress(key)
+        _check_file(store, key, digest)
+    uncovered = tuple(key for prefix in _COVERED for key in store.keys(prefix) if key not in digests)
+    last = f"{entries[-1].sequence}:{entries[-1].digest()}" if entries else ""
+    return Proof(entry_count=len(entries), file_count=len(digests), head=last, uncovered=uncovered)
+
+
+def _broken(subject: str, problem: str) -> EvidenceBroken:
+    return EvidenceBroken(problem, subject=subject, fix="restore the file from a copy, and find out who changed it")
+
+
+def _chain(store: ObjectStore, public_key: Ed25519PublicKey) -> list[LedgerEntry]:
+    entries: list[LedgerEntry] = []
+    previous = GENESIS
+    for position, key in enumerate(sorted(store.keys("ledger/"))):
+        if key != ledger_key(position):
+            raise _broken(ledger_key(position), "is missing from the ledger")
+        entry = from_bytes(store.read(key), key)
+        if entry.sequence != position:
+            raise _broken(key, f"holds entry {entry.sequence}")
+        if entry.previous != previous:
+            raise _broken(key, "does not follow the entry before it")
+        try:
+            public_key.verify(bytes.fromhex(entry.signature), signed_bytes(entry))
+        except (InvalidSignature, ValueError) as error:
+            raise _broken(key, "carries a signature that is not of the ledger's key") from error
+        accounted = sum(rows for name, rows in entry.counts.items() if name != "rows_in")
+        if accounted != entry.counts.get("rows_in"):
+            raise _broken(key, f"{entry.counts.get('rows_in')} rows in, {accounted} accounted for")
+        entries.append(entry)
+        previous = entry.digest()
+    return entries
+
+
+def _check_head(entries: list[LedgerEntry], head: str | None) -> None:
+    if head is None:
+        return
+    sequence, _, digest = head.partition(":")
+    if not sequence.isdigit() or len(digest) != len(GENESIS):
+        raise UsageError(f"{head!r} is no head", subject="--head", fix="give SEQUENCE:DIGEST as an earlier verify printed it")
+    if int(sequence) >= len(entries):
+        raise _broken(ledger_key(int(sequence)), "is gone: the ledger was cut off before the noted head")
+    if entries[int(sequence)].digest() != digest:
+        raise _broken(ledger_key(int(sequence)), "is not the entry that the noted head sealed")
+
+
+def _check_file(store: ObjectStore, key: str, digest: str) -> None:
+    hasher = hashlib.sha256()
+    try:
+        with store.local_path(key) as path, path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                hasher.update(chunk)
+    except (CurationError, OSError) as error:
+        raise _broken(key, "is recorded in the ledger but cannot be read") from error
+    if hasher.hexdigest() != digest:
+        raise _broken(key, "is not what the ledger recorded")

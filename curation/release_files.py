@@ -1,0 +1,84 @@
+"""A release's folder at home: what is in it, in which order it comes about, and what state that means.
+
+mapping.parquet (ids drawn once) → release.parquet → decisions.parquet → evidence.json (the release is cut) → approval.json → intent.json
+(publishing began) → sent/… → a `publish` entry in the ledger. `superseded.json` closes a release that was never published.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+
+from curation import schema
+from curation.digests import sha256_hex
+from curation.errors import UsageError
+from curation.layout import release_key
+from curation.ports import ObjectStore
+from curation.tables import from_parquet
+
+MAPPING_FILE: Final = "mapping.parquet"
+RELEASE_FILE: Final = "release.parquet"
+DECISIONS_FILE: Final = "decisions.parquet"
+EVIDENCE_FILE: Final = "evidence.json"
+APPROVAL_FILE: Final = "approval.json"
+INTENT_FILE: Final = "intent.json"
+SUPERSEDED_FILE: Final = "superseded.json"
+SENT_FOLDER: Final = "sent/"
+
+
+class ReleaseFolder:
+    """Reads the files of one release."""
+
+    def __init__(self, store: ObjectStore, release_id: str) -> None:
+        self._store = store
+        self.release_id = release_id
+
+    def key(self, name: str) -> str:
+        """Key of a file of this release."""
+        return release_key(self.release_id, name)
+
+    def has(self, name: str) -> bool:
+        """Whether the file exists."""
+        return self._store.size(self.key(name)) is not None
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of the file as it is now, hex."""
+        return sha256_hex(self._store.read(self.key(name)))
+
+    def evidence(self) -> Mapping[str, Any]:
+        """What was decided, on which inputs.
+
+        Raises:
+            UsageError: there is no such release.
+        """
+        if not self.has(EVIDENCE_FILE):
+            raise UsageError("does not exist", subject=f"release {self.release_id}", fix="list them with `curation release --list`")
+        return self.document(EVIDENCE_FILE)
+
+    def document(self, name: str) -> Mapping[str, Any]:
+        """A JSON file of the release."""
+        value: Mapping[str, Any] = json.loads(self._store.read(self.key(name)))
+        return value
+
+    def release(self) -> pa.Table:
+        """The rows and columns that may leave."""
+        return from_parquet(self._store.read(self.key(RELEASE_FILE)), schema.RELEASE)
+
+    def mapping(self) -> pa.Table:
+        """Whose rows they are."""
+        return from_parquet(self._store.read(self.key(MAPPING_FILE)), schema.MAPPING)
+
+    def decisions(self) -> pa.Table:
+        """The decision on every row."""
+        return from_parquet(self._store.read(self.key(DECISIONS_FILE)), schema.DECISIONS)
+
+
+def cut_releases(store: ObjectStore) -> Iterator[ReleaseFolder]:
+    """Every release that was cut completely, by id."""
+    suffix = "/" + EVIDENCE_FILE
+    for key in store.keys("releases/"):
+        if key.endswith(suffix):
+            yield ReleaseFolder(store, key.removeprefix("releases/").removesuffix(suffix))
