@@ -236,3 +236,6 @@ class Ledger(Protocol):
 
     def entries(self) -> Iterator[LedgerEntry]:
         """All entries in order."""
+
+    def head(self) -> LedgerEntry | None:
+        """The last entry, None for an empty ledger."""

@@ -66,6 +66,11 @@ class StoreLedger:
         self._read_on()
         yield from list(self._known)
 
+    def head(self) -> LedgerEntry | None:
+        """The last entry."""
+        self._read_on()
+        return self._known[-1] if self._known else None
+
     def record(self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None) -> LedgerEntry:
         """The entry of this event; an equal event is recorded once, however often and from wherever it is reported.
 

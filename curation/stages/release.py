@@ -1,0 +1,305 @@
+"""Cut a release: the rows and columns that the rules let out, from a pinned snapshot of curated.clips, once per window."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import schema
+from curation.digests import canonical_json, sha256_hex
+from curation.errors import CurationError, EvidenceBroken, PackRefused
+from curation.layout import fences_key, pack_key, signatures_key
+from curation.ports import Clock, Ledger, ObjectStore
+from curation.records import StageCount
+from curation.release_files import (
+    APPROVAL_FILE,
+    DECISIONS_FILE,
+    EVIDENCE_FILE,
+    INTENT_FILE,
+    MAPPING_FILE,
+    RELEASE_FILE,
+    SUPERSEDED_FILE,
+    ReleaseFolder,
+    cut_releases,
+)
+from curation.residency import evaluate, signing
+from curation.residency import pack as packs
+from curation.tables import to_parquet
+
+_ID_BYTES = 16
+ALREADY_PUBLISHED_RULE = "row.already_published"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Law:
+    """Everything that decides what may leave: the pack's bytes, its signatures, the fences, and whom the operator trusts."""
+
+    pack_bytes: bytes
+    signatures_bytes: bytes
+    fences_bytes: bytes | None
+    trusted_keys: Mapping[str, tuple[str, ...]]
+    allow_demo_pack: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be cut, for whom, and who asked."""
+
+    window: str
+    as_of: date
+    snapshot_id: int
+    recipient: str
+    purpose: str
+    requesters: tuple[str, ...]
+    code_version: str
+
+
+def window_of(day: date) -> str:
+    """The ISO week of a day, as 2026-W47."""
+    year, week, _ = day.isocalendar()
+    return f"{year}-W{week:02d}"
+
+
+def load_law(law: Law, *, as_of: date) -> packs.Pack:
+    """The pack, if it may allow anything on that day.
+
+    Raises:
+        PackRefused: missing, broken, unsigned, expired, not yet valid, or a demo pack outside the demo.
+    """
+    pack = packs.parse(law.pack_bytes)
+    signatures = signing.parse_signatures(law.signatures_bytes)
+    signing.may_allow(pack, signatures, trusted_keys=law.trusted_keys, today=as_of, allow_demo_pack=law.allow_demo_pack)
+    return pack
+
+
+def run(
+    rows: pa.Table,
+    *,
+    law: Law,
+    request: Request,
+    store: ObjectStore,
+    ledger: Ledger,
+    clock: Clock,
+    draw_id: Callable[[], str] = lambda: secrets.token_hex(_ID_BYTES),
+) -> str:
+    """Id of the window's release: cut now, or the one that was cut before from the same inputs.
+
+    A release that was published in this window, or is on its way (approved, or being published), is the window's release; rows
+    that came later wait for the next window. An open one whose inputs changed is superseded and can no longer be published.
+
+    Args:
+        rows: every row of the pinned snapshot, schema CLIPS.
+
+    Raises:
+        PackRefused: the pack may allow nothing; the refusal is in the ledger, and zero fields leave.
+        CurationError: the clock stands before the ledger's last entry.
+    """
+    _check_clock(ledger, clock)
+    published = [folder for folder in cut_releases(store) if _has_left(folder, ledger)]
+    for folder in published:
+        if folder.evidence()["window"] == request.window:
+            return folder.release_id
+    out = pc.is_in(rows["clip_id"], value_set=_published_clip_ids(published))
+    candidates, gone = rows.filter(pc.invert(out)), rows.filter(out)
+    try:
+        pack = load_law(law, as_of=request.as_of)
+        identity = _identity(request, law, candidates, published, store)
+        release_id = f"{request.window}-{sha256_hex(canonical_json(identity))[:12]}"
+        waiting = _close_open_releases(release_id, store, ledger, clock)
+        if waiting is not None:
+            return waiting
+        folder = ReleaseFolder(store, release_id)
+        evaluation = evaluate.decide(candidates, pack=pack, fences=law.fences_bytes, published=_published_cells(published, pack))
+    except PackRefused as refusal:
+        ledger.record(
+            StageCount(stage="release_refused", subject=request.window, rows_in=rows.num_rows, accounted={"withheld": rows.num_rows}),
+            files={},
+            facts={"reason": refusal.problem, "pack_digest": sha256_hex(law.pack_bytes)},
+        )
+        raise
+    if not folder.has(EVIDENCE_FILE):
+        _write(folder, evaluation, gone, law=law, pack=pack, request=request, store=store, draw_id=draw_id)
+    _record(folder, ledger)
+    return release_id
+
+
+def _check_clock(ledger: Ledger, clock: Clock) -> None:
+    last = ledger.head()
+    now = clock.now()
+    if last is not None and datetime.fromisoformat(last.at) > now:
+        raise CurationError(
+            f"the clock says {now.isoformat()}, but the ledger's last entry is of {last.at}",
+            subject="clock",
+            fix="set the machine's clock; nothing is released until then",
+        )
+
+
+def _has_left(folder: ReleaseFolder, ledger: Ledger) -> bool:
+    kinds = {entry.kind for entry in ledger.entries() if entry.subject == folder.release_id}
+    if "publish" in kinds:
+        return True
+    # Between intent and receipt the rows may be abroad already: they count as published until it is known otherwise.
+    return folder.has(INTENT_FILE) and "publish_refused" not in kinds
+
+
+def _published_clip_ids(published: Sequence[ReleaseFolder]) -> pa.Array:
+    ids = [clip_id for folder in published for clip_id in folder.mapping()["clip_id"].to_pylist()]
+    return pa.array(ids, pa.string())
+
+
+def _published_cells(published: Sequence[ReleaseFolder], pack: packs.Pack) -> pa.Table | None:
+    parts = [folder.release().join(folder.mapping(), "release_row_id", join_type="inner") for folder in published]
+    if not parts:
+        return None
+    return pa.concat_tables(parts).select([*pack.quasi_identifiers(), "vehicle_id", "captured_day"])
+
+
+def _identity(
+    request: Request, law: Law, candidates: pa.Table, published: Sequence[ReleaseFolder], store: ObjectStore
+) -> dict[str, object]:
+    return {
+        "window": request.window,
+        "recipient": request.recipient,
+        "purpose": request.purpose,
+        "pack": sha256_hex(law.pack_bytes),
+        "signatures": sha256_hex(law.signatures_bytes),
+        "fences": None if law.fences_bytes is None else sha256_hex(law.fences_bytes),
+        "candidates": sha256_hex(to_parquet(candidates.sort_by("clip_id"), schema.CLIPS)),
+        "published": sorted(folder.release_id for folder in published),
+        "superseded": sorted(folder.release_id for folder in cut_releases(store) if folder.has(SUPERSEDED_FILE)),
+    }
+
+
+def _close_open_releases(release_id: str, store: ObjectStore, ledger: Ledger, clock: Clock) -> str | None:
+    """Supersede every other open release; the id of one that is approved or on its way and must be finished first."""
+    for folder in cut_releases(store):
+        if folder.release_id == release_id or folder.has(SUPERSEDED_FILE) or folder.has(INTENT_FILE):
+            continue
+        if folder.has(APPROVAL_FILE):
+            expires_at = datetime.fromisoformat(folder.document(APPROVAL_FILE)["expires_at"])
+            if expires_at > clock.now():
+                return folder.release_id
+        store.create(folder.key(SUPERSEDED_FILE), canonical_json({"release_id": folder.release_id}))
+        rows = folder.evidence()["counts"]["released"]
+        ledger.record(
+            StageCount(stage="supersede", subject=folder.release_id, rows_in=rows, accounted={"superseded": rows}),
+            files={folder.key(SUPERSEDED_FILE): folder.digest(SUPERSEDED_FILE)},
+        )
+    return None
+
+
+def _write(
+    folder: ReleaseFolder,
+    evaluation: evaluate.Evaluation,
+    gone: pa.Table,
+    *,
+    law: Law,
+    pack: packs.Pack,
+    request: Request,
+    store: ObjectStore,
+    draw_id: Callable[[], str],
+) -> None:
+    outputs = evaluation.outputs.sort_by("clip_id")
+    if not folder.has(MAPPING_FILE):
+        ids = pa.array([draw_id() for _ in range(outputs.num_rows)], pa.string())
+        store.create(
+            folder.key(MAPPING_FILE), to_parquet(_columns(outputs.append_column("release_row_id", ids), schema.MAPPING), schema.MAPPING)
+        )
+    mapping = folder.mapping()
+    if mapping["clip_id"].to_pylist() != outputs["clip_id"].to_pylist():
+        raise EvidenceBroken(
+            "its mapping names other clips than the rules release",
+            subject=f"release {folder.release_id}",
+            fix="run `curation audit verify`",
+        )
+    release = outputs.append_column("release_row_id", mapping["release_row_id"])
+    # Sorted by the random id, so that the order of rows says nothing of clips.
+    release_bytes = to_parquet(_columns(release, schema.RELEASE).sort_by("release_row_id"), schema.RELEASE)
+    decisions_bytes = to_parquet(_all_decisions(evaluation.decisions, gone), schema.DECISIONS)
+    store.create(folder.key(RELEASE_FILE), release_bytes)
+    store.create(folder.key(DECISIONS_FILE), decisions_bytes)
+    pack_digest, signatures_digest = sha256_hex(law.pack_bytes), sha256_hex(law.signatures_bytes)
+    files = {
+        folder.key(MAPPING_FILE): folder.digest(MAPPING_FILE),
+        folder.key(RELEASE_FILE): sha256_hex(release_bytes),
+        folder.key(DECISIONS_FILE): sha256_hex(decisions_bytes),
+        pack_key(pack_digest): pack_digest,
+        signatures_key(pack_digest, signatures_digest): signatures_digest,
+    }
+    store.create(pack_key(pack_digest), law.pack_bytes)
+    store.create(signatures_key(pack_digest, signatures_digest), law.signatures_bytes)
+    if law.fences_bytes is not None:
+        fences_digest = sha256_hex(law.fences_bytes)
+        store.create(fences_key(fences_digest), law.fences_bytes)
+        files[fences_key(fences_digest)] = fences_digest
+    evidence = _evidence(evaluation, gone, release.num_rows, folder=folder, pack=pack, request=request, files=files)
+    store.create(folder.key(EVIDENCE_FILE), canonical_json(evidence))
+
+
+def _columns(table: pa.Table, wanted: pa.Schema) -> pa.Table:
+    return table.select(wanted.names).cast(wanted)
+
+
+def _all_decisions(decided: pa.Table, gone: pa.Table) -> pa.Table:
+    already = pa.table(
+        {
+            "clip_id": gone["clip_id"],
+            "released": pa.array([False] * gone.num_rows, pa.bool_()),
+            "withheld_by": pa.array([[ALREADY_PUBLISHED_RULE]] * gone.num_rows, pa.list_(pa.string())),
+        },
+        schema=schema.DECISIONS,
+    )
+    return pa.concat_tables([decided.cast(schema.DECISIONS), already]).sort_by("clip_id")
+
+
+def _evidence(
+    evaluation: evaluate.Evaluation,
+    gone: pa.Table,
+    released: int,
+    *,
+    folder: ReleaseFolder,
+    pack: packs.Pack,
+    request: Request,
+    files: Mapping[str, str],
+) -> dict[str, Any]:
+    return {
+        "release_id": folder.release_id,
+        "window": request.window,
+        "as_of": request.as_of.isoformat(),
+        "home_snapshot_id": str(request.snapshot_id),
+        "recipient": request.recipient,
+        "purpose": request.purpose,
+        "requesters": list(request.requesters),
+        "pack": {"id": pack.id, "version": pack.version, "digest": packs.digest(pack), "demo": pack.demo},
+        "columns": [{"column": name, "rule": rule} for name, rule in evaluation.columns.items()],
+        "counts": {
+            "rows_in": evaluation.decisions.num_rows + gone.num_rows,
+            "released": released,
+            "withheld": evaluation.decisions.num_rows - released,
+            "already_published": gone.num_rows,
+        },
+        "rules": dict(sorted(evaluation.rule_counts.items())),
+        "files": dict(files),
+        "code_version": request.code_version,
+    }
+
+
+def _record(folder: ReleaseFolder, ledger: Ledger) -> None:
+    evidence = folder.evidence()
+    counts = evidence["counts"]
+    ledger.record(
+        StageCount(
+            stage="release",
+            subject=folder.release_id,
+            rows_in=counts["rows_in"],
+            accounted={name: counts[name] for name in ("released", "withheld", "already_published")},
+        ),
+        files={**evidence["files"], folder.key(EVIDENCE_FILE): folder.digest(EVIDENCE_FILE)},
+        facts={"pack": f"{evidence['pack']['id']} {evidence['pack']['version']}", "pack_digest": evidence["pack"]["digest"]},
+    )
