@@ -40,6 +40,10 @@ class StagedObject(Protocol):
     def write(self, data: bytes) -> None:
         """Append bytes."""
 
+    @property
+    def path(self) -> Path:
+        """A local file that holds the bytes written so far, to look at before they are committed."""
+
     def commit(self, key: str) -> bool:
         """Make the bytes visible under `key`, whole; True if created, False if the same bytes were there already.
 
@@ -79,9 +83,16 @@ class ObjectStore(Protocol):
 
 
 class Source(Protocol):
-    """Where clips come from. Reading never changes it."""
+    """Where clips come from. Reading never changes it.
+
+    `base_uri` and an entry's name make its address (`layout.entry_uri`). After `entries()`, `dropped_keys` counts the unknown keys of
+    sidecars by name, and `malformed_values` the known keys whose value could not be believed; neither is ever copied.
+    """
 
     name: str
+    base_uri: str
+    dropped_keys: Mapping[str, int]
+    malformed_values: Mapping[str, int]
 
     def entries(self) -> Iterator[ListingEntry]:
         """Every entry of the source, in name order, telemetry from sidecars included."""
@@ -91,6 +102,7 @@ class Source(Protocol):
 
         Raises:
             CurationError: the entry vanished, cannot be read, or changed since it was listed.
+            SourceUnreachable: the source as a whole is gone.
         """
 
     def uri(self, entry: ListingEntry) -> str:
@@ -137,8 +149,8 @@ class VideoReader(Protocol):
 class VideoWriter(Protocol):
     """Writes rendered pictures as a clip."""
 
-    def write(self, path: Path, frames: Iterator[npt.NDArray[np.uint8]], *, fps: Fraction) -> int:
-        """Encode BGR frames as H.264 into an mp4 at `path`; the number of frames written."""
+    def write(self, path: Path, frames: Iterator[npt.NDArray[np.uint8]], *, fps: Fraction, skip: frozenset[int] = frozenset()) -> int:
+        """Encode BGR frames as H.264 into an mp4 at `path`, leaving out those whose index is in `skip`; the number of frames written."""
 
 
 class Tagger(Protocol):
