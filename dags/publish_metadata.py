@@ -1,0 +1,176 @@
+"""DAG: cut the window's release, have the compliance officer decide, publish what was approved."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import CronTriggerTimetable, Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+from shared.retries import RETRIES, step
+
+log = logging.getLogger(__name__)
+
+OFFICER = "officer"
+SCHEDULER = "scheduler"  # who asked, where no person did
+APPROVAL_TASK = "officer_approval"
+
+DOC = """
+### Publish metadata
+
+Every Monday at 02:00 (Asia/Shanghai), or by hand: cuts a release from the curated clips under the residency pack in force, asks the
+compliance officer, and publishes exactly the bytes that were approved to the overseas catalog. Clips, places and identities never leave;
+the form shows which columns do.
+
+`release` → `summarise` → `officer_approval` → `record_approval` → `publish`. The run stops green after `summarise` when nothing may leave
+or everything already left, and after `officer_approval` when the officer rejects or is silent for two days. Whoever triggered the run
+cannot approve it.
+
+**When it fails**
+
+* *release*, *PackRefused*: the pack is missing, expired or unsigned. Have it signed (`curation residency sign`); nothing left.
+* *officer_approval*: answered without a ticket, or in the same second in which it was asked. It asks again by itself, twice; then clear
+  the task.
+* *record_approval*, *ApprovalRefused*: no ticket, the approver asked for the release, or its bytes changed since the form was shown.
+  Trigger a new run.
+* *publish*, *GateRefused*: what was about to leave was not what the rules let out. Nothing left; keep the release and look into it before
+  any retry.
+* *publish*, tried again by itself: the overseas catalog failed. Publishing the same release twice is a no-op.
+* The whole text of every error stands in `home/failures.jsonl` of the work folder.
+"""
+
+SUBJECT = "Release {{ ti.xcom_pull(task_ids='summarise')['release_id'] }}: may its metadata leave?"
+
+BODY = """\
+{% set release = ti.xcom_pull(task_ids='summarise') -%}
+| | |
+|---|---|
+| rows that leave | **{{ release['rows'] }}** |
+| rows withheld | {{ release['withheld'] }} |
+| recipient | {{ release['recipient'] | replace('|', '/') }} |
+| purpose | {{ release['purpose'] | replace('|', '/') }} |
+| asked for by | {{ dag_run.triggering_user_name or 'scheduler' }} |
+
+| column that leaves | rule that lets it |
+|---|---|
+{% for item in release['columns'] -%}
+| {{ item['column'] | replace('|', '/') }} | {{ item['rule'] | replace('|', '/') }} |
+{% endfor %}
+Approving covers these bytes and no others:
+
+| | SHA-256 |
+|---|---|
+| release | `{{ release['release_digest'] }}` |
+| evidence | `{{ release['evidence_digest'] }}` |
+| pack | `{{ release['pack_digest'] }}` |
+"""
+
+
+def decided(approval: dict[str, Any], requester: str) -> tuple[str, str]:
+    """Who approved and under which ticket, from the officer's answer.
+
+    Raises:
+        AirflowFailException: it is no approval, nobody gave it, no ticket was given, or the approver triggered this very run.
+    """
+    person = approval.get("responded_by_user") or {}
+    names = {str(person[key]) for key in ("id", "name") if person.get(key)}
+    ticket = str((approval.get("params_input") or {}).get("ticket") or "").strip()
+    checks = {
+        "the answer is no approval": approval.get("chosen_options") != [ApprovalOperator.APPROVE],
+        "nobody is named as approver": not names,
+        "the ticket is empty": not ticket,
+        "the approver triggered this run": requester in names,
+    }
+    for problem, hit in checks.items():
+        if hit:
+            raise AirflowFailException(
+                f"approval refused: {problem}. Fix: trigger a new run and have another person approve it with a ticket"
+            )
+    return str(person.get("name") or person["id"]), ticket
+
+
+@dag(
+    dag_id="publish_metadata",
+    # Without an explicit zero, a DAG first seen within a tenth of the week after the hour runs at once, unasked.
+    schedule=CronTriggerTimetable("0 2 * * 1", timezone="Asia/Shanghai", run_immediately=timedelta(0)),
+    catchup=False,
+    allowed_run_types=["scheduled", "manual"],  # never by an asset event, which anyone may forge, and never by a backfill
+    max_active_runs=1,
+    default_args={"owner": "compliance", **RETRIES},
+    tags=["curation", "overseas"],
+    doc_md=DOC,
+)
+def publish_metadata() -> None:
+    """Release, ask, record, publish."""
+
+    @task
+    def release(dag_run: Any = None) -> str:
+        from curation import pipeline
+
+        requester = dag_run.triggering_user_name or SCHEDULER
+        with step("release", "this window"):
+            release_id = pipeline.cut_release(pipeline.open_settings(), requesters=[requester])
+        log.info("release %s is cut", release_id)
+        return release_id
+
+    @task.short_circuit
+    def summarise(release_id: str) -> dict[str, Any]:
+        from curation import pipeline
+
+        with step("summary", release_id):
+            summary = pipeline.release_summary(pipeline.open_settings(), release_id)
+        if summary["published"] or not summary["rows"]:
+            log.info("release %s: %s", release_id, "published already" if summary["published"] else "no row may leave")
+            return {}
+        return summary
+
+    ask = ApprovalOperator(
+        task_id=APPROVAL_TASK,
+        subject=SUBJECT,
+        body=BODY,
+        params={
+            "ticket": Param(
+                "", type="string", title="Ticket", description="Reference of the transfer assessment", minLength=1, maxLength=200
+            ),
+        },
+        assigned_users=[{"id": OFFICER, "name": OFFICER}],
+        defaults=ApprovalOperator.REJECT,
+        response_timeout=timedelta(days=2),
+        retries=2,  # an answer given while the task is still being parked fails it; it then asks again
+        retry_delay=timedelta(seconds=5),
+        retry_exponential_backoff=0,
+    )
+
+    @task
+    def record_approval(summary: dict[str, Any], approval: dict[str, Any], dag_run: Any = None) -> str:
+        from curation import pipeline
+
+        release_id = summary["release_id"]
+        approver, ticket = decided(approval, dag_run.triggering_user_name or SCHEDULER)
+        with step("approval", release_id):
+            pipeline.approve(
+                pipeline.open_settings(),
+                release_id,
+                approver=approver,
+                ticket=ticket,
+                digests={"release": summary["release_digest"], "evidence": summary["evidence_digest"]},
+            )
+        log.info("release %s is approved", release_id)
+        return release_id
+
+    @task
+    def publish(release_id: str) -> None:
+        from curation import pipeline
+
+        with step("publication", release_id):
+            pipeline.publish_release(pipeline.open_settings(), release_id)
+        log.info("release %s is published", release_id)
+
+    summary = summarise(release())
+    summary >> ask
+    publish(record_approval(summary, ask.output))
+
+
+publish_metadata()
