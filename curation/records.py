@@ -85,6 +85,7 @@ class Packet:
     size_bytes: int
     is_keyframe: bool
     is_corrupt: bool
+    is_discarded: bool = False  # the container tells players not to show it (edit lists)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
