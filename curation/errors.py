@@ -50,6 +50,10 @@ class OutsideError(CurationError):
     exit_code = 3
 
 
+class SourceUnreachable(OutsideError):
+    """A source as a whole cannot be reached: nothing may be concluded about its entries."""
+
+
 class ConcurrentChange(OutsideError):
     """Another writer was faster; reading again and retrying is safe."""
 

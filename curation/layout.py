@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 
 def clip_key(clip_id: str, suffix: str) -> str:
     """Key of a clip's bytes; `suffix` with its dot, lower case."""
@@ -71,3 +73,8 @@ def ledger_key(sequence: int) -> str:
 def shard_key(shard_set_id: str, name: str) -> str:
     """A file of a shard set."""
     return f"shards/{shard_set_id}/{name}"
+
+
+def entry_uri(base_uri: str, name: str) -> str:
+    """Address of a source's entry: its percent-encoded name below the source's base."""
+    return f"{base_uri.rstrip('/')}/{quote(name)}"
