@@ -197,8 +197,10 @@ class HomeCatalog(Protocol):
     def head(self, table: str) -> int | None:
         """Snapshot id of main, None for an empty or missing table."""
 
-    def read(self, table: str, *, snapshot_id: int | None = None, branch: str | None = None) -> pa.Table:
-        """Rows of a snapshot or branch, by default of main, under the Arrow schema given at creation."""
+    def read(
+        self, table: str, *, snapshot_id: int | None = None, branch: str | None = None, clip_ids: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Rows of a snapshot or branch, by default of main, under the Arrow schema given at creation; of these clips, if given."""
 
     def write_branch(self, table: str, branch: str, rows: pa.Table, *, replace: Sequence[str], properties: Mapping[str, str]) -> int:
         """Put `rows` on a new branch grown from main's head, dropping rows whose clip_id is in `replace`; its snapshot id."""
