@@ -1,0 +1,103 @@
+"""What one picture shows: sharpness, light, colour, noise; and whether two pictures differ. 8-bit arrays in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Picture = npt.NDArray[np.uint8]
+
+DARK_BELOW: Final = 32  # luma; as the schema has it
+BRIGHT_ABOVE: Final = 235  # luma; the nominal white of limited-range video
+BLACK_LUMA_MAX: Final = 32
+BLACK_SHARE: Final = 0.999  # the darkest real night clip has 98 % of its pixels below 26, but its brightest 0.1 % reach 93
+STILL_STEP_MAX: Final = 2  # luma; re-encoding a frozen picture moves pixels by so much
+STILL_SHARE: Final = 1e-4  # of 18 real clips, standing cameras included, no run of frames stayed below this
+FROZEN_RUN_STEPS: Final = 5  # a camera of 12.5 or 15 fps written at 30 fps doubles frames, which is no freeze
+
+_IMMERKAER: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
+
+
+def luma_of(bgr: Picture) -> Picture:
+    """Height x width luma (BT.601) of a height x width x 3 BGR picture."""
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+
+
+def sharpness(luma: Picture) -> float:
+    """Variance of the Laplacian, >= 0; depends on the picture's width, so compare at one width only."""
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
+    return float(deviation[0, 0] ** 2)
+
+
+def brightness(luma: Picture) -> float:
+    """Mean luma / 255, in [0, 1]."""
+    return float(luma.mean() / 255.0)
+
+
+def contrast(luma: Picture) -> float:
+    """(95th - 5th percentile of luma) / 255, in [0, 1]."""
+    low, high = percentiles(luma, (0.05, 0.95))
+    return (high - low) / 255.0
+
+
+def dark_ratio(luma: Picture) -> float:
+    """Share of pixels with luma below 32, in [0, 1]."""
+    return float((luma < DARK_BELOW).mean())
+
+
+def bright_ratio(luma: Picture) -> float:
+    """Share of pixels with luma above 235, in [0, 1]."""
+    return float((luma > BRIGHT_ABOVE).mean())
+
+
+def noise_sigma(luma: Picture) -> float:
+    """Noise standard deviation in luma steps, >= 0, after Immerkaer (CVIU 64(2), 1996); fine texture counts as noise.
+
+    A picture below 3 x 3 has no inner pixel and gives 0.
+    """
+    height, width = luma.shape
+    if height < 3 or width < 3:
+        return 0.0
+    response = cv2.filter2D(luma, cv2.CV_32F, _IMMERKAER)[1:-1, 1:-1]
+    return float(np.abs(response).mean() * np.sqrt(np.pi / 2.0) / 6.0)
+
+
+def saturation(bgr: Picture) -> float:
+    """Mean HSV saturation / 255, in [0, 1]."""
+    return float(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1].mean() / 255.0)
+
+
+def percentiles(luma: Picture, shares: Sequence[float]) -> tuple[float, ...]:
+    """For each share in (0, 1], the smallest luma that at least this share of the pixels does not exceed."""
+    counts = np.bincount(luma.ravel(), minlength=256).cumsum()
+    return tuple(float(np.searchsorted(counts, share * luma.size)) for share in shares)
+
+
+def is_black(luma: Picture) -> bool:
+    """Whether at least 99.9 % of the pixels have luma 32 or less: no lamp, no lane, no reflection."""
+    return bool((luma <= BLACK_LUMA_MAX).mean() >= BLACK_SHARE)
+
+
+def differ(earlier: Picture, later: Picture) -> bool:
+    """Whether at least one in 10,000 pixels moved by more than 2 luma steps; pictures of unequal shape differ."""
+    if earlier.shape != later.shape:
+        return True
+    moved = np.count_nonzero(cv2.absdiff(earlier, later) > STILL_STEP_MAX)
+    return bool(moved >= STILL_SHARE * later.size)
+
+
+def frozen_ratio(differing: Sequence[bool]) -> float:
+    """Share of the steps between consecutive frames that belong to a run of 5 or more steps without a difference, in [0, 1].
+
+    Raises:
+        ValueError: there is no step to judge.
+    """
+    if not differing:
+        raise ValueError("frozen_ratio needs two frames or more")
+    runs = ((differs, sum(1 for _ in steps)) for differs, steps in groupby(differing))
+    return sum(length for differs, length in runs if not differs and length >= FROZEN_RUN_STEPS) / len(differing)

@@ -1,0 +1,86 @@
+"""What a clip's packets say of its time: length, rate, gaps, doubled times. Packet lists in, numbers out.
+
+Packets that the container tells the player to discard (edit lists) are no part of the timeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+from curation.records import Packet
+
+GAP_FACTOR: Final = 1.5  # a step over this many nominal frame times is a gap; no published value
+NOMINAL_STEPS: Final = 31  # about a second at 30 fps: short enough to follow a variable rate, long enough to stand over a gap
+_SAME_TIME_S: Final = 1e-6  # container clocks tick no finer than this
+
+
+def span_s(packets: Sequence[Packet]) -> float | None:
+    """Seconds from the first presentation time to the end of the last frame; None without two distinct times or a duration."""
+    times = _times(packets)
+    if not times:
+        return None
+    last = _last_frame_s(packets, times)
+    return None if last is None else times[-1] - times[0] + last
+
+
+def fps(packets: Sequence[Packet]) -> float | None:
+    """Mean frames per second over the span; None where the span is unknown or zero."""
+    length = span_s(packets)
+    return None if not length else len(_times(packets)) / length
+
+
+def gap_count(packets: Sequence[Packet]) -> int | None:
+    """Steps of over 1.5 nominal frame times; None with fewer than two presentation times."""
+    missing = _missing(packets)
+    return None if missing is None else sum(1 for count in missing if count)
+
+
+def dropped_frame_count(packets: Sequence[Packet]) -> int | None:
+    """Frames that would have filled the gaps, each gap rounded; None with fewer than two presentation times."""
+    missing = _missing(packets)
+    return None if missing is None else sum(missing)
+
+
+def duplicate_pts_count(packets: Sequence[Packet]) -> int | None:
+    """Packets whose presentation time an earlier packet already has; None where no packet carries a time."""
+    times = _times(packets)
+    return sum(1 for step in _steps(times) if step <= _SAME_TIME_S) if times else None
+
+
+def duration_mismatch_s(container_duration_s: float | None, packets: Sequence[Packet]) -> float | None:
+    """|container duration - span| in seconds; None where either is unknown."""
+    length = span_s(packets)
+    return None if container_duration_s is None or length is None else abs(container_duration_s - length)
+
+
+def _times(packets: Sequence[Packet]) -> list[float]:
+    return sorted(packet.pts_s for packet in packets if packet.pts_s is not None and not packet.is_discarded)
+
+
+def _steps(times: Sequence[float]) -> list[float]:
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+def _last_frame_s(packets: Sequence[Packet], times: Sequence[float]) -> float | None:
+    steps = [step for step in _steps(times) if step > _SAME_TIME_S]
+    if steps:
+        return median(steps[-NOMINAL_STEPS:])
+    said = [packet.duration_s for packet in packets if packet.duration_s]
+    return said[-1] if said else None
+
+
+def _missing(packets: Sequence[Packet]) -> list[int] | None:
+    """Frames missing in each step; the nominal frame time is the median of the steps around it, so that a rate may vary."""
+    times = _times(packets)
+    if len(times) < 2:
+        return None
+    steps = [step for step in _steps(times) if step > _SAME_TIME_S]
+    half = NOMINAL_STEPS // 2
+    missing = []
+    for index, step in enumerate(steps):
+        nominal = median(steps[max(0, index - half) : index + half + 1])
+        missing.append(round(step / nominal) - 1 if step > GAP_FACTOR * nominal else 0)
+    return missing

@@ -1,0 +1,89 @@
+"""From measured signals and thresholds to a verdict with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from curation.settings import InspectSettings
+
+REASONS: Final = (
+    "too_short",
+    "blurred",
+    "low_contrast",
+    "black",
+    "frozen",
+    "noisy",
+    "dropped_frames",
+    "decode_errors",
+    "duration_mismatch",
+)
+
+# Without these nothing says that the clip is good. A container that promises no duration (cut off recordings in Matroska
+# or MPEG-TS) breaks no promise, so duration_mismatch_s is judged only where it was measured.
+NEEDED: Final = (
+    "duration_s",
+    "frame_count",
+    "sharpness",
+    "contrast",
+    "noise_sigma",
+    "black_ratio",
+    "frozen_ratio",
+    "dropped_frame_count",
+    "decode_error_count",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A verdict; `unmeasured` names what kept the clip from being judged."""
+
+    verdict: str
+    reasons: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
+
+
+def reasons(measured: Mapping[str, float], policy: InspectSettings) -> tuple[str, ...]:
+    """Names from `REASONS` of all thresholds that a measured value breaks; what was not measured breaks none.
+
+    Args:
+        measured: values of `schema.SIGNALS`, and duration_s and frame_count of the clip. A NaN breaks its threshold.
+        policy: the thresholds.
+    """
+    frames = measured.get("frame_count")
+    dropped = measured.get("dropped_frame_count")
+    errors = measured.get("decode_error_count")
+    dropped_ratio = dropped / (frames + dropped) if frames and dropped is not None else None
+    error_ratio = errors / frames if frames and errors is not None else None
+    checks = {
+        "too_short": _at_least(measured.get("duration_s"), policy.min_duration_s),
+        "blurred": _at_least(measured.get("sharpness"), policy.min_sharpness),
+        "low_contrast": _at_least(measured.get("contrast"), policy.min_contrast),
+        "black": _at_most(measured.get("black_ratio"), policy.max_black_ratio),
+        "frozen": _at_most(measured.get("frozen_ratio"), policy.max_frozen_ratio),
+        "noisy": _at_most(measured.get("noise_sigma"), policy.max_noise_sigma),
+        "dropped_frames": _at_most(dropped_ratio, policy.max_dropped_ratio),
+        "decode_errors": _at_most(error_ratio, policy.max_decode_error_ratio),
+        "duration_mismatch": _at_most(measured.get("duration_mismatch_s"), policy.max_duration_mismatch_s),
+    }
+    return tuple(name for name in REASONS if not checks[name])
+
+
+def judge(measured: Mapping[str, float], policy: InspectSettings) -> Judgement:
+    """`rejected` if a measured value falls short, else `quarantined` if a needed one is unmeasured, else `accepted`."""
+    short = reasons(measured, policy)
+    if short:
+        return Judgement(verdict="rejected", reasons=short)
+    missing = tuple(name for name in NEEDED if name not in measured)
+    if missing:
+        return Judgement(verdict="quarantined", unmeasured=missing)
+    return Judgement(verdict="accepted")
+
+
+def _at_least(value: float | None, limit: float) -> bool:
+    return value is None or value >= limit
+
+
+def _at_most(value: float | None, limit: float) -> bool:
+    return value is None or value <= limit
