@@ -1,0 +1,194 @@
+"""The `curation` command. Exit 0 done, 1 a gate said no, 2 wrong use, 3 something outside failed and a retry may help."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from curation import __version__, cli_residency, pipeline, shard_request
+from curation.errors import CurationError, UsageError
+from curation.records import StageCount
+
+app = typer.Typer(name="curation", no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+shards_app = typer.Typer(no_args_is_help=True, help="Training shards, built at home for a YAML request.")
+audit_app = typer.Typer(no_args_is_help=True, help="Offline proof of what happened and what left.")
+app.add_typer(shards_app, name="shards")
+app.add_typer(audit_app, name="audit")
+app.add_typer(cli_residency.app, name="residency")
+
+Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+out = Console(markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command; every error raised on purpose becomes one line and its exit code."""
+    try:
+        app()
+    except CurationError as error:
+        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"curation: {error}", style="red")
+        sys.exit(error.exit_code)
+
+
+def _say(count: StageCount, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"stage": count.stage, "subject": count.subject, "rows_in": count.rows_in, "accounted": dict(count.accounted)}))
+        return
+    accounted = ", ".join(f"{rows} {name}" for name, rows in count.accounted.items() if rows) or "nothing"
+    out.print(f"{count.stage} {count.subject}: {count.rows_in} in = {accounted}")
+
+
+@app.command()
+def version() -> None:
+    """The version of this program."""
+    out.print(__version__)
+
+
+@app.command()
+def demo(
+    clips: Annotated[
+        Path | None, typer.Option(help="Folder of real clips; without it, clips are rendered.", exists=True, file_okay=False)
+    ] = None,
+    fleet: Annotated[Path | None, typer.Option(help="CSV with the telemetry of the clips.", exists=True, dir_okay=False)] = None,
+    work: Annotated[Path, typer.Option(help="Where everything is kept.", file_okay=False)] = Path(".work/demo"),
+) -> None:
+    """The main job end to end under a real Airflow on this machine: ingest, validate, release, approval, publish, shards."""
+    from curation.demo import run_demo  # Airflow's client and the renderer are heavy, and only needed here
+
+    run_demo.run(clips=clips, fleet=fleet, work=work, say=out)
+
+
+@app.command()
+def up(work: Annotated[Path, typer.Option(help="Work folder with curation.toml.", file_okay=False)] = Path(".work/up")) -> None:
+    """Airflow with the project's DAGs on loopback, until Ctrl-C."""
+    from curation.demo import run_demo
+
+    run_demo.up(work=work, say=out)
+
+
+@app.command(name="pull")
+def pull_command(
+    source: Annotated[str, typer.Argument(help="Name of a source in curation.toml.")], work: Work = None, as_json: AsJson = False
+) -> None:
+    """List a source and pull every new clip into the home store."""
+    settings = pipeline.open_settings(work)
+    batches = pipeline.discover(settings, source)
+    if not batches:
+        out.print(f"pull {source}: nothing new")
+    for batch_id in batches:
+        _say(pipeline.pull_batch(settings, batch_id), as_json=as_json)
+
+
+@app.command()
+def manifest(batch: Annotated[str, typer.Argument(help="Id of a pulled batch.")], work: Work = None, as_json: AsJson = False) -> None:
+    """Inspect a batch's clips, going on from finished ones, and write its manifest."""
+    _say(pipeline.write_manifest(pipeline.open_settings(work), batch), as_json=as_json)
+
+
+@app.command()
+def validate(
+    batch: Annotated[str, typer.Argument(help="Id of a batch with a manifest.")], work: Work = None, as_json: AsJson = False
+) -> None:
+    """Audit a batch on a branch of curated.clips; main advances only if every check ran and passed."""
+    _say(pipeline.validate_batch(pipeline.open_settings(work), batch), as_json=as_json)
+
+
+@app.command()
+def release(
+    work: Work = None,
+    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Decide as of this day; default today in Shanghai.")] = None,
+    requester: Annotated[list[str] | None, typer.Option(help="Who asks; default the scheduler.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cut this window's release from curated.clips, deny by default."""
+    settings = pipeline.open_settings(work)
+    day: date | None = None if as_of is None else as_of.date()
+    summary = pipeline.release_summary(settings, pipeline.cut_release(settings, requesters=requester or [], as_of=day))
+    if as_json:
+        print(json.dumps(summary))
+        return
+    show_release(summary, out)
+
+
+def show_release(summary: Mapping[str, Any], console: Console) -> None:
+    """Print what a release lets out, and under which rules."""
+    state = "published" if summary["published"] else "waiting for approval" if summary["rows"] else "empty: nothing to publish"
+    console.print(f"release {summary['release_id']} ({state}): {summary['rows']} rows leave, {summary['withheld']} withheld")
+    _table(console, ("column that leaves", "rule that lets it"), [(c["column"], c["rule"]) for c in summary["columns"]])
+    _table(console, ("rule that withholds", "rows"), [(rule, str(rows)) for rule, rows in summary["rules"].items()])
+    console.print(f"release.parquet {summary['release_digest']}\nevidence.json   {summary['evidence_digest']}")
+
+
+def _table(console: Console, heads: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command()
+def approve(
+    release_id: Annotated[str, typer.Argument(help="Id of the release.")],
+    approver: Annotated[str, typer.Option(help="Who approves; not one of those who asked.")],
+    ticket: Annotated[str, typer.Option(help="Reference of the transfer assessment.")],
+    release_digest: Annotated[str, typer.Option(help="SHA-256 of release.parquet as you saw it.")],
+    evidence_digest: Annotated[str, typer.Option(help="SHA-256 of evidence.json as you saw it.")],
+    work: Work = None,
+) -> None:
+    """Approve a release's very bytes outside Airflow."""
+    digests = {"release": release_digest, "evidence": evidence_digest}
+    pipeline.approve(pipeline.open_settings(work), release_id, approver=approver, ticket=ticket, digests=digests)
+    out.print(f"release {release_id}: approved by {approver}. Next: curation publish {release_id}")
+
+
+@app.command()
+def publish(
+    release_id: Annotated[str, typer.Argument(help="Id of an approved release.")], work: Work = None, as_json: AsJson = False
+) -> None:
+    """Commit an approved release to the overseas catalog, read it back, and record what left."""
+    _say(pipeline.publish_release(pipeline.open_settings(work), release_id), as_json=as_json)
+
+
+def _request(path: Path) -> shard_request.ShardRequest:
+    try:
+        return shard_request.parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", subject=str(path), fix="give the path of a shard request in YAML") from error
+
+
+@shards_app.command("preview")
+def shards_preview(request: Annotated[Path, typer.Argument(help="Request in YAML.")], work: Work = None) -> None:
+    """Counts per split and tag, before any copy."""
+    print(json.dumps(pipeline.preview_shards(pipeline.open_settings(work), _request(request)), indent=2))
+
+
+@shards_app.command("build")
+def shards_build(request: Annotated[Path, typer.Argument(help="Request in YAML.")], work: Work = None) -> None:
+    """Build the shards at home from a pinned snapshot."""
+    shard_set_id = pipeline.build_shards(pipeline.open_settings(work), _request(request))
+    out.print(f"shards {shard_set_id}: built")
+
+
+@audit_app.command("verify")
+def audit_verify(
+    work: Work = None,
+    head: Annotated[str | None, typer.Option(help="SEQUENCE:DIGEST noted earlier; proves that nothing was cut off since.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove chain, signatures, counts and files; exit 1 names the first thing that does not hold."""
+    proof = pipeline.verify(pipeline.open_settings(work), head=head)
+    if as_json:
+        body = {"entries": proof.entry_count, "files": proof.file_count, "head": proof.head, "uncovered": list(proof.uncovered)}
+        print(json.dumps(body))
+        return
+    out.print(f"the ledger holds: {proof.entry_count} entries, {proof.file_count} files, head {proof.head}")
+    for key in proof.uncovered:
+        out.print(f"not covered by any entry: {key}")

@@ -1,0 +1,244 @@
+"""The stages in order, for one batch, one release, one request. The CLI and the DAGs call this and nothing below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import __version__, layout, schema, wiring
+from curation.audit import verify as verification
+from curation.errors import UsageError
+from curation.records import LedgerEntry, StageCount
+from curation.release_files import EVIDENCE_FILE, RELEASE_FILE, ReleaseFolder
+from curation.settings import Settings, read_settings
+from curation.shard_request import ShardRequest
+from curation.stages import inspect_clips, manifest, publish, pull, release, shards, validate
+from curation.tables import from_parquet
+
+HOME_ZONE = ZoneInfo("Asia/Shanghai")
+_DIGEST_DIGITS = 16
+
+
+def open_settings(work: Path | None = None) -> Settings:
+    """The settings of `work`, else of `CURATION_WORK`."""
+    return read_settings(work=work)
+
+
+# --- one batch ------------------------------------------------------------------------------------------------------------------
+
+
+def discover(settings: Settings, source_name: str) -> list[str]:
+    """Ids of the batches of a source that are still to do: new ones, and those that an earlier run left unfinished."""
+    home = wiring.home(settings)
+    found = pull.discover(wiring.source(settings, source_name), store=home.store, batch_size=settings.pull.batch_size)
+    return list(found.batch_ids)
+
+
+def ingest_batch(settings: Settings, batch_id: str) -> list[StageCount]:
+    """Pull, inspect and write the manifest of one listed batch; what is done already is not done again."""
+    return [pull_batch(settings, batch_id), write_manifest(settings, batch_id)]
+
+
+def pull_batch(settings: Settings, batch_id: str) -> StageCount:
+    """Every entry of the batch's listing stored, quarantined or refused by name."""
+    home = wiring.home(settings)
+    source = wiring.source(settings, batch_id[: -_DIGEST_DIGITS - 1])
+    return pull.run(batch_id, source=source, store=home.store, video=wiring.video_reader(), ledger=home.ledger)
+
+
+def write_manifest(settings: Settings, batch_id: str) -> StageCount:
+    """Inspect the batch's clips (going on from checkpoints) and write its manifest."""
+    home = wiring.home(settings)
+    pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
+    stored = pulled.filter(pc.equal(pulled["outcome"], "stored"))
+    keys = dict(zip(stored["clip_id"].to_pylist(), stored["object_key"].to_pylist(), strict=True))
+    inspections = inspect_clips.run(keys, store=home.store, engine=wiring.engine(settings), policy=settings.inspect, clock=home.clock)
+    return manifest.run(
+        batch_id,
+        store=home.store,
+        inspections=inspections,
+        places=wiring.places(),
+        ledger=home.ledger,
+        policy=settings.inspect,
+        clock=home.clock,
+    )
+
+
+def validate_batch(settings: Settings, batch_id: str) -> StageCount:
+    """Audit the batch on a branch of curated.clips and make it main.
+
+    Raises:
+        UsageError: there is no such batch.
+        ValidationFailed: names the failing checks; main stays as it was.
+    """
+    home = wiring.home(settings)
+    key = layout.manifest_key(batch_id)
+    if home.store.size(key) is None:
+        raise UsageError("has no manifest", subject=f"batch {batch_id}", fix="ingest it first (`curation manifest BATCH`)")
+    return validate.run(
+        batch_id,
+        from_parquet(home.store.read(key), schema.CLIPS),
+        catalog=home.catalog,
+        table=settings.curated_table,
+        validator=wiring.validator(settings),
+        store=home.store,
+        ledger=home.ledger,
+    )
+
+
+# --- one release ----------------------------------------------------------------------------------------------------------------
+
+
+def cut_release(settings: Settings, *, requesters: Sequence[str], as_of: date | None = None) -> str:
+    """Id of this window's release, cut from main of curated.clips as it is now.
+
+    Raises:
+        PackRefused: the pack may allow nothing; zero fields leave.
+    """
+    home = wiring.home(settings)
+    today = as_of or home.clock.now().astimezone(HOME_ZONE).date()
+    snapshot_id = home.catalog.head(settings.curated_table)
+    if snapshot_id is None:
+        raise UsageError("is empty", subject=settings.curated_table, fix="ingest and validate a batch first")
+    return release.run(
+        home.catalog.read(settings.curated_table, snapshot_id=snapshot_id),
+        law=wiring.law(settings),
+        request=release.Request(
+            window=release.window_of(today),
+            as_of=today,
+            snapshot_id=snapshot_id,
+            recipient=settings.residency.recipient,
+            purpose=settings.residency.purpose,
+            requesters=tuple(sorted(set(requesters))) or (publish.SCHEDULER,),
+            code_version=__version__,
+        ),
+        store=home.store,
+        ledger=home.ledger,
+        clock=home.clock,
+    )
+
+
+def release_summary(settings: Settings, release_id: str) -> dict[str, Any]:
+    """What an approver needs to see of a release: counts, columns with the rules that let them out, recipient and digests."""
+    home = wiring.home(settings)
+    folder = ReleaseFolder(home.store, release_id)
+    evidence = folder.evidence()
+    return {
+        "release_id": release_id,
+        "window": evidence["window"],
+        "rows": evidence["counts"]["released"],
+        "withheld": evidence["counts"]["withheld"],
+        "rules": evidence["rules"],
+        "columns": evidence["columns"],
+        "recipient": evidence["recipient"],
+        "purpose": evidence["purpose"],
+        "pack": evidence["pack"],
+        "pack_digest": evidence["pack"]["digest"],
+        "release_digest": folder.digest(RELEASE_FILE),
+        "evidence_digest": folder.digest(EVIDENCE_FILE),
+        "published": any(entry.kind == "publish" and entry.subject == release_id for entry in home.ledger.entries()),
+    }
+
+
+def approve(
+    settings: Settings, release_id: str, *, approver: str, ticket: str, digests: Mapping[str, str], requesters: Sequence[str] = ()
+) -> None:
+    """Write the release's approval, bound to the digests (`release`, `evidence`) that the approver saw.
+
+    Raises:
+        ApprovalRefused: no ticket, other bytes, or the approver is among those who asked.
+    """
+    home = wiring.home(settings)
+    publish.approve(
+        ReleaseFolder(home.store, release_id),
+        approver=approver,
+        ticket=ticket,
+        requesters=requesters,
+        digests=digests,
+        valid_for=timedelta(days=settings.publish.approval_days),
+        store=home.store,
+        ledger=home.ledger,
+        clock=home.clock,
+    )
+
+
+def publish_release(settings: Settings, release_id: str) -> StageCount:
+    """Rows of an approved release that are in the overseas catalog now; a published one changes nothing.
+
+    Raises:
+        ApprovalRefused, PackRefused, GateRefused, EvidenceBroken: nothing left, or it was taken back.
+    """
+    home = wiring.home(settings)
+    today = home.clock.now().astimezone(HOME_ZONE).date()
+    folder = ReleaseFolder(home.store, release_id)
+    law = wiring.law_of_release(settings, home.store, folder.evidence())
+    return publish.run(
+        folder,
+        home_rows=home.catalog.read(settings.curated_table),
+        check_law=lambda: _discard(release.load_law(law, as_of=today)),
+        catalog=wiring.overseas(settings),
+        table=settings.publish.table,
+        store=home.store,
+        ledger=home.ledger,
+        clock=home.clock,
+    )
+
+
+def _discard(_: object) -> None:
+    return None
+
+
+# --- one request ----------------------------------------------------------------------------------------------------------------
+
+
+def build_shards(settings: Settings, request: ShardRequest) -> str:
+    """Id of the request's shard set, built from main of curated.clips as it is now."""
+    home = wiring.home(settings)
+    rows, snapshot_id = curated(settings)
+    return shards.run(request, rows, snapshot_id, store=home.store, ledger=home.ledger).shard_set_id
+
+
+def preview_shards(settings: Settings, request: ShardRequest) -> dict[str, Any]:
+    """What a request would give, before any copy."""
+    return shards.preview(request, curated(settings)[0])
+
+
+def curated(settings: Settings) -> tuple[pa.Table, int]:
+    """All rows of curated.clips, and the snapshot they were read from.
+
+    Raises:
+        UsageError: nothing was validated yet.
+    """
+    home = wiring.home(settings)
+    snapshot_id = home.catalog.head(settings.curated_table)
+    if snapshot_id is None:
+        raise UsageError("is empty", subject=settings.curated_table, fix="ingest and validate a batch first")
+    return home.catalog.read(settings.curated_table, snapshot_id=snapshot_id), snapshot_id
+
+
+# --- evidence -------------------------------------------------------------------------------------------------------------------
+
+
+def ledger_entries(settings: Settings) -> Iterator[LedgerEntry]:
+    """All entries of the ledger, in order."""
+    return wiring.home(settings).ledger.entries()
+
+
+def verify(settings: Settings, *, head: str | None = None) -> verification.Proof:
+    """Proof that nothing the ledger covers has changed.
+
+    Raises:
+        EvidenceBroken: names the first thing that does not hold.
+    """
+    return verification.verify(wiring.store(settings), wiring.ledger_public_key(settings), head=head)
+
+
+def published(settings: Settings) -> pa.Table:
+    """All rows that are overseas now."""
+    return wiring.overseas(settings).read(settings.publish.table)
