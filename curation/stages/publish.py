@@ -26,6 +26,7 @@ from curation.residency import gate
 from curation.tables import from_parquet
 
 RELEASE_PROPERTY: Final = "curation.release-id"
+WITHDRAWN_PROPERTY: Final = "curation.withdrawn"
 SCHEDULER: Final = "scheduler"
 
 
@@ -163,6 +164,8 @@ def run(
     release = folder.release()
     gate.check_table(release, home_rows)
     snapshot = catalog.find(table, folder.release_id)
+    if snapshot is not None and WITHDRAWN_PROPERTY in snapshot.properties:
+        raise GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
     if snapshot is None:
         snapshot = _commit(folder, release, catalog=catalog, table=table, store=store, ledger=ledger, clock=clock)
     files = _take_back_unless(folder, release, snapshot, home_rows, catalog=catalog, table=table, ledger=ledger)

@@ -1,0 +1,183 @@
+"""The ledger keeps what was recorded, and `verify` names the first thing that does not hold."""
+
+import dataclasses
+import json
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from curation.adapters.clock_system import PinnedClock
+from curation.adapters.store_local import DirectoryStore
+from curation.audit.ledger import StoreLedger, signed_bytes, to_bytes
+from curation.audit.verify import verify
+from curation.digests import sha256_hex
+from curation.errors import EvidenceBroken, NotConserved, UsageError
+from curation.records import StageCount
+
+CLOCK = PinnedClock(datetime(2026, 11, 21, 8, tzinfo=UTC))
+
+
+@pytest.fixture
+def key():
+    return Ed25519PrivateKey.generate()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return DirectoryStore(tmp_path / "store", jurisdiction="CN")
+
+
+@pytest.fixture
+def filled(store, key):
+    """A ledger of three entries that cover two files."""
+    ledger = StoreLedger(store, CLOCK, key)
+    for number in range(3):
+        files = {}
+        if number:
+            data = f"file {number}".encode()
+            store.create(f"manifests/{number}", data)
+            files = {f"manifests/{number}": sha256_hex(data)}
+        ledger.record(StageCount(stage="pull", subject=f"batch-{number}", rows_in=2, accounted={"stored": 1, "refused": 1}), files=files)
+    return ledger
+
+
+def overwrite(tmp_path: Path, key: str, data: bytes) -> None:
+    """Put other bytes in place of an object, as somebody with a shell would."""
+    path = tmp_path / "store" / key
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def test_a_whole_ledger_verifies(store, key, filled):
+    """An untouched ledger is proved, and its head is that of the last entry."""
+    proof = verify(store, key.public_key())
+    assert (proof.entry_count, proof.file_count, proof.uncovered) == (3, 2, ())
+    assert f"2:{list(filled.entries())[-1].digest()}" == proof.head
+
+
+def test_an_equal_event_is_recorded_once(store, key, filled):
+    """Reporting the same event again, from another process, adds nothing."""
+    again = StageCount(stage="pull", subject="batch-0", rows_in=2, accounted={"stored": 1, "refused": 1})
+    entry = StoreLedger(store, CLOCK, key).record(again, files={})
+    assert entry.sequence == 0
+    assert len(list(filled.entries())) == 3
+
+
+def test_rows_that_are_not_accounted_for_are_refused(store, key):
+    """A stage that lost a row cannot record anything."""
+    with pytest.raises(NotConserved, match="3 rows in, 2 accounted for"):
+        StoreLedger(store, CLOCK, key).record(StageCount(stage="pull", subject="b", rows_in=3, accounted={"stored": 2}), files={})
+    assert list(store.keys("ledger/")) == []
+
+
+def test_racing_writers_lose_nothing(store, key):
+    """Eight writers at once leave one unbroken chain with every event in it."""
+
+    def write(number: int) -> None:
+        ledger = StoreLedger(store, CLOCK, key)
+        for step in range(5):
+            ledger.record(StageCount(stage="pull", subject=f"{number}-{step}", rows_in=0, accounted={}), files={})
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verify(store, key.public_key()).entry_count == 40
+    assert len({entry.subject for entry in StoreLedger(store, CLOCK, key).entries()}) == 40
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_every_changed_byte_of_an_entry_is_named(store, key, filled, tmp_path, position):
+    """Whichever byte of whichever entry changes, verify says no and names that entry or its successor."""
+    name = f"ledger/{position:020d}.json"
+    original = store.read(name)
+    for offset in range(0, len(original), 7):
+        overwrite(tmp_path, name, original[:offset] + bytes([original[offset] ^ 1]) + original[offset + 1 :])
+        with pytest.raises(EvidenceBroken) as refusal:
+            verify(store, key.public_key())
+        assert name == refusal.value.subject
+
+
+def test_a_changed_file_is_named(store, key, filled, tmp_path):
+    """One changed byte of a covered file is found and the file named."""
+    overwrite(tmp_path, "manifests/1", b"file 2")
+    with pytest.raises(EvidenceBroken, match="manifests/1: is not what the ledger recorded"):
+        verify(store, key.public_key())
+
+
+def test_a_missing_file_is_named(store, key, filled, tmp_path):
+    """A covered file that is gone is found and named."""
+    (tmp_path / "store" / "manifests/2").unlink()
+    with pytest.raises(EvidenceBroken, match="manifests/2: is recorded in the ledger but cannot be read"):
+        verify(store, key.public_key())
+
+
+def test_a_missing_entry_is_named(store, key, filled, tmp_path):
+    """An entry taken out of the middle leaves a gap that is named."""
+    (tmp_path / "store" / "ledger" / f"{1:020d}.json").unlink()
+    with pytest.raises(EvidenceBroken, match=f"{1:020d}.json: is missing"):
+        verify(store, key.public_key())
+
+
+def test_a_cut_tail_is_found_by_a_noted_head(store, key, filled, tmp_path):
+    """A ledger whose tail was cut off still hangs together; the head noted earlier shows the cut."""
+    head = verify(store, key.public_key()).head
+    (tmp_path / "store" / "ledger" / f"{2:020d}.json").unlink()
+    assert verify(store, key.public_key()).entry_count == 2
+    with pytest.raises(EvidenceBroken, match="cut off before the noted head"):
+        verify(store, key.public_key(), head=head)
+
+
+def test_a_rewritten_tail_is_found_by_a_noted_head(store, key, filled, tmp_path):
+    """Even whoever holds the key cannot rewrite an entry that a noted head sealed."""
+    head = verify(store, key.public_key()).head
+    name = f"ledger/{2:020d}.json"
+    forged = dataclasses.replace(list(filled.entries())[2], subject="another batch")
+    forged = dataclasses.replace(forged, signature=key.sign(signed_bytes(forged)).hex())
+    overwrite(tmp_path, name, to_bytes(forged))
+    assert verify(store, key.public_key()).entry_count == 3
+    with pytest.raises(EvidenceBroken, match="is not the entry that the noted head sealed"):
+        verify(store, key.public_key(), head=head)
+
+
+def test_a_signature_of_another_key_is_named(store, key, filled, tmp_path):
+    """An entry signed by anybody else is refused."""
+    name = f"ledger/{2:020d}.json"
+    entry = list(filled.entries())[2]
+    forged = dataclasses.replace(entry, signature=Ed25519PrivateKey.generate().sign(signed_bytes(entry)).hex())
+    overwrite(tmp_path, name, to_bytes(forged))
+    with pytest.raises(EvidenceBroken, match=f"{2:020d}.json: carries a signature that is not of the ledger's key"):
+        verify(store, key.public_key())
+
+
+def test_counts_that_do_not_add_up_are_named(store, key, tmp_path):
+    """An entry that lost a row is refused though its signature is right."""
+    ledger = StoreLedger(store, CLOCK, key)
+    entry = ledger.record(StageCount(stage="pull", subject="b", rows_in=1, accounted={"stored": 1}), files={})
+    forged = dataclasses.replace(entry, counts={"rows_in": 2, "stored": 1})
+    forged = dataclasses.replace(forged, signature=key.sign(signed_bytes(forged)).hex())
+    overwrite(tmp_path, f"ledger/{0:020d}.json", to_bytes(forged))
+    with pytest.raises(EvidenceBroken, match="2 rows in, 1 accounted for"):
+        verify(store, key.public_key())
+
+
+def test_a_file_that_no_entry_covers_is_listed(store, key, filled):
+    """A file that appears among the evidence is listed, so that it cannot hide there."""
+    store.create("releases/x/sent/00000.parquet", b"who put this here?")
+    assert verify(store, key.public_key()).uncovered == ("releases/x/sent/00000.parquet",)
+
+
+def test_a_head_that_is_none_is_wrong_use(store, key, filled):
+    """A head that cannot be read is a usage error, not a proof."""
+    with pytest.raises(UsageError):
+        verify(store, key.public_key(), head="latest")
+
+
+def test_entries_are_plain_json(store, filled):
+    """An auditor can read an entry without this program."""
+    entry = json.loads(store.read(f"ledger/{1:020d}.json"))
+    assert sorted(entry) == ["at", "counts", "facts", "files", "kind", "previous", "sequence", "signature", "subject"]
