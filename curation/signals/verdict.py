@@ -67,7 +67,8 @@ def reasons(measured: Mapping[str, float], policy: InspectSettings) -> tuple[str
         "decode_errors": _at_most(error_ratio, policy.max_decode_error_ratio),
         "duration_mismatch": _at_most(measured.get("duration_mismatch_s"), policy.max_duration_mismatch_s),
     }
-    return tuple(name for name in REASONS if not checks[name])
+    mostly_black = measured.get("black_ratio", 0.0) > 0.5  # then the median frame is black, and says nothing of the lens
+    return tuple(name for name in REASONS if not checks[name] and not (mostly_black and name in {"blurred", "low_contrast"}))
 
 
 def judge(measured: Mapping[str, float], policy: InspectSettings) -> Judgement:
