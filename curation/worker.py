@@ -1,0 +1,106 @@
+"""`python -m curation.worker`: one JSON line in, one JSON line out, until standard input ends.
+
+First says `{"ready": true}`. Each request is `{"job": name, "item": {...}}`, each answer `{"value": {...}}` or `{"failure": "..."}`.
+An answer line stands for the worker's health: where it cannot give one, the supervising engine tells why it died.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+from curation.errors import CurationError, UsageError
+
+Job = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+ORPHAN_GRACE_S: Final = 5.0  # the engine stops a late worker first; this is for workers whose engine is gone
+
+
+@cache
+def build_inspector() -> Job:
+    """The job that measures one clip: item {"path", "policy"} in, the Inspection as a JSON object out."""
+    from curation import wiring  # noqa: PLC0415 - workers of other jobs need no video
+    from curation.settings import InspectSettings  # noqa: PLC0415 - same
+    from curation.stages import inspect_clips  # noqa: PLC0415 - same
+
+    video, tagger, clock = wiring.video_reader(), wiring.tagger(), wiring.clock()
+
+    def inspect(item: Mapping[str, Any]) -> Mapping[str, Any]:
+        policy = InspectSettings.model_validate(item["policy"])
+        inspection = inspect_clips.inspect_clip(Path(item["path"]), video=video, tagger=tagger, policy=policy, clock=clock)
+        return cast("Mapping[str, Any]", json.loads(inspect_clips.to_json(inspection)))
+
+    return inspect
+
+
+def _inspect(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    return build_inspector()(item)
+
+
+JOBS: Final[Mapping[str, Job]] = {"inspect": _inspect}
+
+
+def load_jobs(name: str) -> Mapping[str, Job]:
+    """The jobs that `module:NAME` holds.
+
+    Raises:
+        UsageError: there is no such module or name.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return cast("Mapping[str, Job]", getattr(importlib.import_module(module), attribute))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"names no jobs ({error})", subject=name, fix="give --jobs as module:NAME") from error
+
+
+def answer(line: str, jobs: Mapping[str, Job]) -> Mapping[str, Any]:
+    """What one request line comes to: its value, or a failure that is no fault of the worker's."""
+    request = json.loads(line)
+    job = jobs.get(request["job"])
+    if job is None:
+        return {"failure": f"there is no job {request['job']!r}"}
+    try:
+        return {"value": job(request["item"])}
+    except CurationError as error:
+        return {"failure": str(error)}
+    except MemoryError:
+        return {"failure": "needed more memory than its limit"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve requests until standard input ends; 0."""
+    parser = argparse.ArgumentParser(prog="python -m curation.worker", description=__doc__)
+    parser.add_argument("--jobs", default="curation.worker:JOBS", help="module:NAME of the jobs")
+    parser.add_argument("--memory-limit-bytes", type=int, default=0, help="address space limit; 0 for none")
+    parser.add_argument("--time-limit-s", type=float, default=0.0, help="time limit of one item; 0 for none")
+    given = parser.parse_args(argv)
+    # Native libraries print to descriptor 1; the protocol moves to another one so that they cannot garble it.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as protocol:
+        os.dup2(2, 1)
+        jobs = load_jobs(given.jobs)
+        if given.memory_limit_bytes:
+            resource.setrlimit(resource.RLIMIT_AS, (given.memory_limit_bytes, given.memory_limit_bytes))
+        import cv2  # noqa: PLC0415 - after the limit, which its own threads would otherwise escape
+
+        cv2.setNumThreads(1)
+        protocol.write('{"ready": true}\n')
+        protocol.flush()
+        for line in sys.stdin:
+            if given.time_limit_s:
+                signal.setitimer(signal.ITIMER_REAL, given.time_limit_s + ORPHAN_GRACE_S)
+            protocol.write(json.dumps(answer(line, jobs)) + "\n")
+            protocol.flush()
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
