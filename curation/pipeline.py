@@ -58,7 +58,7 @@ def write_manifest(settings: Settings, batch_id: str) -> StageCount:
     pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
     stored = pulled.filter(pc.equal(pulled["outcome"], "stored"))
     keys = dict(zip(stored["clip_id"].to_pylist(), stored["object_key"].to_pylist(), strict=True))
-    inspections = inspect_clips.run(keys, store=home.store, engine=wiring.engine(settings), policy=settings.inspect, clock=home.clock)
+    inspections = inspect_clips.run(keys, store=home.store, engine=wiring.engine(settings.engine), policy=settings.inspect, clock=home.clock)
     return manifest.run(
         batch_id,
         store=home.store,

@@ -1,25 +1,203 @@
-"""Settings to adapters: the only place that knows both."""
+"""Settings to adapters: the only place that knows both.
+
+Heavy adapters are imported by the function that chooses them, so that a worker that only reads video starts in a moment.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from curation import schema
 from curation.adapters.clock_system import clock_from
-from curation.adapters.tagger_picture import PictureTagger
-from curation.adapters.video_av import AvVideoReader
-from curation.ports import Clock, Tagger, VideoReader
+from curation.adapters.ledger_key import load_or_make, load_public
+from curation.adapters.store_local import DirectoryStore
+from curation.audit.ledger import StoreLedger
+from curation.errors import SettingsError
+from curation.ports import (
+    Clock,
+    Engine,
+    HomeCatalog,
+    Ledger,
+    ObjectStore,
+    OverseasCatalog,
+    Places,
+    Source,
+    Tagger,
+    Validator,
+    VideoReader,
+    VideoWriter,
+)
+from curation.settings import EngineSettings, Settings
+from curation.stages.release import Law
+
+_SIGNATURES_SUFFIX = ".signatures.json"
+_BASELINE = "cn-baseline.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """What every stage at home works with."""
+
+    store: ObjectStore
+    ledger: Ledger
+    catalog: HomeCatalog
+    clock: Clock
+
+
+def home(settings: Settings) -> Home:
+    """Store, ledger, catalog and clock at home."""
+    from curation.adapters.catalog_iceberg import IcebergHome
+
+    objects, now = store(settings), clock()
+    key = load_or_make(settings.ledger_key, settings.ledger_public_key)
+    return Home(
+        store=objects,
+        ledger=StoreLedger(objects, now, key),
+        catalog=IcebergHome(settings.home_catalog, {settings.curated_table: schema.CLIPS}),
+        clock=now,
+    )
+
+
+def store(settings: Settings) -> ObjectStore:
+    """The home store.
+
+    Raises:
+        NotAtHome: it does not rest in the home jurisdiction.
+    """
+    return DirectoryStore(settings.store.path, jurisdiction=settings.store.jurisdiction)
+
+
+def ledger_public_key(settings: Settings) -> Ed25519PublicKey:
+    """The key whose signature every ledger entry must carry."""
+    return load_public(settings.ledger_public_key)
+
+
+def overseas(settings: Settings) -> OverseasCatalog:
+    """The overseas catalog."""
+    from curation.adapters.catalog_iceberg import IcebergOverseas
+
+    return IcebergOverseas(settings.overseas_catalog, {settings.publish.table: schema.RELEASE})
+
+
+def source(settings: Settings, name: str) -> Source:
+    """A source by its name.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    from curation.adapters.source_folder import FolderSource
+
+    found = settings.sources.get(name)
+    if found is None:
+        known = ", ".join(sorted(settings.sources)) or "none"
+        raise SettingsError(
+            f"is not in curation.toml (known: {known})", subject=f"source {name}", fix=f"add [sources.{name}] with its path"
+        )
+    return FolderSource(name, found.path, fleet=found.fleet, settings=settings.pull)
 
 
 def video_reader() -> VideoReader:
     """Reads clips."""
+    from curation.adapters.video_av import AvVideoReader
+
     return AvVideoReader()
+
+
+def video_writer() -> VideoWriter:
+    """Writes rendered clips."""
+    from curation.adapters.video_writer_av import PyAvVideoWriter
+
+    return PyAvVideoWriter()
 
 
 def tagger() -> Tagger:
     """Names the scene."""
+    from curation.adapters.tagger_picture import PictureTagger
+
     return PictureTagger()
+
+
+def places() -> Places:
+    """Names the province of a fix."""
+    from curation.adapters.places_geonames import GeonamesPlaces
+
+    return GeonamesPlaces()
+
+
+def engine(settings: EngineSettings) -> Engine:
+    """Spreads clips over worker processes."""
+    from curation.adapters.engine_local import LocalEngine
+
+    return LocalEngine(settings)
+
+
+def validator(settings: Settings) -> Validator:
+    """Runs the suites of the expectations folder."""
+    from curation.adapters.validator_gx import GxValidator
+
+    return GxValidator(settings.expectations)
 
 
 def clock() -> Clock:
     """The system's clock, or the instant that `CURATION_NOW` pins."""
     return clock_from(os.environ)
+
+
+def law(settings: Settings) -> Law:
+    """The pack in force with its signatures and fences; without one in the settings, the shipped cn-baseline, which is unsigned.
+
+    Raises:
+        SettingsError: a file of it is missing, or a demo pack is allowed beside an overseas catalog that is not this machine's own.
+    """
+    residency = settings.residency
+    if residency.allow_demo_pack and not _is_embedded(settings):
+        raise SettingsError(
+            "allow_demo_pack goes only with the embedded overseas catalog of a work folder",
+            subject="residency",
+            fix="remove allow_demo_pack, and have a real pack signed",
+        )
+    if residency.pack is None:
+        pack_bytes, signatures_bytes = resources.files("curation.residency").joinpath("packs", _BASELINE).read_bytes(), b"[]"
+    else:
+        signatures = residency.pack.with_name(residency.pack.name + _SIGNATURES_SUFFIX)
+        pack_bytes, signatures_bytes = _read(residency.pack), signatures.read_bytes() if signatures.is_file() else b"[]"
+    return Law(
+        pack_bytes=pack_bytes,
+        signatures_bytes=signatures_bytes,
+        fences_bytes=None if residency.fences is None else _read(residency.fences),
+        trusted_keys=residency.trusted_keys,
+        allow_demo_pack=residency.allow_demo_pack,
+    )
+
+
+def law_of_release(settings: Settings, objects: ObjectStore, evidence: Mapping[str, Any]) -> Law:
+    """The law under which a release was cut, from its evidence; whom to trust is read from today's settings."""
+    keys = [key for key in evidence["files"] if key.startswith("packs/")]
+    [pack_key] = [key for key in keys if key.endswith(".yaml")]
+    [signatures_key] = [key for key in keys if key.endswith(_SIGNATURES_SUFFIX)]
+    return Law(
+        pack_bytes=objects.read(pack_key),
+        signatures_bytes=objects.read(signatures_key),
+        fences_bytes=None,
+        trusted_keys=settings.residency.trusted_keys,
+        allow_demo_pack=settings.residency.allow_demo_pack and _is_embedded(settings),
+    )
+
+
+def _is_embedded(settings: Settings) -> bool:
+    overseas_catalog = settings.overseas_catalog
+    return overseas_catalog.uri.startswith("sqlite:///") and overseas_catalog.warehouse.resolve().is_relative_to(settings.work.resolve())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot be read: {error.strerror}", subject=str(path), fix="correct [residency] in curation.toml") from error

@@ -28,7 +28,7 @@ from curation.release_files import (
     ReleaseFolder,
     cut_releases,
 )
-from curation.residency import evaluate, signing
+from curation.residency import evaluate, geofence, signing
 from curation.residency import pack as packs
 from curation.tables import to_parquet
 
@@ -115,7 +115,8 @@ def run(
         if waiting is not None:
             return waiting
         folder = ReleaseFolder(store, release_id)
-        evaluation = evaluate.decide(candidates, pack=pack, fences=law.fences_bytes, published=_published_cells(published, pack))
+        fences = geofence.parse_fences(law.fences_bytes, pack.geofence)
+        evaluation = evaluate.decide(candidates, pack=pack, fences=fences, published=_published_cells(published, pack))
     except PackRefused as refusal:
         ledger.record(
             StageCount(stage="release_refused", subject=request.window, rows_in=rows.num_rows, accounted={"withheld": rows.num_rows}),
@@ -157,7 +158,7 @@ def _published_cells(published: Sequence[ReleaseFolder], pack: packs.Pack) -> pa
     parts = [folder.release().join(folder.mapping(), "release_row_id", join_type="inner") for folder in published]
     if not parts:
         return None
-    return pa.concat_tables(parts).select([*pack.quasi_identifiers(), "vehicle_id", "captured_day"])
+    return pa.concat_tables(parts).select([*pack.combination.quasi_identifiers, "vehicle_id", "captured_day"])
 
 
 def _identity(
@@ -284,7 +285,7 @@ def _evidence(
             "withheld": evaluation.decisions.num_rows - released,
             "already_published": gone.num_rows,
         },
-        "rules": dict(sorted(evaluation.rule_counts.items())),
+        "rules": dict(sorted(evaluation.withheld_counts.items())),
         "files": dict(files),
         "code_version": request.code_version,
     }
