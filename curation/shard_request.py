@@ -1,0 +1,236 @@
+"""What an ML engineer asks for: a shard request, read from YAML or from a form, checked before any row is read."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
+
+from curation.digests import canonical_json, sha256_hex
+from curation.errors import UsageError
+from curation.schema import CLIPS, sensitivity_of
+from curation.shard_filter import MAX_FILTER_CHARS, check_filter, near_columns
+
+MAX_REQUEST_BYTES: Final = 64 * 1024
+MAX_REQUEST_DEPTH: Final = 8
+GROUP_COLUMNS: Final[Mapping[str, str]] = {"drive": "drive_id", "vehicle": "vehicle_id", "clip": "clip_id"}
+_SLUG: Final = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+_SPLIT: Final = re.compile(r"[a-z0-9]{1,24}")
+_RATIO_TOLERANCE: Final = 1e-9
+
+PUBLIC_COLUMNS: Final[tuple[str, ...]] = tuple(sorted(field.name for field in CLIPS if sensitivity_of(field) == "public"))
+TELLING_COLUMNS: Final[frozenset[str]] = frozenset(
+    field.name for field in CLIPS if sensitivity_of(field) in {"place", "person", "vehicle", "device"}
+)
+
+
+def _split_name(split: str) -> str:
+    if not _SPLIT.fullmatch(split):
+        raise ValueError(f"{split!r} cannot name a split: up to 24 lower-case letters and digits can")
+    return split
+
+
+def _known_column(column: str) -> str:
+    if column not in CLIPS.names:
+        raise ValueError(f"there is no column {column!r} ({near_columns(column)})")
+    return column
+
+
+Split = Annotated[str, AfterValidator(_split_name)]
+Column = Annotated[str, AfterValidator(_known_column)]
+
+
+class ShardRequest(BaseModel):
+    """A checked request. Equal requests have equal digests; the order of splits and columns carries no meaning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str = Field(
+        pattern=_SLUG, max_length=48, description="a slug of lower-case letters, digits and inner hyphens, at most 48, such as night-rain"
+    )
+    filter: str | None = Field(
+        default=None,
+        max_length=MAX_FILTER_CHARS,
+        description="one true-or-false SQL expression over manifest columns, such as timeofday = 'night' AND sharpness > 40",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1; another seed draws and splits anew")
+    splits: Mapping[Split, Annotated[float, Strict(), Field(gt=0, le=1, allow_inf_nan=False)]] = Field(
+        default_factory=lambda: {"train": 1.0},
+        description="names with ratios above 0 that add up to 1, such as {train: 0.8, val: 0.1, test: 0.1}",
+    )
+    group_by: Literal["drive", "vehicle", "clip"] = Field(
+        default="drive", description="drive, vehicle or clip: what never straddles two splits"
+    )
+    max_samples: int | None = Field(default=None, ge=1, description="a whole number of at least 1, or nothing for all")
+    shard_size_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=10_240, le=2**40, description="a whole number of bytes from 10240 to 2^40, such as 268435456"
+    )
+    format: Literal["webdataset"] = Field(default="webdataset", description="webdataset, the only format built")
+    form: Literal["clips"] = Field(default="clips", description="clips, the only form built: whole clips")
+    columns: tuple[Column, ...] = Field(
+        default=PUBLIC_COLUMNS,
+        min_length=1,
+        description="a list of manifest columns; without it the tags and the public signals; others enter only if named",
+    )
+    masked: bool = Field(default=False, description="false: faces and plates cannot be masked yet")
+
+    @field_validator("filter")
+    @classmethod
+    def _safe_filter(cls, text: str | None) -> str | None:
+        if text is not None:
+            check_filter(text)
+        return text
+
+    @field_validator("splits")
+    @classmethod
+    def _whole_splits(cls, splits: Mapping[str, float]) -> Mapping[str, float]:
+        total = sum(splits.values())
+        if not abs(total - 1) <= _RATIO_TOLERANCE:
+            raise ValueError(f"the ratios add up to {total:.6g}, not 1")
+        return dict(sorted(splits.items()))
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _default_columns(cls, columns: object) -> object:
+        if columns is None:
+            return PUBLIC_COLUMNS
+        return tuple(columns) if isinstance(columns, list) else columns
+
+    @field_validator("columns")
+    @classmethod
+    def _each_column_once(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(columns)) != len(columns):
+            raise ValueError("a column is named twice")
+        return tuple(sorted(columns))
+
+    @field_validator("masked")
+    @classmethod
+    def _not_masked(cls, masked: bool) -> bool:  # noqa: FBT001 - the field itself is a bool
+        if masked:
+            raise ValueError("masking is not built yet")
+        return masked
+
+    def digest(self) -> str:
+        """SHA-256 over the request, hex. Telling: it must not leave the ledger where the filter names a vehicle or place."""
+        return sha256_hex(canonical_json(self.model_dump(mode="json")))
+
+    def filter_columns(self) -> frozenset[str]:
+        """The manifest columns that the filter looks at."""
+        return check_filter(self.filter) if self.filter is not None else frozenset()
+
+
+def parse(data: bytes, name: str) -> ShardRequest:
+    """The request in YAML bytes; `name` is the file's, for messages.
+
+    Raises:
+        UsageError: the bytes are no request; names the line and what would be right.
+    """
+    with _yaml_errors(name):
+        lines = _lines(data, name)
+        value = yaml.safe_load(data)
+    return _validated(value, name, lines)
+
+
+def from_mapping(value: Mapping[str, Any], name: str = "request") -> ShardRequest:
+    """The request in a plain mapping, such as a form's.
+
+    Raises:
+        UsageError: it is no request; names the field and what would be right.
+    """
+    return _validated(dict(value), name, {})
+
+
+_EXAMPLE: Final = "write key: value lines, beginning with a name, as docs/shards.md shows"
+_Path = tuple[str | int, ...]
+
+
+def _validated(value: Any, name: str, lines: Mapping[_Path, int]) -> ShardRequest:
+    if not isinstance(value, dict):
+        raise UsageError("is not a mapping of keys to values", subject=_subject(name, lines, ()), fix=_EXAMPLE)
+    try:
+        return ShardRequest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        loc = tuple(part for part in first["loc"] if part != "[key]")
+        raise UsageError(_problem(first, loc), subject=_subject(name, lines, loc), fix=_right(loc)) from error
+
+
+def _problem(first: Mapping[str, Any], loc: _Path) -> str:
+    where = ".".join(map(str, loc))
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"there is no key {where}"
+    return f"{where}: {str(first['msg']).removeprefix('Value error, ')}"
+
+
+def _right(loc: _Path) -> str:
+    field = ShardRequest.model_fields.get(str(loc[0])) if loc else None
+    if field is None:
+        keys = tuple(ShardRequest.model_fields)
+        close = difflib.get_close_matches(str(loc[0]) if loc else "", keys, n=2, cutoff=0.5)
+        return f"did you mean {' or '.join(close)}?" if close else f"use only {', '.join(keys)}"
+    return f"give {loc[0]} as {field.description}"
+
+
+def _subject(name: str, lines: Mapping[_Path, int], loc: _Path) -> str:
+    """`name` with the line of the innermost part of `loc` that stands in the file."""
+    for depth in range(len(loc), -1, -1):
+        if loc[:depth] in lines:
+            return f"{name} line {lines[loc[:depth]]}"
+    return name
+
+
+@contextmanager
+def _yaml_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-01, or bytes in no encoding
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        problem = error.problem if isinstance(error, yaml.MarkedYAMLError) and error.problem else str(error).splitlines()[0]
+        where = name if mark is None else f"{name} line {mark.line + 1}"
+        raise UsageError(f"is not YAML: {problem}", subject=where, fix=_EXAMPLE) from error
+
+
+def _lines(data: bytes, name: str) -> Mapping[_Path, int]:
+    """Line, from 1, of every key and list item of a YAML document, by path.
+
+    Raises:
+        UsageError: too large, too deep, an alias, or a key twice.
+    """
+    if len(data) > MAX_REQUEST_BYTES:
+        raise UsageError(f"has {len(data)} bytes", subject=name, fix=f"keep a request within {MAX_REQUEST_BYTES} bytes")
+    _refuse_nesting(data, name)
+    root = yaml.compose(data, Loader=yaml.SafeLoader)
+    lines: dict[_Path, int] = {}
+    pending: list[tuple[_Path, yaml.Node | None]] = [((), root)]
+    while pending:
+        path, node = pending.pop()
+        if node is None:
+            continue
+        lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.SequenceNode):
+            pending.extend(((*path, index), child) for index, child in enumerate(node.value))
+        elif isinstance(node, yaml.MappingNode):
+            for key, child in node.value:
+                inner = (*path, str(key.value))
+                if inner in lines:
+                    raise UsageError(f"{key.value} stands twice", subject=f"{name} line {key.start_mark.line + 1}", fix="keep one of them")
+                lines[inner] = key.start_mark.line + 1
+                pending.append((inner, child))
+    return lines
+
+
+def _refuse_nesting(data: bytes, name: str) -> None:
+    depth = 0
+    for event in yaml.parse(data, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_REQUEST_DEPTH:
+            what = "uses an alias" if isinstance(event, yaml.AliasEvent) else f"is nested deeper than {MAX_REQUEST_DEPTH}"
+            where = f"{name} line {event.start_mark.line + 1}" if event.start_mark else name
+            raise UsageError(what, subject=where, fix="write the values out, one level per key")
