@@ -1,0 +1,176 @@
+"""The clips suite: what it lets through, and that each kind of bad row is caught by the check that should catch it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curation import schema
+from curation.adapters import validator_gx
+from curation.adapters.validator_gx import GxValidator
+from curation.records import ValidationResult
+
+EXPECTATIONS = Path(__file__).resolve().parents[2] / "expectations"
+A_VIN = "LSVNV2182E2100001"
+
+# One kind of bad row each: which builder, what is wrong, and the check that must name the row.
+MUTATIONS = [
+    ("good", {"clip_id": "F" * 64}, "clip_id.pattern"),
+    ("good", {"clip_id": A_VIN}, "clip_id.pattern"),
+    ("good", {"clip_id": None}, "clip_id.not_null"),
+    ("good", {"batch_id": "tuesday"}, "batch_id.pattern"),
+    ("good", {"batch_id": None}, "batch_id.not_null"),
+    ("good", {"source_uri": None}, "source_uri.not_null"),
+    ("good", {"source_uri": ""}, "source_uri.not_empty"),
+    ("good", {"object_uri": "clips/aa/other.mp4"}, "object_uri.names_clip"),
+    ("good", {"size_bytes": -1}, "size_bytes.range"),
+    ("good", {"size_bytes": None}, "size_bytes.not_null"),
+    ("good", {"latitude_deg": 90.5}, "latitude_deg.range"),
+    ("good", {"longitude_deg": -180.5}, "longitude_deg.range"),
+    ("good", {"latitude_deg": None}, "fix.complete"),
+    ("good", {"datum": None}, "fix.complete"),
+    ("good", {"datum": "BD-09"}, "datum.vocabulary"),
+    ("good", {"gnss_error_m": -2.0}, "gnss_error_m.range"),
+    ("good", {"gnss_error_m": math.nan}, "values.finite"),
+    ("good", {"speed_mean_mps": 300.0}, "speed_mean_mps.range"),
+    ("good", {"speed_mean_mps": math.inf}, "values.finite"),
+    ("good", {"track": [{"offset_s": 1.0, "latitude_deg": 91.0, "longitude_deg": 0.0}]}, "track.on_globe"),
+    ("good", {"track": [{"offset_s": -1.0, "latitude_deg": 1.0, "longitude_deg": 0.0}]}, "track.on_globe"),
+    ("good", {"track": [{"offset_s": 1.0, "latitude_deg": None, "longitude_deg": 0.0}]}, "track.on_globe"),
+    ("good", {"province": "CN-HK"}, "province.vocabulary"),
+    ("good", {"width_px": 0}, "width_px.range"),
+    ("good", {"fps": 2000.0}, "fps.range"),
+    ("good", {"fps": None}, "accepted.fps"),
+    ("good", {"frame_count": -1}, "frame_count.range"),
+    ("good", {"duration_s": -0.5}, "duration_s.range"),
+    ("good", {"duration_s": math.nan}, "accepted.duration_s"),
+    ("good", {"container": None}, "accepted.container"),
+    ("good", {"brightness": 1.01}, "brightness.range"),
+    ("good", {"dark_ratio": -0.1}, "dark_ratio.range"),
+    ("good", {"noise_sigma": 300.0}, "noise_sigma.range"),
+    ("good", {"brightness": None}, "brightness.measured_or_not"),
+    ("good", {"brightness": math.nan}, "brightness.measured_or_not"),
+    ("good", {"motion_px": 3.0}, "motion_px.measured_or_not"),
+    ("good", {"unmeasured": [("motion_px", "")]}, "unmeasured.explained"),
+    ("good", {"unmeasured": [("motion_px", "why"), ("wetness", "why")]}, "unmeasured.known"),
+    ("good", {"unmeasured": [("motion_px", "why"), ("fps", "why")]}, "unmeasured.no_value"),
+    ("good", {"unmeasured": None}, "unmeasured.not_null"),
+    ("good", {"timeofday": "noon"}, "timeofday.vocabulary"),
+    ("good", {"timeofday": None}, "accepted.timeofday"),
+    ("good", {"weather": "sunny"}, "weather.vocabulary"),
+    ("good", {"scene": "City Street"}, "scene.vocabulary"),
+    ("good", {"ego_motion": "parked"}, "ego_motion.vocabulary"),
+    ("good", {"weather_confidence": 1.5}, "weather_confidence.range"),
+    ("good", {"packet_digest": "abc"}, "packet_digest.pattern"),
+    ("good", {"verdict": "ok"}, "verdict.vocabulary"),
+    ("good", {"verdict": None}, "verdict.not_null"),
+    ("good", {"reasons": ["too_dark"]}, "accepted.no_reasons"),
+    ("good", {"reasons": None}, "reasons.not_null"),
+    ("good", {"error": "boom"}, "measured.no_error"),
+    ("rejected", {"reasons": []}, "rejected.reasons"),
+    ("rejected", {"reasons": [""]}, "reasons.not_blank"),
+    ("quarantined", {"error": None}, "quarantined.error"),
+    ("good", {"inspect_depth": "deep"}, "inspect_depth.vocabulary"),
+    ("good", {"settings_digest": "default"}, "settings_digest.pattern"),
+    ("good", {"inspector_version": ""}, "inspector_version.not_empty"),
+    ("good", {"inspected_at": None}, "inspected_at.not_null"),
+]
+
+
+@pytest.fixture(scope="module")
+def validator() -> GxValidator:
+    """The validator over the shipped suites."""
+    return GxValidator(EXPECTATIONS)
+
+
+@pytest.fixture(scope="module")
+def mutated(validator, manifests) -> ValidationResult:
+    """One run over all bad rows, one good row of each verdict, and one clip that stands twice."""
+    rows = [getattr(manifests, kind)(100 + number, changes) for number, (kind, changes, _) in enumerate(MUTATIONS)]
+    rows += [manifests.good(1), manifests.rejected(2), manifests.quarantined(3), manifests.good(4), manifests.good(4)]
+    return validator.validate("clips", manifests.table(*rows))
+
+
+def test_the_file_is_what_the_schema_gives() -> None:
+    """`expectations/clips.json` equals its generator, byte for byte."""
+    assert validator_gx.suite_bytes("clips") == (EXPECTATIONS / "clips.json").read_bytes()
+
+
+def test_every_check_says_why() -> None:
+    """Each check of each suite has a name of its own and a sentence that says why it exists."""
+    for file in EXPECTATIONS.glob("*.json"):
+        checks = json.loads(file.read_bytes())["expectations"]
+        assert len(checks) == len({check["meta"]["check"] for check in checks})
+        assert [check["meta"]["check"] for check in checks if not check["meta"]["notes"].endswith(".")] == []
+
+
+def test_good_rows_pass(validator, manifests) -> None:
+    """Rows of all three verdicts pass, and the result proves that every check ran over every row."""
+    result = validator.validate("clips", manifests.table(manifests.good(1), manifests.rejected(2), manifests.quarantined(3)))
+    assert result.failures == ()
+    assert result.passed
+    assert (result.declared, 0, 0, 3, 3) == (result.executed, result.skipped, result.errored, result.rows_examined, result.rows_present)
+
+
+@pytest.mark.parametrize("number", range(len(MUTATIONS)), ids=[f"{check}-{number}" for number, (_, _, check) in enumerate(MUTATIONS)])
+def test_each_bad_row_is_caught_by_its_check(mutated, number) -> None:
+    """The check that should catch a kind of bad row fails, and names that row's clip where it has a clip id."""
+    _, changes, check = MUTATIONS[number]
+    failed = {failure.check: failure for failure in mutated.failures}
+    assert check in failed
+    assert failed[check].problem == "unexpected"
+    if "clip_id" not in changes:
+        assert f"{100 + number:064x}" in failed[check].clip_ids
+
+
+def test_good_rows_among_bad_ones_are_not_named(mutated) -> None:
+    """No check names a row that is right."""
+    named = {clip_id for failure in mutated.failures for clip_id in failure.clip_ids}
+    assert set() == named & {f"{number:064x}" for number in (1, 2, 3)}
+
+
+def test_a_clip_that_stands_twice_is_caught(mutated) -> None:
+    """Two rows of one clip fail the uniqueness check, which counts both and names the clip."""
+    failure = next(failure for failure in mutated.failures if failure.check == "clip_id.unique")
+    assert (2, (f"{4:064x}",)) == (failure.row_count, failure.clip_ids)
+
+
+def test_no_check_that_should_be_quiet_fails(mutated) -> None:
+    """Every failing check is one that some bad row was made for, or follows from such a row."""
+    follow = {"clip_id.unique", "object_uri.names_clip", "latitude_deg.range", "accepted.no_reasons"}
+    meant = {check for _, _, check in MUTATIONS} | follow
+    assert set() == {failure.check for failure in mutated.failures} - meant
+
+
+def test_results_hold_no_value(mutated) -> None:
+    """Neither a value of a failing row nor a clip_id that is none stands in the result."""
+    text = repr(mutated)
+    assert [word for word in (A_VIN, "LSVAA", "90.5", "noon", "BD-09", "wetness", "boom", "F" * 64) if word in text] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (lambda rows: rows.append_column("extra", pa.nulls(1, pa.string())), "table.columns"),
+        (lambda rows: rows.select([*rows.column_names[1:], rows.column_names[0]]), "table.columns"),
+        (lambda rows: rows.rename_columns([name.replace("weather", "sky") for name in rows.column_names]), "table.columns"),
+        (lambda rows: rows.set_column(rows.column_names.index("size_bytes"), "size_bytes", pa.array(["1"])), "table.types"),
+        (lambda rows: rows.set_column(rows.column_names.index("width_px"), "width_px", pa.array([1280], pa.int64())), "table.types"),
+    ],
+    ids=["extra", "order", "renamed", "text", "wider"],
+)
+def test_another_shape_is_caught(validator, manifests, change, check) -> None:
+    """A column more, elsewhere, under another name or of another type fails the check of the table's shape."""
+    result = validator.validate("clips", change(manifests.table(manifests.good(1))))
+    assert not result.passed
+    assert check in {failure.check for failure in result.failures}
+
+
+def test_every_signal_has_its_checks() -> None:
+    """A signal added to the schema gets a range and a measured-or-not check without an edit here."""
+    names = {check["meta"]["check"] for check in validator_gx.clips_suite()["expectations"]}
+    assert set() == {f"{name}.{kind}" for name in schema.SIGNALS for kind in ("range", "measured_or_not")} - names
