@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -65,6 +66,7 @@ class Approval:
     task_id: str
     map_index: int
     try_number: int
+    asked_at: datetime
     subject: str
     body: str
     options: tuple[str, ...]
@@ -195,7 +197,7 @@ class AirflowStack:
             body["partition_key"] = partition_key
         return str(self._call("POST", f"/dags/{dag_id}/dagRuns", user=user, body=body)["dag_run_id"])
 
-    def wait_dag(self, dag_id: str, *, timeout_s: float = 90.0) -> None:
+    def wait_dag(self, dag_id: str, *, limit_s: float = 90.0) -> None:
         """Return when the DAG can be triggered.
 
         Raises:
@@ -207,7 +209,7 @@ class AirflowStack:
             return any(one["dag_id"] == dag_id and not one["is_paused"] for one in found)
 
         try:
-            self._until(lambda: known() or None, timeout_s, f"DAG {dag_id} does not appear")
+            self._until(lambda: known() or None, limit_s, f"DAG {dag_id} does not appear")
         except OutsideError as error:
             errors = self._call("GET", "/importErrors")["import_errors"]
             if not errors:
@@ -229,32 +231,37 @@ class AirflowStack:
         """A run as it is now."""
         return _run(self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}"))
 
-    def wait_run(self, dag_id: str, run_id: str, *, timeout_s: float = 300.0) -> Run:
-        """The run when it is over, green or not; see `require_success`.
+    def state(self, dag_id: str, run_id: str) -> str:
+        """A run's state as it is now."""
+        return self.run(dag_id, run_id).state
+
+    def wait_run(self, dag_id: str, run_id: str, *, limit_s: float = 300.0) -> str:
+        """The run's state when it is over, `success` or `failed`; see `require_success`.
 
         Raises:
             OutsideError: it is not over in time.
         """
 
-        def over() -> Run | None:
-            run = self.run(dag_id, run_id)
-            return run if run.state in FINISHED else None
+        def over() -> str | None:
+            state = self.state(dag_id, run_id)
+            return state if state in FINISHED else None
 
-        return self._until(over, timeout_s, f"run {run_id} of {dag_id} is not over", log=lambda: self._explain(dag_id, run_id))
+        return self._until(over, limit_s, f"run {run_id} of {dag_id} is not over", log=lambda: self._explain(dag_id, run_id))
 
-    def require_success(self, run: Run) -> Run:
-        """The run, if it is green.
+    def require_success(self, dag_id: str, run_id: str, *, limit_s: float = 300.0) -> None:
+        """Return when the run is over and green.
 
         Raises:
-            CurationError: it is not; the tasks that failed and their logs are named.
+            CurationError: it is not green; the tasks that failed and their logs are named.
+            OutsideError: it is not over in time.
         """
-        if run.state != "success":
+        state = self.wait_run(dag_id, run_id, limit_s=limit_s)
+        if state != "success":
             raise CurationError(
-                f"ended as {run.state}: {self._explain(run.dag_id, run.run_id)}",
-                subject=f"run {run.run_id} of {run.dag_id}",
+                f"ended as {state}: {self._explain(dag_id, run_id)}",
+                subject=f"run {run_id} of {dag_id}",
                 fix="read the log, mend the cause, trigger again",
             )
-        return run
 
     def tasks(self, dag_id: str, run_id: str) -> list[Mapping[str, Any]]:
         """The run's task instances, as Airflow reports them (`task_id`, `map_index`, `state`, `try_number`, …)."""
@@ -276,8 +283,8 @@ class AirflowStack:
         found = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/hitlDetails", query=query)["hitl_details"]
         return [_approval(one) for one in found if one["task_instance"]["state"] == PARKED]
 
-    def wait_approval(self, dag_id: str, run_id: str, *, timeout_s: float = 120.0) -> Approval | None:
-        """The run's question once it may be answered; None if the run ended without one.
+    def wait_approval(self, dag_id: str, run_id: str, *, limit_s: float = 120.0) -> Approval | None:
+        """The run's question; None if the run ended without one.
 
         Raises:
             OutsideError: neither comes in time.
@@ -287,20 +294,22 @@ class AirflowStack:
             waiting = self.pending_approvals(dag_id, run_id)
             if waiting:
                 return (waiting[0],)
-            return (None,) if self.run(dag_id, run_id).state in FINISHED else None
+            return (None,) if self.state(dag_id, run_id) in FINISHED else None
 
         what = f"run {run_id} of {dag_id} asks nothing"
-        (approval,) = self._until(asked, timeout_s, what, log=lambda: self._explain(dag_id, run_id))
-        if approval is not None:
-            time.sleep(SETTLE_S)
+        (approval,) = self._until(asked, limit_s, what, log=lambda: self._explain(dag_id, run_id))
         return approval
 
     def answer(self, approval: Approval, option: str, params: Mapping[str, Any] | None = None, *, user: str = "officer") -> None:
-        """Answer a question as `user`.
+        """Answer a question as `user`, three seconds after it was asked at the earliest.
+
+        An answer that comes while the task is still being parked can fail it, and Airflow then asks again: see `answer_until_over`.
 
         Raises:
             UsageError: Airflow refuses: not the person asked, no such option, or answered already.
         """
+        since_asked_s = (datetime.now(UTC) - approval.asked_at).total_seconds()
+        time.sleep(min(SETTLE_S, max(0.0, SETTLE_S - since_asked_s)))
         path = f"/dags/{approval.dag_id}/dagRuns/{approval.run_id}/taskInstances/{approval.task_id}/{approval.map_index}/hitlDetails"
         self._call("PATCH", path, user=user, body={"chosen_options": [option], "params_input": dict(params or {})})
 
@@ -311,19 +320,19 @@ class AirflowStack:
         decide: Callable[[Approval], tuple[str, Mapping[str, Any]]],
         *,
         user: str = "officer",
-        timeout_s: float = 300.0,
-    ) -> Run:
-        """The run when it is over, each of its questions answered as `decide` says (option, params), also when one is asked again.
+        limit_s: float = 300.0,
+    ) -> str:
+        """The run's state when it is over, each of its questions answered as `decide` says (option, params), also when one is asked again.
 
         Raises:
             OutsideError: it is not over in time.
             UsageError: Airflow refuses an answer.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + limit_s
         while True:
-            approval = self.wait_approval(dag_id, run_id, timeout_s=max(1.0, deadline - time.monotonic()))
+            approval = self.wait_approval(dag_id, run_id, limit_s=max(1.0, deadline - time.monotonic()))
             if approval is None:
-                return self.run(dag_id, run_id)
+                return self.state(dag_id, run_id)
             option, params = decide(approval)
             self.answer(approval, option, params, user=user)
 
@@ -395,9 +404,9 @@ class AirflowStack:
         health = answer.json()
         return all((health.get(key) or {}).get("status") == "healthy" for key in HEALTH_KEYS) or None
 
-    def _until(self, ask: Callable[[], T | None], timeout_s: float, what: str, *, log: Callable[[], str] | None = None) -> T:
+    def _until(self, ask: Callable[[], T | None], limit_s: float, what: str, *, log: Callable[[], str] | None = None) -> T:
         """The first answer that is not None, asked again and again while all components live."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + limit_s
         while True:
             self._check_alive()
             found = ask()
@@ -405,7 +414,7 @@ class AirflowStack:
                 return found
             if time.monotonic() >= deadline:
                 where = log() if log is not None else f"the logs {self.home}/*.log"
-                raise OutsideError(f"{what} after {timeout_s:g} s", subject="Airflow", fix=f"look at {where}")
+                raise OutsideError(f"{what} after {limit_s:g} s", subject="Airflow", fix=f"look at {where}")
             time.sleep(POLL_S)
 
     def _explain(self, dag_id: str, run_id: str) -> str:
@@ -473,6 +482,7 @@ def _approval(found: Mapping[str, Any]) -> Approval:
         task_id=task["task_id"],
         map_index=task["map_index"],
         try_number=task["try_number"],
+        asked_at=datetime.fromisoformat(found["created_at"]),
         subject=found["subject"],
         body=found["body"] or "",
         options=tuple(found["options"]),
