@@ -113,7 +113,7 @@ def run(request: ShardRequest, rows: pa.Table, snapshot_id: int, *, store: Objec
     created = store.size(shard_key(shard_set_id, INDEX_FILE)) is None
     if created:
         samples = _samples(selection.rows, request)
-        shards = [_write_shard(shard, list(islice(samples, shard.sample_count)), shard_set_id, store) for shard in plan]
+        shards = [_write_shard(shard, islice(samples, shard.sample_count), shard_set_id, store) for shard in plan]
         index = _index(request, selection, snapshot_id, shard_set_id, shards, filter_shown=filter_shown)
         store.create(shard_key(shard_set_id, INDEX_FILE), json.dumps(index, indent=2, sort_keys=True).encode() + b"\n")
     return _record(shard_set_id, request, created=created, store=store, ledger=ledger)
@@ -275,7 +275,10 @@ def _plain(value: Any, kind: pa.DataType) -> Any:
 
 
 def _plan(rows: pa.Table, request: ShardRequest) -> tuple[list[_PlannedShard], str]:
-    """Shards with the number of samples in each, none over `shard_size_bytes` unless one sample alone is; and a digest of all that enters."""
+    """Shards with the number of samples in each, and a digest of all that enters them.
+
+    No shard is larger than `shard_size_bytes`, unless one sample alone is.
+    """
     hasher = hashlib.sha256()
     for tags in zip(*(rows.column(name).to_pylist() for name in TAG_COLUMNS), strict=True):
         hasher.update(canonical_json(tags))
@@ -350,7 +353,7 @@ class TarStream:
         self.size_bytes += len(data)
 
 
-def _write_shard(shard: _PlannedShard, samples: Sequence[Sample], shard_set_id: str, store: ObjectStore) -> dict[str, Any]:
+def _write_shard(shard: _PlannedShard, samples: Iterable[Sample], shard_set_id: str, store: ObjectStore) -> dict[str, Any]:
     """The shard's line in the index, once its bytes rest in the store."""
     with store.stage() as staged:
         stream = TarStream(staged)
@@ -359,7 +362,7 @@ def _write_shard(shard: _PlannedShard, samples: Sequence[Sample], shard_set_id: 
             stream.add(sample.clip_id, ((name, size, chunks[name[name.rfind(".") :]]) for name, size in sample.members()))
         digest = stream.close()
         staged.commit(shard_key(shard_set_id, shard.name))
-    return {"name": shard.name, "split": shard.split, "samples": len(samples), "bytes": stream.size_bytes, "sha256": digest}
+    return {"name": shard.name, "split": shard.split, "samples": shard.sample_count, "bytes": stream.size_bytes, "sha256": digest}
 
 
 def _clip_chunks(sample: Sample, store: ObjectStore) -> Iterator[bytes]:
@@ -474,7 +477,7 @@ def card(index: Mapping[str, Any]) -> str:
         "",
         "## Counts",
         "",
-        f"{rows['considered']} accepted clips considered, {rows['filtered_out']} filtered out, {rows['over_max_samples']} over max_samples.",
+        f"{rows['considered']} accepted clips: {rows['filtered_out']} filtered out, {rows['over_max_samples']} over max_samples, the rest:",
         "",
         "| split | samples | bytes of clips | shards |",
         "|---|---|---|---|",
