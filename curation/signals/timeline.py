@@ -82,5 +82,8 @@ def _missing(packets: Sequence[Packet]) -> list[int] | None:
     missing = []
     for index, step in enumerate(steps):
         nominal = median(steps[max(0, index - half) : index + half + 1])
-        missing.append(round(step / nominal) - 1 if step > GAP_FACTOR * nominal else 0)
+        neighbours = steps[max(0, index - 1) : index] + steps[index + 1 : index + 2]
+        catch_up = max((nominal - neighbour for neighbour in neighbours), default=0.0)  # a frame that is only late shortens the next step
+        in_full = step - max(0.0, catch_up)
+        missing.append(round(in_full / nominal) - 1 if in_full > GAP_FACTOR * nominal else 0)
     return missing
