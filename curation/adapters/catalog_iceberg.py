@@ -247,20 +247,17 @@ class IcebergHome(_Tables):
             clip_ids: only the rows of these clips.
 
         Raises:
-            UsageError: there is no such snapshot or branch.
+            UsageError: there is no such snapshot.
+            ConcurrentChange: there is no such branch; another writer dropped or advanced it.
         """
         with _outside(f"table {table}"):
             found = self._load(table)
             if found is not None and snapshot_id is None:
                 snapshot_id = _ref(found, branch or MAIN_BRANCH)
-            missing_branch = branch is not None and snapshot_id is None
-            unknown = snapshot_id is not None and (found is None or found.metadata.snapshot_by_id(snapshot_id) is None)
-            if missing_branch or unknown:
-                raise UsageError(
-                    f"has no {f'branch {branch}' if missing_branch else f'snapshot {snapshot_id}'}",
-                    subject=f"table {table}",
-                    fix="look at its snapshots with a current client",
-                )
+            if branch is not None and snapshot_id is None:
+                raise ConcurrentChange(f"has no branch {branch} any more", subject=f"table {table}", fix="write it again")
+            if snapshot_id is not None and (found is None or found.metadata.snapshot_by_id(snapshot_id) is None):
+                raise UsageError(f"has no snapshot {snapshot_id}", subject=f"table {table}", fix="name one that its snapshots still list")
             return self._rows(table, found, snapshot_id, clip_ids)
 
     def write_branch(self, table: str, branch: str, rows: pa.Table, *, replace: Sequence[str], properties: Mapping[str, str]) -> int:

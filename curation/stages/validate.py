@@ -1,0 +1,221 @@
+"""Validate a batch on a branch of the home table, and make the branch main only if every declared check ran and passed.
+
+Rerun or killed at any point, the same manifest leads to the same state: main carries the digest of each manifest that it took in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import schema
+from curation.errors import ConcurrentChange, ImmutableConflict, NotConserved, ValidationFailed
+from curation.layout import manifest_key, validation_key
+from curation.ports import HomeCatalog, Ledger, ObjectStore, Validator
+from curation.records import StageCount, ValidationResult
+from curation.tables import from_parquet
+
+STAGE: Final = "validate"
+SUITE: Final = "clips"
+BATCH_ID: Final = "curation.batch-id"
+MANIFEST_DIGEST: Final = "curation.manifest-digest"
+# A clip that another batch brought, or that was measured again, is the same row as long as all but these are equal.
+OF_THE_RUN: Final = ("batch_id", "source_uri", "inspected_at")
+_COUNTED: Final = ("added", "replaced", "already_curated")
+_ATTEMPTS: Final = 32  # a batch loses at most one round to each batch that runs beside it
+
+Report = Callable[[str, ValidationResult], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a manifest brings to main as it was at `head`."""
+
+    head: int | None
+    write: pa.Table
+    replace: tuple[str, ...]
+    counts: Mapping[str, int]
+
+
+def run(
+    batch_id: str,
+    manifest: pa.Table,
+    *,
+    catalog: HomeCatalog,
+    table: str,
+    validator: Validator,
+    store: ObjectStore,
+    ledger: Ledger,
+    report: Report,
+) -> StageCount:
+    """Where each row of the manifest went: added, replaced or already_curated.
+
+    Args:
+        manifest: the rows of the manifest in the store, under `schema.CLIPS`.
+        report: renders a result as a page of HTML.
+
+    Raises:
+        ValidationFailed: names the failing checks; the branch is dropped, main stays as it was, result and report are kept.
+        NotConserved: `manifest` is not what the store holds, or the branch gave other rows back than were written.
+        ConcurrentChange: other batches were faster again and again.
+    """
+    data = store.read(manifest_key(batch_id))
+    if _texts(from_parquet(data, schema.CLIPS)) != _texts(manifest):
+        raise NotConserved("the rows given are not those of its manifest", subject=f"batch {batch_id}", fix="read the manifest again")
+    digest = hashlib.sha256(data).hexdigest()
+    books = _Books(batch_id=batch_id, manifest_digest=digest, store=store, ledger=ledger, report=report)
+    for _ in range(_ATTEMPTS):
+        done = _taken_in(catalog, table, batch_id, digest)
+        if done is not None:
+            return books.passed(validator.validate(SUITE, manifest), done)
+        plan = _plan(catalog, table, manifest)
+        if not plan.write.num_rows:
+            return books.passed(validator.validate(SUITE, manifest), plan.counts)
+        result = _audit(catalog, table, plan, books=books, manifest=manifest, validator=validator)
+        if result is not None:
+            return books.passed(result, plan.counts)
+    raise ConcurrentChange(
+        f"main moved on {_ATTEMPTS} times", subject=f"batch {batch_id}", fix="validate it again when fewer batches run at once"
+    )
+
+
+def _taken_in(catalog: HomeCatalog, table: str, batch_id: str, digest: str) -> Mapping[str, int] | None:
+    """The counts with which main took this very manifest in, None if it never did."""
+    for snapshot in catalog.snapshots(table):
+        if (snapshot.properties.get(BATCH_ID), snapshot.properties.get(MANIFEST_DIGEST)) == (batch_id, digest):
+            return {name: int(snapshot.properties[f"curation.{name}"]) for name in _COUNTED}
+    return None
+
+
+def _plan(catalog: HomeCatalog, table: str, manifest: pa.Table) -> _Plan:
+    head = catalog.head(table)
+    clip_ids = manifest.column("clip_id").to_pylist()
+    curated = catalog.read(table, snapshot_id=head, clip_ids=clip_ids) if head is not None else schema.CLIPS.empty_table()
+    known = dict(zip(curated.column("clip_id").to_pylist(), _contents(curated), strict=True))
+    often = Counter(clip_ids)
+    fates = [
+        # A clip that stands twice in the manifest is written twice, for the audit to see.
+        "added" if clip_id not in known or often[clip_id] > 1 else "already_curated" if known[clip_id] == content else "replaced"
+        for clip_id, content in zip(clip_ids, _contents(manifest), strict=True)
+    ]
+    return _Plan(
+        head=head,
+        write=manifest.filter(pa.array([fate != "already_curated" for fate in fates], pa.bool_())),
+        replace=tuple(clip_id for clip_id, fate in zip(clip_ids, fates, strict=True) if fate == "replaced"),
+        counts={name: fates.count(name) for name in _COUNTED},
+    )
+
+
+def _contents(rows: pa.Table) -> list[str]:
+    return _texts(rows.drop_columns(list(OF_THE_RUN)))
+
+
+def _texts(rows: pa.Table) -> list[str]:
+    """Each row as text; equal rows give equal text, NaN included."""
+
+    def plain(row: Mapping[str, Any]) -> str:
+        unordered = {**row, "unmeasured": sorted(row["unmeasured"] or ())}
+        return json.dumps(unordered, sort_keys=True, default=str)
+
+    return [plain(row) for row in rows.to_pylist()]
+
+
+def _audit(
+    catalog: HomeCatalog, table: str, plan: _Plan, *, books: _Books, manifest: pa.Table, validator: Validator
+) -> ValidationResult | None:
+    """The result under which the branch became main; None if main moved on meanwhile."""
+    branch = f"batch-{books.batch_id}"
+    properties = {BATCH_ID: books.batch_id, MANIFEST_DIGEST: books.manifest_digest}
+    properties |= {f"curation.{name}": str(plan.counts[name]) for name in _COUNTED}
+    catalog.write_branch(table, branch, plan.write, replace=plan.replace, properties=properties)
+    if catalog.head(table) != plan.head:  # the branch may have grown from rows that the plan has not seen
+        catalog.drop_branch(table, branch)
+        return None
+    rows = catalog.read(table, branch=branch, clip_ids=sorted(set(manifest.column("clip_id").to_pylist())))
+    result = validator.validate(SUITE, rows)
+    if not result.passed:
+        catalog.drop_branch(table, branch)
+        books.refused(result, manifest.num_rows)
+    written = rows.filter(pc.is_in(rows.column("clip_id"), plan.write.column("clip_id")))
+    if rows.num_rows != manifest.num_rows or not written.equals(plan.write.sort_by("clip_id")):
+        catalog.drop_branch(table, branch)
+        raise NotConserved(
+            f"{manifest.num_rows} rows in, {rows.num_rows} came back from the branch, or not as they were written",
+            subject=f"batch {books.batch_id}",
+            fix="report this as a defect of the catalog; main stays as it was",
+        )
+    books.keep(result)  # before main advances: a row of main always has its proof
+    return result if catalog.advance(table, branch) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Books:
+    """Keeps a batch's results and reports, and records what became of it."""
+
+    batch_id: str
+    manifest_digest: str
+    store: ObjectStore
+    ledger: Ledger
+    report: Report
+
+    def keep(self, result: ValidationResult) -> dict[str, str]:
+        """Key -> SHA-256 of the result and its report, written once.
+
+        A result that differs from an earlier one (another suite, or another fate of the rows) stands beside it under its own digest.
+        """
+        data = (json.dumps(dataclasses.asdict(result) | {"passed": result.passed}, indent=2, sort_keys=True) + "\n").encode()
+        page = self.report(self.batch_id, result).encode()
+        try:
+            return self._write(data, page, "")
+        except ImmutableConflict:
+            return self._write(data, page, f"-{hashlib.sha256(data + page).hexdigest()[:16]}")
+
+    def _write(self, data: bytes, page: bytes, mark: str) -> dict[str, str]:
+        files = {validation_key(self.batch_id, f"result{mark}.json"): data, validation_key(self.batch_id, f"report{mark}.html"): page}
+        for key, content in files.items():
+            self.store.create(key, content)
+        return {key: hashlib.sha256(content).hexdigest() for key, content in files.items()}
+
+    def passed(self, result: ValidationResult, counts: Mapping[str, int]) -> StageCount:
+        """The recorded count of a batch that main holds.
+
+        Raises:
+            ValidationFailed: the result did not pass after all.
+        """
+        if not result.passed:
+            self.refused(result, sum(counts.values()))
+        return self._record(result, StageCount(stage=STAGE, subject=self.batch_id, rows_in=sum(counts.values()), accounted=counts))
+
+    def refused(self, result: ValidationResult, rows_in: int) -> None:
+        """Record that the batch was refused.
+
+        Raises:
+            ValidationFailed: always; names the failing checks and how many rows each.
+        """
+        self._record(result, StageCount(stage=STAGE, subject=self.batch_id, rows_in=rows_in, accounted={"refused": rows_in}))
+        raise ValidationFailed(
+            f"{_summary(result)}; main stays as it was",
+            subject=f"batch {self.batch_id}",
+            fix=f"read {validation_key(self.batch_id, 'report.html')}, mend the cause and make the manifest anew",
+        )
+
+    def _record(self, result: ValidationResult, count: StageCount) -> StageCount:
+        files = {**self.keep(result), manifest_key(self.batch_id): self.manifest_digest}
+        facts = {name: str(getattr(result, name)) for name in ("suite", "suite_digest", "declared", "executed", "skipped", "errored")}
+        facts |= {"rows_examined": str(result.rows_examined), "passed": str(result.passed).lower()}
+        self.ledger.record(count.check(), files=files, facts=facts)
+        return count
+
+
+def _summary(result: ValidationResult) -> str:
+    ran = f"{result.executed} of {result.declared} checks ran over {result.rows_examined} of {result.rows_present} rows"
+    failing = ", ".join(f"{failure.check} ({failure.problem}, {failure.row_count} rows)" for failure in result.failures)
+    return f"{ran}; failing: {failing or 'none named'}"
