@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 from shared.retries import RETRIES, step
+
+if TYPE_CHECKING:
+    from curation.shard_request import ShardRequest
 
 log = logging.getLogger(__name__)
 
@@ -21,35 +24,31 @@ home store.
 
 **When it fails**
 
-* *the request is not YAML* or *no mapping*: correct the form.
+* *the request line 3 does not fit*: correct the form as the log says.
 * Not tried again: the request asks for something that is not there. The whole text stands in `home/failures.jsonl` of the work folder.
 * Tried again by itself: disk or catalog failed. Clear the task when the cause is gone.
 """
 
 EXAMPLE = """\
 name: night-rain
-filter: timeofday = 'night' AND verdict = 'accepted'
+filter: timeofday = 'night'
 seed: 7
 """
 
 
-def parsed(text: str) -> dict[str, Any]:
-    """The request as a mapping.
+def parsed(text: str) -> ShardRequest:
+    """The request, checked.
 
     Raises:
-        AirflowFailException: the text is not YAML, or holds something else than a mapping.
+        AirflowFailException: it is none; names the line and what would be right, but repeats nothing of the text.
     """
-    import yaml
+    from curation.errors import UsageError
+    from curation.shard_request import parse
 
     try:
-        request = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise AirflowFailException(f"the request is not YAML{where}. Fix: correct it and trigger again") from None
-    if not isinstance(request, dict):
-        raise AirflowFailException("the request is no mapping. Fix: write `name: …`, `filter: …` on lines of their own")
-    return request
+        return parse(text.encode(), "the request")
+    except UsageError as error:
+        raise AirflowFailException(f"{error.subject} does not fit. Fix: {error.fix}; then trigger again") from None
 
 
 @dag(

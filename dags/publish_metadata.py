@@ -16,6 +16,18 @@ log = logging.getLogger(__name__)
 OFFICER = "officer"
 SCHEDULER = "scheduler"  # who asked, where no person did
 APPROVAL_TASK = "officer_approval"
+SHOWN = (
+    "release_id",
+    "rows",
+    "withheld",
+    "rules",
+    "columns",
+    "recipient",
+    "purpose",
+    "pack_digest",
+    "release_digest",
+    "evidence_digest",
+)
 
 DOC = """
 ### Publish metadata
@@ -53,6 +65,13 @@ BODY = """\
 | purpose | {{ release['purpose'] | replace('|', '/') }} |
 | asked for by | {{ dag_run.triggering_user_name or 'scheduler' }} |
 
+{% if release['rules'] -%}
+| rule that withholds | rows |
+|---|---|
+{% for rule, rows in release['rules'] | dictsort -%}
+| {{ rule | replace('|', '/') }} | {{ rows }} |
+{% endfor %}
+{% endif -%}
 | column that leaves | rule that lets it |
 |---|---|
 {% for item in release['columns'] -%}
@@ -124,7 +143,7 @@ def publish_metadata() -> None:
         if summary["published"] or not summary["rows"]:
             log.info("release %s: %s", release_id, "published already" if summary["published"] else "no row may leave")
             return {}
-        return summary
+        return {name: summary[name] for name in SHOWN}
 
     ask = ApprovalOperator(
         task_id=APPROVAL_TASK,
@@ -132,7 +151,12 @@ def publish_metadata() -> None:
         body=BODY,
         params={
             "ticket": Param(
-                "", type="string", title="Ticket", description="Reference of the transfer assessment", minLength=1, maxLength=200
+                None,
+                type=["null", "string"],
+                title="Ticket",
+                description="Reference of the transfer assessment",
+                minLength=1,
+                maxLength=200,
             ),
         },
         assigned_users=[{"id": OFFICER, "name": OFFICER}],
@@ -148,13 +172,15 @@ def publish_metadata() -> None:
         from curation import pipeline
 
         release_id = summary["release_id"]
-        approver, ticket = decided(approval, dag_run.triggering_user_name or SCHEDULER)
+        requester = dag_run.triggering_user_name or SCHEDULER
+        approver, ticket = decided(approval, requester)
         with step("approval", release_id):
             pipeline.approve(
                 pipeline.open_settings(),
                 release_id,
                 approver=approver,
                 ticket=ticket,
+                requesters=[requester],
                 digests={"release": summary["release_digest"], "evidence": summary["evidence_digest"]},
             )
         log.info("release %s is approved", release_id)

@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.airflow)
             for kind in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning", "ResourceWarning"):
                 item.add_marker(pytest.mark.filterwarnings(f"ignore::{kind}"))
-            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`"))
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +74,8 @@ class FakePipeline:
             "release_id": "2026-W12-0123456789abcdef",
             "rows": 7,
             "withheld": 5,
+            "rules": {"k-anonymity": 3, "fenced-place": 2},
+            "home_only": "must not travel",
             "columns": [{"column": "province", "rule": "coarse-place"}, {"column": "month", "rule": "coarse-time"}],
             "recipient": "Example GmbH",
             "purpose": "scene statistics",
@@ -120,15 +122,15 @@ class FakePipeline:
         self._called("release_summary", release_id)
         return self.summary
 
-    def approve(self, settings: Any, release_id: str, *, approver: str, ticket: str, digests: dict[str, str]) -> None:
+    def approve(self, settings: Any, release_id: str, *, approver: str, ticket: str, digests: dict[str, str], requesters: Any = ()) -> None:
         """Approve."""
-        self._called("approve", release_id, approver, ticket, digests)
+        self._called("approve", release_id, approver, ticket, digests, list(requesters))
 
     def publish_release(self, settings: Any, release_id: str) -> None:
         """Publish."""
         self._called("publish_release", release_id)
 
-    def build_shards(self, settings: Any, request: dict[str, Any]) -> str:
+    def build_shards(self, settings: Any, request: Any) -> str:
         """Build."""
         self._called("build_shards", request)
         return "night-rain-0123456789abcdef"
@@ -143,6 +145,23 @@ def fake_pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     monkeypatch.setitem(sys.modules, "curation.pipeline", fake)
     monkeypatch.setattr(curation, "pipeline", fake, raising=False)
     return fake
+
+
+@pytest.fixture
+def fake_kind() -> type[FakePipeline]:
+    """The class behind `fake_pipeline`."""
+    return FakePipeline
+
+
+@pytest.fixture
+def log_text(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """All that tasks and Airflow logged since the last call."""
+
+    def read() -> str:
+        said = capfd.readouterr()
+        return said.out + said.err + caplog.text
+
+    return read
 
 
 @pytest.fixture
