@@ -1,0 +1,244 @@
+"""The gate: what is about to leave, and what was written, is exactly a release and holds no raw value of the home table.
+
+Written on its own: it knows the schema and the words a release may hold, and nothing of packs, rules or their evaluation.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.errors import GateRefused
+from curation.residency.needles import Needles, gather
+from curation.schema import CLIPS, DATUMS, EGO_MOTION, PROVINCES, RELEASE, SCENE, TIMEOFDAY, VERDICTS, WEATHER
+
+_FIVE: Final = ("1 lowest", "2 low", "3 middle", "4 high", "5 highest")
+# Spelt out here a second time on purpose: a slip in the generalisations must not widen the gate.
+VOCABULARY: Final[Mapping[str, tuple[str, ...]]] = {
+    "province": PROVINCES,
+    "resolution_class": ("below 480p", "480p", "720p", "1080p", "1440p", "2160p or more"),
+    "video_codec": ("av1", "h264", "hevc", "mjpeg", "mpeg2video", "mpeg4", "vp8", "vp9", "other"),
+    "fps_class": ("below 20", "20 to below 28", "28 to below 45", "45 or more"),
+    "sharpness": _FIVE,
+    "brightness": _FIVE,
+    "contrast": _FIVE,
+    "noise": _FIVE,
+    "timeofday": TIMEOFDAY,
+    "weather": WEATHER,
+    "scene": SCENE,
+}
+SHAPES: Final[Mapping[str, str]] = {"release_row_id": r"^[0-9a-f]{32}$", "month": r"^20[0-9]{2}-(0[1-9]|1[0-2])$"}
+MAX_DURATION_S: Final = 3600
+_NAME: Final = re.compile(r"[0-9]{5}-[0-9]{1,6}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-[0-9]{1,6})?\.parquet")
+_HEX: Final = 16
+_BYTES: Final = 256
+_ANY_LENGTH: Final = 0
+_FIELD_ID: Final = b"PARQUET:field_id"
+_ARROW_SCHEMA: Final = b"ARROW:schema"
+# Random ids rarely share their first or last eight signs; counters, clocks and machine ids do.
+_MIN_DISTINCT_SHARE: Final = 0.99
+_MIN_SIGNS: Final = 6
+
+
+def check_table(table: pa.Table, home: pa.Table) -> None:
+    """Nothing, if the table about to leave is exactly a release.
+
+    Args:
+        table: what is about to be appended overseas.
+        home: the clips it was made from, schema CLIPS, whose raw values must not stand in it.
+
+    Raises:
+        GateRefused: another column, order, type or metadata than RELEASE; a null; a word, shape or number out of bounds; a row id
+            that stands twice or was not drawn at random; or a raw value. Names the column, never the value.
+    """
+    subject = "table about to leave"
+    _check_home(home, subject)
+    _check_schema(table.schema, subject)
+    _check_cells(table, subject)
+    _check_row_ids(table.column("release_row_id"), subject)
+    _check_raw_cells(table, _needles(home), subject)
+
+
+def check_file(data: bytes, name: str, home: pa.Table) -> None:
+    """Nothing, if a Parquet file that was written is exactly a release: cells, dictionaries, statistics, metadata, name and bytes.
+
+    Raises:
+        GateRefused: as `check_table`, or the file is no Parquet, or its name, statistics, metadata or raw bytes say more.
+    """
+    _check_home(home, "written file")
+    needles = _needles(home)
+    if not _NAME.fullmatch(name):
+        raise _refused("file name", "has another shape than a data file's, as 00000-0-<uuid>.parquet", "written file")
+    _refuse_if_found(needles, name.encode(), "file name", "written file", alphabet=_HEX)
+    subject = "written file"
+    try:
+        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=list(VOCABULARY))
+        table = file.read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _refused("file", "is no readable Parquet", subject) from error
+    _check_key_values(file.metadata, subject)
+    plain = _plain(table)
+    _check_schema(plain.schema, subject)
+    _check_statistics(file.metadata, subject)
+    _check_dictionaries(table, subject)
+    _check_cells(plain, subject)
+    _check_row_ids(plain.column("release_row_id"), subject)
+    _check_raw_cells(plain, needles, subject)
+    _refuse_if_found(needles, data, "raw bytes", subject, alphabet=_BYTES)
+
+
+def check_raw_bytes(data: bytes, name: str, home: pa.Table) -> None:
+    """Nothing, if neither the bytes nor the name of any other file hold a raw value of the home table.
+
+    Raises:
+        GateRefused: a raw value stands in them.
+    """
+    _check_home(home, "written file")
+    needles = _needles(home)
+    _refuse_if_found(needles, name.encode(), "file name", "written file", alphabet=_HEX)
+    _refuse_if_found(needles, data, "raw bytes", "written file", alphabet=_BYTES)
+
+
+def _refused(where: str, problem: str, subject: str) -> GateRefused:
+    return GateRefused(f"{where} {problem}", subject=subject, fix="nothing may leave; cut the release again and report this as a defect")
+
+
+def _needles(home: pa.Table) -> Needles:
+    words = {word for values in VOCABULARY.values() for word in values} | {*VERDICTS, *EGO_MOTION, *DATUMS}
+    return gather(home, emitted=["province"], vocabulary=words)
+
+
+def _check_home(home: pa.Table, subject: str) -> None:
+    if home.column_names != CLIPS.names:
+        raise _refused("home table", "is not the clips table, so nothing can be searched for", subject)
+
+
+def _check_schema(found: pa.Schema, subject: str) -> None:
+    for name in found.names:
+        if name not in RELEASE.names:
+            raise _refused(f"column {name[:60]!a}", "is not of a release", subject)
+    if found.names != RELEASE.names:
+        missing = [name for name in RELEASE.names if name not in found.names]
+        raise _refused(f"columns (missing: {missing})", "are not those of a release, in its order", subject)
+    for have, want in zip(found, RELEASE, strict=True):
+        if have.type != want.type:
+            raise _refused(f"column {have.name}", f"has type {str(have.type)[:60]}, not {want.type}", subject)
+        allowed = {**dict(want.metadata), _FIELD_ID: (have.metadata or {}).get(_FIELD_ID, b"")}
+        for key, value in (have.metadata or {}).items():
+            if allowed.get(key) != value or (key == _FIELD_ID and not value.isdigit()):
+                raise _refused(f"column {have.name}", "carries metadata that is not the schema's", subject)
+    if found.metadata and dict(found.metadata) != dict(RELEASE.metadata):
+        raise _refused("table metadata", "is not the schema's", subject)
+
+
+def _check_cells(table: pa.Table, subject: str) -> None:
+    for name in RELEASE.names:
+        column = table.column(name)
+        if column.null_count:
+            raise _refused(f"column {name}", "holds nulls", subject)
+        if name in VOCABULARY:
+            is_good = pc.is_in(column, value_set=pa.array(VOCABULARY[name], pa.string()))
+        elif name in SHAPES:
+            is_good = pc.match_substring_regex(column, SHAPES[name])
+        else:
+            is_good = pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, MAX_DURATION_S))
+        if table.num_rows and not pc.all(is_good).as_py():
+            raise _refused(f"column {name}", "holds a value outside its vocabulary, shape or range", subject)
+
+
+def _check_row_ids(column: pa.ChunkedArray, subject: str) -> None:
+    rows = len(column)
+    if pc.count_distinct(column).as_py() != rows:
+        raise _refused("column release_row_id", "holds an id twice", subject)
+    for start, stop in ((0, 8), (24, 32)):
+        distinct = pc.count_distinct(pc.utf8_slice_codeunits(column, start, stop)).as_py()
+        if distinct < rows * _MIN_DISTINCT_SHARE:
+            raise _refused("column release_row_id", "holds ids that share a part, so they were not drawn at random", subject)
+    signs = np.frombuffer("".join(column.to_pylist()).encode(), dtype=np.uint8).reshape(rows, 32)
+    if rows and int((np.diff(np.sort(signs, axis=1), axis=1) != 0).sum(axis=1).min()) + 1 < _MIN_SIGNS:
+        raise _refused("column release_row_id", "holds an id of too few different signs to be random", subject)
+
+
+def _check_raw_cells(table: pa.Table, needles: Needles, subject: str) -> None:
+    for name in (*VOCABULARY, "month"):
+        for value in pc.unique(table.column(name)).to_pylist():
+            _refuse_if_found(needles, value.encode(), f"column {name}", subject, alphabet=_ANY_LENGTH)
+    joined = "\n".join(table.column("release_row_id").to_pylist()).encode()
+    _refuse_if_found(needles, joined, "column release_row_id", subject, alphabet=_HEX)
+    _refuse_if_derived(table.column("release_row_id"), needles, subject)
+
+
+def _refuse_if_derived(row_ids: pa.ChunkedArray, needles: Needles, subject: str) -> None:
+    """Refuses ids that are a stretch of a home id (a clip's hash is longer than a row id, so the search above cannot meet it)."""
+    wanted = {value.replace("-", "").encode() for value in row_ids.to_pylist()}
+    keys = np.sort(np.array([int.from_bytes(value[:8], "big") for value in wanted], dtype=np.uint64))
+    longer = [(value, column) for values in needles.by_prefix.values() for value, column in values.items() if len(value) >= 64]
+    if not longer or not wanted:
+        return
+    signs = np.frombuffer(b"".join(value[:64] for value, _ in longer), dtype=np.uint8).reshape(len(longer), 64)
+    for start in range(33):
+        windows = np.ascontiguousarray(signs[:, start : start + 8]).view(">u8").astype(np.uint64).ravel()
+        slots = np.minimum(np.searchsorted(keys, windows), len(keys) - 1)
+        for hit in np.flatnonzero(keys[slots] == windows):
+            value, column = longer[int(hit)]
+            if value[start : start + 32] in wanted:
+                raise _refused("column release_row_id", f"holds a part of a raw value of column {column}", subject)
+
+
+def _refuse_if_found(needles: Needles, hay: bytes, where: str, subject: str, *, alphabet: int) -> None:
+    column = needles.find(hay, alphabet=alphabet)
+    if column is not None:
+        raise _refused(where, f"holds a raw value of column {column}", subject)
+
+
+def _check_key_values(metadata: pq.FileMetaData, subject: str) -> None:
+    allowed = {_ARROW_SCHEMA, *dict(RELEASE.metadata)}
+    for key, value in (metadata.metadata or {}).items():
+        if key not in allowed or (key != _ARROW_SCHEMA and dict(RELEASE.metadata)[key] != value):
+            raise _refused("file metadata", f"holds key {key.decode('utf-8', 'replace')[:60]!a}, or another value under it", subject)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The table with dictionaries decoded and large strings as strings: only how Parquet was read, not what it holds."""
+    fields, columns = [], []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        kind = pa.string() if pa.types.is_large_string(kind) else kind
+        fields.append(field.with_type(kind))
+        columns.append(column.cast(kind))
+    return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
+
+
+def _check_dictionaries(table: pa.Table, subject: str) -> None:
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        for chunk in column.chunks:
+            if pa.types.is_dictionary(chunk.type) and not set(chunk.dictionary.to_pylist()) <= set(VOCABULARY[name]):
+                raise _refused(f"dictionary of column {name}", "holds a word outside its vocabulary", subject)
+
+
+def _check_statistics(metadata: pq.FileMetaData, subject: str) -> None:
+    for group in range(metadata.num_row_groups):
+        for index in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(index)
+            statistics = chunk.statistics
+            if statistics is not None and statistics.has_min_max:
+                _check_bounds(chunk.path_in_schema, (statistics.min, statistics.max), subject)
+
+
+def _check_bounds(name: str, bounds: Iterable[Any], subject: str) -> None:
+    for bound in bounds:
+        if name in VOCABULARY:
+            is_good = bound in VOCABULARY[name]
+        elif name in SHAPES:
+            is_good = isinstance(bound, str) and re.fullmatch(SHAPES[name], bound) is not None
+        else:
+            is_good = isinstance(bound, int) and 0 <= bound <= MAX_DURATION_S
+        if not is_good:
+            raise _refused(f"statistics of column {name}", "hold a value outside its vocabulary, shape or range", subject)
