@@ -27,13 +27,13 @@ OUTPUTS: Final = pa.schema(
 class Evaluation:
     """The outcome over all candidates.
 
-    decisions: schema DECISIONS, by clip_id. outputs: schema OUTPUTS, by clip_id, released rows only. withheld_counts: rule id -> rows
+    decisions: schema DECISIONS, by clip_id. outputs: schema OUTPUTS, by clip_id, released rows only. rule_counts: rule id -> rows
     that it withheld (a row may count under several). columns: output column -> id of the rule that let it.
     """
 
     decisions: pa.Table
     outputs: pa.Table
-    withheld_counts: Mapping[str, int]
+    rule_counts: Mapping[str, int]
     columns: Mapping[str, str]
 
     @property
@@ -47,7 +47,7 @@ class Evaluation:
         return int(self.outputs.num_rows)
 
 
-def decide(clips: pa.Table, *, pack: Pack, fences: geofence.Fences | None, published: pa.Table | None = None) -> Evaluation:
+def decide(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.Table | None = None) -> Evaluation:
     """The decision on every row of `clips`, and the outputs of those released; independent of row order.
 
     Ask `signing.may_allow` first: this reads rules, not signatures.
@@ -55,11 +55,11 @@ def decide(clips: pa.Table, *, pack: Pack, fences: geofence.Fences | None, publi
     Args:
         clips: candidates, schema CLIPS: accepted rows that are not published now.
         pack: the rules.
-        fences: parsed geofences; None withholds everything by refusing.
+        fences: bytes of the fences file; without it nothing may leave.
         published: rows still published (the quasi-identifiers, vehicle_id, captured_day), which count towards k.
 
     Raises:
-        PackRefused: no fences, or a table's or the pack's columns are not those of the schema; nothing may leave then.
+        PackRefused: no fences or broken ones, or a table's or the pack's columns are not those of the schema; nothing may leave then.
         NotConserved: decisions differ from candidates in number.
     """
     if pack.schema_version != SCHEMA_VERSION:
@@ -68,9 +68,8 @@ def decide(clips: pa.Table, *, pack: Pack, fences: geofence.Fences | None, publi
     _same_columns(clips, CLIPS, "candidates")
     if clips.column("clip_id").null_count:
         raise _refused("candidates", "hold a row without clip_id")
-    if fences is None:
-        raise _refused("fences", "were not given")
-    flagged = _candidates(clips, pack, geofence.flags(clips, fences, pack.geofence))
+    flags = geofence.flags(clips, geofence.parse_fences(fences, pack.geofence), pack.geofence)
+    flagged = _candidates(clips, pack, flags)
     with duckdb.connect(":memory:", config=LOCKED) as connection:
         connection.register("candidates", flagged)
         connection.register("published", _published(published, pack))
@@ -92,7 +91,7 @@ def withhold_all(clips: pa.Table, *, rule_id: str = PACK_REFUSED) -> Evaluation:
     offsets = pa.array(range(rows + 1), pa.int32())
     rules = pa.ListArray.from_arrays(offsets, pa.array([rule_id] * rows, pa.string()))
     decisions = pa.table([ids, pa.array([False] * rows, pa.bool_()), rules], schema=DECISIONS)
-    return Evaluation(decisions=decisions, outputs=OUTPUTS.empty_table(), withheld_counts={rule_id: rows}, columns={})
+    return Evaluation(decisions=decisions, outputs=OUTPUTS.empty_table(), rule_counts={rule_id: rows}, columns={})
 
 
 def _refused(subject: str, problem: str) -> PackRefused:
@@ -207,4 +206,4 @@ def _evaluation(rows_in: int, decisions: pa.Table, outputs: pa.Table, pack: Pack
     for found in pc.value_counts(pc.list_flatten(decisions.column("withheld_by"))).to_pylist():
         counts[found["values"]] += found["counts"]
     columns = {rule.name: rule.id for rule in pack.outputs}
-    return Evaluation(decisions=decisions, outputs=outputs, withheld_counts=counts, columns=columns)
+    return Evaluation(decisions=decisions, outputs=outputs, rule_counts=counts, columns=columns)

@@ -136,6 +136,10 @@ class Pack(_Frozen):
         """Every rule, in the order of the kinds."""
         return (*self.outputs, *self.withhold, *self.row_rules, self.combination, self.geofence)
 
+    def quasi_identifiers(self) -> tuple[str, ...]:
+        """Output columns whose joint cells must be large enough."""
+        return self.combination.quasi_identifiers
+
     @model_validator(mode="after")
     def _holds_together(self) -> Pack:
         if self.valid_to < self.valid_from:
