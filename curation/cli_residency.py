@@ -1,0 +1,216 @@
+"""`curation residency`: make, check, read and try packs. Exit 0 done, 1 a pack or gate said no, 2 wrong use, 3 something outside failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Final, Literal, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from curation import wiring
+from curation.errors import OutsideError, PackRefused, UsageError
+from curation.residency import evaluate, gate, signing
+from curation.residency import pack as packs
+from curation.residency.explain import explain as explain_page
+from curation.schema import CLIPS, DECISIONS, RELEASE, SCHEMA_VERSION
+from curation.tables import from_parquet, to_parquet
+
+app = typer.Typer(no_args_is_help=True, help="Make, check, read and try residency packs.")
+
+RELEASE_NAME: Final = "release.parquet"
+DECISIONS_NAME: Final = "decisions.parquet"
+_TRUSTED: Final = TypeAdapter(dict[str, tuple[str, ...]])
+
+PackFile = Annotated[Path, typer.Argument(help="Residency pack, YAML.", dir_okay=False)]
+SignaturesFile = Annotated[
+    Path | None, typer.Option("--signatures", help="Signatures file; else PACK.signatures.json beside the pack.", dir_okay=False)
+]
+TrustedFile = Annotated[Path | None, typer.Option("--trusted", help="JSON: role -> list of public keys in hex.", dir_okay=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError("there is no such file", subject=str(path), fix="name an existing file") from error
+    except OSError as error:
+        raise OutsideError(f"cannot be read: {error.strerror}", subject=str(path), fix="make it readable and try again") from error
+
+
+def _write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write whole or not at all: a reader never meets half a file."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+        part.replace(path)
+    except OSError as error:
+        raise OutsideError(f"cannot be written: {error.strerror}", subject=str(path), fix="make room or choose another folder") from error
+
+
+def signatures_path(pack: Path) -> Path:
+    """Where a pack's signatures lie unless said otherwise."""
+    return pack.with_name(f"{pack.name}.signatures.json")
+
+
+def _signatures(pack: Path, given: Path | None) -> tuple[signing.Signature, ...]:
+    path = given or signatures_path(pack)
+    return signing.parse_signatures(_read(path) if given or path.exists() else None)
+
+
+def _trusted(given: Path | None) -> dict[str, tuple[str, ...]]:
+    if given is None:
+        return {}
+    try:
+        return _TRUSTED.validate_json(_read(given))
+    except ValidationError as error:
+        raise UsageError("is no JSON object of role -> list of public keys", subject=str(given), fix="correct the file") from error
+
+
+def _print(text: str, **facts: object) -> None:
+    typer.echo(json.dumps(facts, ensure_ascii=False, default=str) if facts else text)
+
+
+@app.command()
+def keygen(
+    key: Annotated[Path, typer.Option("--out", help="Where the private key goes; the public one lands beside it as .pub.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make an Ed25519 key pair for one signer; the private key never leaves this file."""
+    if key.exists():
+        raise UsageError("a key stands there already", subject=str(key), fix="name a new file")
+    private_pem, public_hex = signing.keygen()
+    _write(key, private_pem, mode=0o600)
+    _write(key.with_name(f"{key.name}.pub"), f"{public_hex}\n".encode())
+    if as_json:
+        _print("", key=key, public_key=public_hex)
+    else:
+        _print(f"private key {key}\npublic key  {public_hex}")
+
+
+@app.command()
+def sign(
+    pack: PackFile,
+    role: Annotated[str, typer.Option(help="data-security, legal or map-partner.")],
+    key: Annotated[Path, typer.Option(help="The role's private key, PEM.", dir_okay=False)],
+    signatures: SignaturesFile = None,
+) -> None:
+    """Sign a pack for one role; read it with `explain` first."""
+    if role not in signing.ROLES:
+        raise UsageError(f"there is no role {role!r}", subject="--role", fix=f"use one of {', '.join(signing.ROLES)}")
+    read = packs.parse(_read(pack))
+    own = signing.sign(read, role, _read(key), signed_at=wiring.clock().now())
+    path = signatures or signatures_path(pack)
+    others = signing.parse_signatures(_read(path)) if path.exists() else ()
+    kept = [one for one in others if (one.role, one.public_key) != (own.role, own.public_key)]
+    _write(path, signing.signatures_bytes([*kept, own]))
+    _print(f"signed {read.id} {read.version} as {role} in {path}")
+
+
+@app.command()
+def lint(pack: PackFile, as_json: AsJson = False) -> None:
+    """Read a pack as strictly as a release does; exit 1 names the first thing that is wrong."""
+    read = packs.parse(_read(pack))
+    if read.schema_version != SCHEMA_VERSION:
+        raise PackRefused(
+            f"was written for schema version {read.schema_version!r}, the tables have {SCHEMA_VERSION!r}",
+            subject=f"pack {read.id} {read.version}",
+            fix="review the pack against the new columns",
+        )
+    if as_json:
+        _print("", id=read.id, version=read.version, digest=packs.digest(read), rules=[rule.id for rule in read.rules])
+    else:
+        _print(f"{read.id} {read.version}: {len(read.rules)} rules account for all {len(CLIPS)} columns\ndigest {packs.digest(read)}")
+
+
+@app.command()
+def explain(
+    pack: PackFile,
+    lang: Annotated[str, typer.Option(help="en or zh.")] = "en",
+    signatures: SignaturesFile = None,
+    trusted: TrustedFile = None,
+) -> None:
+    """One page that a lawyer can read: what leaves, how coarse, under which article, until when, on whose signatures."""
+    if lang not in {"en", "zh"}:
+        raise UsageError(f"there is no page in {lang!r}", subject="--lang", fix="use en or zh")
+    read = packs.parse(_read(pack))
+    standing = signing.verify(read, _signatures(pack, signatures), _trusted(trusted))
+    _print(explain_page(read, standing, cast("Literal['en', 'zh']", lang)))
+
+
+@app.command()
+def check(
+    manifest: Annotated[Path, typer.Argument(help="Parquet file with the columns of the clips table.", dir_okay=False)],
+    pack: Annotated[Path, typer.Option(help="Residency pack, YAML.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Folder for release.parquet and decisions.parquet.", file_okay=False)],
+    signatures: SignaturesFile = None,
+    trusted: TrustedFile = None,
+    fences: Annotated[Path | None, typer.Option(help="Geofences, GeoJSON; without them nothing leaves.", dir_okay=False)] = None,
+    as_of: Annotated[str | None, typer.Option(help="Day in Asia/Shanghai, YYYY-MM-DD; else today.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Accept a demo pack, which is no law.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decide on a Parquet file. A refused pack withholds every row, writes no release, and exits 1 with the reason."""
+    today = _day(as_of)
+    clips = from_parquet(_read(manifest), CLIPS)
+    _forget(out / RELEASE_NAME)
+    try:
+        read = packs.parse(_read(pack))
+        signing.may_allow(read, _signatures(pack, signatures), trusted_keys=_trusted(trusted), today=today, allow_demo_pack=demo)
+        evaluation = evaluate.decide(clips, pack=read, fences=_read(fences) if fences else None)
+    except PackRefused as refusal:
+        withheld = evaluate.withhold_all(clips)
+        _write(out / DECISIONS_NAME, to_parquet(withheld.decisions, DECISIONS))
+        _report(withheld, refusal=refusal, as_json=as_json)
+        raise
+    release = _release(evaluation.outputs)
+    gate.check_table(release, clips)
+    _write(out / DECISIONS_NAME, to_parquet(evaluation.decisions, DECISIONS))
+    _write(out / RELEASE_NAME, to_parquet(release, RELEASE))
+    _report(evaluation, refusal=None, as_json=as_json)
+
+
+def _forget(path: Path) -> None:
+    """No release of an earlier run may be taken for this one's."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutsideError(f"cannot be removed: {error.strerror}", subject=str(path), fix="choose another folder") from error
+
+
+def _day(as_of: str | None) -> date:
+    if as_of is None:
+        return signing.shanghai_day(wiring.clock().now())
+    try:
+        return date.fromisoformat(as_of)
+    except ValueError as error:
+        raise UsageError(f"{as_of!r} is no day", subject="--as-of", fix="use YYYY-MM-DD") from error
+
+
+def _release(outputs: pa.Table) -> pa.Table:
+    """The released rows under ids drawn now, in the order of those ids, so that the order says nothing of clips."""
+    ids = pa.array([secrets.token_hex(16) for _ in range(outputs.num_rows)], pa.string())
+    table = outputs.append_column(RELEASE.field(packs.ROW_ID), ids).select(RELEASE.names).cast(RELEASE)
+    return table.take(pc.sort_indices(table.column(packs.ROW_ID)))
+
+
+def _report(evaluation: evaluate.Evaluation, *, refusal: PackRefused | None, as_json: bool) -> None:
+    withheld = evaluation.row_count - evaluation.released_count
+    rules = {rule_id: rows for rule_id, rows in sorted(evaluation.rule_counts.items()) if rows}
+    if as_json:
+        counts = {"rows_in": evaluation.row_count, "released": evaluation.released_count, "withheld": withheld}
+        _print("", **counts, rules=rules, columns=dict(evaluation.columns), refused=None if refusal is None else str(refusal))
+        return
+    _print(f"{evaluation.row_count} rows: {evaluation.released_count} released, {withheld} withheld")
+    for rule_id, rows in rules.items():
+        _print(f"  withheld by {rule_id}: {rows}")
