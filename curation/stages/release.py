@@ -28,7 +28,7 @@ from curation.release_files import (
     ReleaseFolder,
     cut_releases,
 )
-from curation.residency import evaluate, geofence, signing
+from curation.residency import evaluate, signing
 from curation.residency import pack as packs
 from curation.tables import to_parquet
 
@@ -115,8 +115,7 @@ def run(
         if waiting is not None:
             return waiting
         folder = ReleaseFolder(store, release_id)
-        fences = geofence.parse_fences(law.fences_bytes, pack.geofence)
-        evaluation = evaluate.decide(candidates, pack=pack, fences=fences, published=_published_cells(published, pack))
+        evaluation = evaluate.decide(candidates, pack=pack, fences=law.fences_bytes, published=_published_cells(published, pack))
     except PackRefused as refusal:
         ledger.record(
             StageCount(stage="release_refused", subject=request.window, rows_in=rows.num_rows, accounted={"withheld": rows.num_rows}),
@@ -285,7 +284,7 @@ def _evidence(
             "withheld": evaluation.decisions.num_rows - released,
             "already_published": gone.num_rows,
         },
-        "rules": dict(sorted(evaluation.withheld_counts.items())),
+        "rules": dict(sorted(evaluation.rule_counts.items())),
         "files": dict(files),
         "code_version": request.code_version,
     }

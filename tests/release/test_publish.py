@@ -1,0 +1,278 @@
+"""Nothing is published but the approved bytes, once, read back and receipted; each refusal says no."""
+
+import json
+import threading
+from dataclasses import replace
+from datetime import timedelta
+
+import pyarrow.parquet as pq
+import pytest
+
+from curation.audit.leaks import find_home_values
+from curation.audit.verify import verify
+from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, EvidenceBroken, GateRefused, PackRefused
+from curation.release_files import RELEASE_FILE, SUPERSEDED_FILE
+from curation.stages.publish import RELEASE_PROPERTY
+
+TABLE = "published.clips"
+
+
+@pytest.fixture
+def cut(world, rows):
+    """A cut release."""
+    return world.cut(rows)
+
+
+@pytest.fixture
+def approved(world, cut):
+    """An approved release."""
+    world.approve(cut)
+    return cut
+
+
+def test_an_approved_release_is_published_once(world, rows, approved):
+    """The catalog holds the approved rows; publishing again adds neither rows nor ledger entries."""
+    count = world.publish(approved, rows)
+    entries = world.kinds()
+    assert count.accounted == {"published": 2}
+    assert world.publish(approved, rows) == count
+    assert world.catalog.read(TABLE).num_rows == 2
+    assert world.kinds() == entries
+    assert entries == ["release", "approve", "publish"]
+    assert verify(world.store, world.key.public_key()).uncovered == ()
+
+
+def test_what_was_sent_is_kept_byte_for_byte(world, rows, approved):
+    """The copies under sent/ are the files that the catalog wrote, and the snapshot names release, evidence and ledger head."""
+    world.publish(approved, rows)
+    snapshot = world.catalog.find(TABLE, approved)
+    written = [path.read_bytes() for path in world.catalog.files(TABLE, snapshot.snapshot_id)]
+    sent = [world.store.read(key) for key in world.store.keys(f"releases/{approved}/sent/")]
+    assert sent == written
+    assert snapshot.properties[RELEASE_PROPERTY] == approved
+    assert snapshot.properties["curation.evidence-digest"] == world.folder(approved).digest("evidence.json")
+    sequence, _, digest = snapshot.properties["curation.ledger-head"].partition(":")
+    assert list(world.ledger.entries())[int(sequence)].digest() == digest
+
+
+def test_no_home_value_is_overseas(world, rows, approved, tmp_path):
+    """No id, place, time, name or hash of home stands in any file overseas; the search itself finds a planted one."""
+    world.publish(approved, rows)
+    clean = find_home_values(tmp_path / "overseas", rows)
+    assert clean.found == ()
+    assert clean.file_count >= 3
+    (tmp_path / "overseas" / "stray.log").write_text("vin LSVTEST0000000003")
+    assert [leak.column for leak in find_home_values(tmp_path / "overseas", rows).found] == ["vin"]
+
+
+def test_without_approval_nothing_leaves(world, rows, cut):
+    """An unapproved release is refused and the catalog stays empty."""
+    with pytest.raises(ApprovalRefused, match="is not approved"):
+        world.publish(cut, rows)
+    assert world.catalog.find(TABLE, cut) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"ticket": "  "}, "the ticket is empty"),
+        ({"approver": ""}, "the approver is not named"),
+        ({"approver": "engineer"}, "engineer asked for this release"),
+        ({"approver": "scheduler", "requesters": ("scheduler",)}, "scheduler asked"),
+        ({"digests": {"release": "0" * 64, "evidence": "0" * 64}}, "not what the approver saw"),
+    ],
+)
+def test_an_approval_that_does_not_hold_is_refused(world, cut, said, problem):
+    """No ticket, no name, one's own request, or other bytes than were seen: no approval is written."""
+    with pytest.raises(ApprovalRefused, match=problem):
+        world.approve(cut, **said)
+    assert not world.folder(cut).has("approval.json")
+
+
+def test_a_requester_of_the_cut_cannot_approve_it(world, rows):
+    """Who asked for the cut is a requester even if the approving run names others."""
+    release_id = world.cut(rows, requesters=("officer",))
+    with pytest.raises(ApprovalRefused, match="officer asked for this release"):
+        world.approve(release_id, requesters=("engineer",))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("release_id", "2026-W01-000000000000", "of another release"),
+        ("digests", {"release": "0" * 64, "evidence": "0" * 64}, "bound to other bytes"),
+        ("pack_digest", "0" * 64, "bound to another pack"),
+        ("recipient", "somebody else", "names another recipient"),
+        ("purpose", "something else", "names another purpose"),
+        ("ticket", "", "carries no ticket"),
+        ("requesters", [], "names no requester"),
+        ("approver", "engineer", "asked for this release"),
+    ],
+)
+def test_a_forged_approval_is_refused(world, rows, cut, tmp_path, field, value, problem):
+    """An approval file that was changed in any one field lets nothing leave."""
+    world.approve(cut)
+    path = tmp_path / "home" / world.folder(cut).key("approval.json")
+    approval = json.loads(path.read_text())
+    path.chmod(0o644)
+    path.write_text(json.dumps(approval | {field: value}))
+    with pytest.raises(ApprovalRefused, match=problem):
+        world.publish(cut, rows)
+    assert world.catalog.find(TABLE, cut) is None
+
+
+def test_an_expired_approval_is_refused(world, rows, approved):
+    """Eight days after an approval of seven days nothing leaves."""
+    world.clock.instant += timedelta(days=8)
+    with pytest.raises(ApprovalRefused, match="expired"):
+        world.publish(approved, rows)
+
+
+def test_a_superseded_release_is_refused(world, rows, approved):
+    """A release that a later cut closed is not published even if it was approved."""
+    world.store.create(world.folder(approved).key(SUPERSEDED_FILE), b"{}")
+    with pytest.raises(ApprovalRefused, match="superseded"):
+        world.publish(approved, rows)
+
+
+def test_a_changed_release_file_is_refused(world, rows, approved, tmp_path):
+    """A file of the release that is not what the evidence says stops the publication."""
+    path = tmp_path / "home" / world.folder(approved).key("decisions.parquet")
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(EvidenceBroken, match=r"decisions\.parquet"):
+        world.publish(approved, rows)
+    path = tmp_path / "home" / world.folder(approved).key(RELEASE_FILE)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(ApprovalRefused, match="other bytes"):
+        world.publish(approved, rows)
+
+
+def test_a_pack_that_lapsed_since_the_cut_stops_the_publication(world, rows, approved):
+    """The law is asked again before anything leaves."""
+
+    def lapsed():
+        raise PackRefused("expired", subject="pack", fix="sign a new one")
+
+    with pytest.raises(PackRefused):
+        world.publish(approved, rows, check_law=lapsed)
+    assert world.catalog.find(TABLE, approved) is None
+
+
+class Meddling:
+    """An overseas catalog that writes something else than it was given."""
+
+    def __init__(self, catalog, change):
+        self._catalog, self._change = catalog, change
+
+    def append(self, table, rows, *, properties):
+        return self._catalog.append(table, self._change(rows), properties=properties)
+
+    def __getattr__(self, name):
+        return getattr(self._catalog, name)
+
+
+def test_a_catalog_that_writes_other_rows_is_taken_back(world, rows, approved):
+    """What was read back differs: the snapshot is withdrawn at once, refused for good, and the refusal recorded."""
+    meddling = Meddling(world.catalog, lambda table: table.slice(0, 1))
+    with pytest.raises(GateRefused, match="other rows"):
+        world.publish(approved, rows, catalog=meddling)
+    assert world.catalog.read(TABLE).num_rows == 0
+    assert world.kinds()[-1] == "publish_refused"
+    with pytest.raises(GateRefused, match="was withdrawn"):
+        world.publish(approved, rows)
+
+
+class FaultAt:
+    """A port that fails at its n-th call, before or after doing what was asked."""
+
+    def __init__(self, port, names, *, at, after):
+        self._port, self._names, self._at, self._after, self.calls = port, names, at, after, 0
+
+    def __getattr__(self, name):
+        method = getattr(self._port, name)
+        if name not in self._names:
+            return method
+
+        def call(*args, **kwargs):
+            self.calls += 1
+            if self.calls == self._at and not self._after:
+                raise ConcurrentChange("injected", subject=name, fix="retry")
+            result = method(*args, **kwargs)
+            if self.calls == self._at:
+                raise ConcurrentChange("injected", subject=name, fix="retry")
+            return result
+
+        return call
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(1, 4))
+def test_a_fault_at_any_catalog_call_and_a_rerun_end_alike(world, rows, approved, at, after):
+    """Whichever call fails, before or after its effect, a rerun ends with the rows once and one receipt."""
+    faulty = FaultAt(world.catalog, {"find", "append", "files"}, at=at, after=after)
+    with pytest.raises(ConcurrentChange):
+        world.publish(approved, rows, catalog=faulty)
+    world.publish(approved, rows)
+    assert world.catalog.read(TABLE).num_rows == 2
+    assert world.kinds() == ["release", "approve", "publish"]
+    assert len(list(world.store.keys(f"releases/{approved}/sent/"))) == 1
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(1, 3))
+def test_a_fault_at_any_store_write_and_a_rerun_end_alike(world, rows, approved, at, after):
+    """The same holds for every write to the home store."""
+    faulty = FaultAt(world.store, {"create"}, at=at, after=after)
+    with pytest.raises(ConcurrentChange):
+        world.publish(approved, rows, store=faulty)
+    world.publish(approved, rows)
+    assert world.catalog.read(TABLE).num_rows == 2
+    assert world.kinds() == ["release", "approve", "publish"]
+
+
+def test_racing_publishers_publish_once(world, rows, approved):
+    """Four publishers at once leave the rows once and one receipt; losers may ask for a retry."""
+    failures = []
+
+    def go():
+        try:
+            world.publish(approved, rows)
+        except CurationError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(error.retryable for error in failures), failures
+    world.publish(approved, rows)
+    assert world.catalog.read(TABLE).num_rows == 2
+    assert world.kinds().count("publish") == 1
+
+
+def test_an_interrupted_publication_keeps_its_rows_out_of_the_next_release(world, rows, approved, make):
+    """Rows that may be abroad already count as published: they cannot leave a second time in another release."""
+    faulty = FaultAt(world.catalog, {"append"}, at=1, after=True)
+    with pytest.raises(ConcurrentChange):
+        world.publish(approved, rows, catalog=faulty)
+    assert world.cut(make.table(*rows.to_pylist(), make.clip(9, vehicle="fleet-0009"))) == approved
+
+
+def test_published_parquet_carries_no_key_value_metadata_of_home(world, rows, approved):
+    """The files hold the closed schema; neither pandas' metadata nor the docs and sensitivities of our schema went along."""
+    world.publish(approved, rows)
+    snapshot = world.catalog.find(TABLE, approved)
+    for path in world.catalog.files(TABLE, snapshot.snapshot_id):
+        found = pq.read_schema(path)
+        assert not {key for key in found.metadata or {} if b"pandas" in key or b"curation" in key}
+        assert {key for field in found for key in field.metadata or {}} <= {b"PARQUET:field_id"}
+
+
+def test_two_releases_of_the_same_rows_cannot_both_leave(world, rows, approved):
+    """A release that a later cut would have superseded is finished instead; the other is never made."""
+    world.publish(approved, rows)
+    assert world.cut(rows, recipient="somebody else") == approved
+    assert replace(world).catalog.read(TABLE).num_rows == 2

@@ -1,0 +1,128 @@
+"""A release is cut once from its inputs, denies by default, and decides on every row."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+
+from curation.audit.verify import verify
+from curation.errors import CurationError, PackRefused
+from curation.release_files import SUPERSEDED_FILE
+from curation.schema import RELEASE
+
+
+def decisions(world, release_id):
+    """clip number -> ids of the rules that withheld it, in the order of the clip ids."""
+    return {row["clip_id"]: tuple(row["withheld_by"]) for row in world.folder(release_id).decisions().to_pylist()}
+
+
+def test_what_leaves_is_exactly_the_closed_schema(world, rows):
+    """Two rows pass; their columns are those of design.md and nothing else; every row has its decision."""
+    folder = world.folder(world.cut(rows))
+    assert folder.release().schema.names == RELEASE.names
+    assert folder.release().num_rows == 2
+    assert folder.decisions().num_rows == rows.num_rows
+    assert sorted(map(len, decisions(world, folder.release_id).values())) == [0, 0, 1, 1]
+    assert verify(world.store, world.key.public_key()).uncovered == ()
+
+
+def test_the_same_inputs_give_the_same_release(world, rows):
+    """Cutting again returns the release that is there, with the ids it drew; the ledger does not grow."""
+    first = world.cut(rows)
+    drawn, entries = world.folder(first).release()["release_row_id"].to_pylist(), world.kinds()
+    assert world.cut(rows.take([3, 1, 0, 2])) == first
+    assert world.folder(first).release()["release_row_id"].to_pylist() == drawn
+    assert world.kinds() == entries
+
+
+def test_row_ids_are_drawn_once_even_if_a_cut_is_killed(world, rows):
+    """A cut that died after drawing ids goes on with the same ids."""
+
+    class DiesAt:
+        def __init__(self, store, name):
+            self._store, self._name = store, name
+
+        def create(self, key, data):
+            if key.endswith(self._name):
+                raise OSError("killed here")
+            return self._store.create(key, data)
+
+        def __getattr__(self, name):
+            return getattr(self._store, name)
+
+    for name in ("release.parquet", "decisions.parquet", "evidence.json"):
+        with pytest.raises(OSError, match="killed here"):
+            replace(world, store=DiesAt(world.store, name)).cut(rows)
+    [key] = [key for key in world.store.keys("releases/") if key.endswith("mapping.parquet")]
+    mapping = world.store.read(key)
+    release_id = world.cut(rows)
+    assert world.store.read(key) == mapping
+    assert set(world.folder(release_id).release()["release_row_id"].to_pylist()) == set(
+        world.folder(release_id).mapping()["release_row_id"].to_pylist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"signatures_bytes": b"[]"}, "unsigned"),
+        ({"trusted_keys": {}}, "trusted"),
+        ({"allow_demo_pack": False}, "demo"),
+        ({"pack_bytes": b"id: x"}, "."),
+        ({"fences_bytes": None}, "fence"),
+        ({"fences_bytes": b"{"}, "."),
+    ],
+)
+def test_a_law_that_may_allow_nothing_lets_nothing_leave(world, rows, change, reason):
+    """Unsigned, untrusted, demo outside the demo, broken, or without fences: no release, and the refusal is recorded."""
+    with pytest.raises(PackRefused, match=reason):
+        world.cut(rows, law=replace(world.law, **change))
+    assert list(world.store.keys("releases/")) == []
+    assert world.kinds() == ["release_refused"]
+
+
+def test_an_expired_pack_lets_nothing_leave(world, rows):
+    """After its last day the pack is refused though its signatures hold."""
+    with pytest.raises(PackRefused, match="expired"):
+        world.cut(rows, day=date(2028, 1, 1))
+
+
+def test_a_clock_behind_the_ledger_stops_everything(world, rows):
+    """With a clock that was set back nothing is released."""
+    world.cut(rows)
+    world.clock.instant = datetime(2026, 11, 20, tzinfo=UTC)
+    with pytest.raises(CurationError, match="the clock says"):
+        world.cut(rows)
+
+
+def test_an_open_release_is_superseded_when_rows_change(world, rows, make):
+    """A later cut with more rows closes the open one, which can no longer be approved."""
+    first = world.cut(rows)
+    more = make.table(*rows.to_pylist(), make.clip(5, vehicle="fleet-0004", province="CN-ZJ"))
+    second = world.cut(more)
+    assert first != second
+    assert world.folder(first).has(SUPERSEDED_FILE)
+    assert world.folder(second).release().num_rows == 4
+    with pytest.raises(CurationError, match="superseded"):
+        world.approve(first)
+
+
+def test_an_approved_release_is_finished_first(world, rows, make):
+    """An approved release is the window's release even if rows came meanwhile."""
+    first = world.cut(rows)
+    world.approve(first)
+    assert world.cut(make.table(*rows.to_pylist(), make.clip(5, vehicle="fleet-0004", province="CN-ZJ"))) == first
+
+
+def test_published_rows_count_towards_k_and_do_not_leave_twice(world, rows, make):
+    """In the next window a row joins a published cell of two vehicles, and the published rows stay out of the release."""
+    first = world.cut(rows)
+    world.approve(first)
+    world.publish(first, rows)
+    more = make.table(*rows.to_pylist(), make.clip(6, vehicle="fleet-0009", day=9))
+    assert world.cut(more) == first, "one release a window"
+    second = world.cut(more, day=date(2026, 11, 28))
+    withheld = decisions(world, second)
+    assert world.folder(second).release().num_rows == 1
+    assert sorted(withheld.values()).count(("row.already_published",)) == 2
+    assert world.folder(second).evidence()["counts"]["already_published"] == 2
