@@ -72,7 +72,7 @@ def check_filter(text: str) -> frozenset[str]:
             raise ValueError("the filter is empty or holds a zero byte; leave it out to take every accepted clip")
         frame, expressions = _parsed(connection, text)
         if frame != _parsed(connection, "TRUE")[0] or len(expressions) != 1 or expressions[0].get("alias"):
-            raise ValueError("the filter must be one expression, without clauses, lists or aliases")
+            raise ValueError("the filter must be one expression, without clauses, lists, parameters or aliases")
         columns = frozenset(_columns(expressions[0]))
         connection.register(_TABLE, CLIPS.empty_table())
         try:

@@ -1,0 +1,136 @@
+"""A request is read strictly, and every error points at its line and says what would be right."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.errors import UsageError
+from curation.schema import CLIPS, sensitivity_of
+from curation.shard_request import MAX_REQUEST_BYTES, ShardRequest, from_mapping, parse
+
+FULL = b"""\
+name: night-rain
+filter: timeofday = 'night' AND weather = 'rainy'
+seed: 7
+splits: {train: 0.8, val: 0.2}
+group_by: vehicle
+max_samples: 100
+shard_size_bytes: 1000000
+columns: [weather, timeofday]
+masked: false
+"""
+
+
+def test_a_full_request_is_read() -> None:
+    """Every key of the file ends in the field of its name."""
+    request = parse(FULL, "request.yaml")
+    assert request.name == "night-rain"
+    assert request.seed == 7
+    assert request.splits == {"train": 0.8, "val": 0.2}
+    assert request.columns == ("timeofday", "weather")
+    assert request.filter_columns() == {"timeofday", "weather"}
+
+
+def test_without_columns_only_public_ones_enter() -> None:
+    """The default holds the tags and public signals and nothing that tells a place, person, vehicle or device."""
+    columns = parse(b"name: a", "request.yaml").columns
+    assert {"timeofday", "weather", "scene", "sharpness"} <= set(columns)
+    assert {"public"} == {sensitivity_of(CLIPS.field(name)) for name in columns}
+
+
+def test_a_form_and_a_file_make_the_same_request() -> None:
+    """A mapping with nulls for what is not asked equals the file without these keys."""
+    form = from_mapping({"name": "a", "filter": None, "max_samples": None, "columns": None})
+    assert parse(b"name: a", "request.yaml") == form
+
+
+def test_the_digest_ignores_order_and_sees_every_value() -> None:
+    """Reordered splits and columns are the same request; another seed is another."""
+    first = from_mapping({"name": "a", "splits": {"x": 0.5, "y": 0.5}, "columns": ["weather", "scene"]})
+    again = from_mapping({"name": "a", "splits": {"y": 0.5, "x": 0.5}, "columns": ["scene", "weather"]})
+    other = from_mapping({"name": "a", "splits": {"y": 0.5, "x": 0.5}, "columns": ["scene", "weather"], "seed": 1})
+    assert first.digest() == again.digest()
+    assert first.digest() != other.digest()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem", "fix"),
+    [
+        ("name: a\n\nsplits:\n  train: 0.5\n  val: x\n", 5, "splits.val", "add up to 1"),
+        ("name: a\nsplits: {train: 0.5, val: 0.4}", 2, "add up to 0.9, not 1", "{train: 0.8, val: 0.1, test: 0.1}"),
+        ("name: a\nsplits: {train: .nan}", 2, "finite", "add up to 1"),
+        ("name: a\nsplits: {}", 2, "add up to 0", "add up to 1"),
+        ("name: a\nsplits:\n  filtered_out: 1.0", 3, "cannot name a split", "names"),
+        ("seed: 3\nname: Bad Name", 2, "name", "slug"),
+        ("seed: 3", 1, "name is missing", "slug"),
+        ("name: a\ncolumns:\n- weather\n- wether", 4, "did you mean weather", "manifest columns"),
+        ("name: a\ncolumns: [weather, weather]", 2, "named twice", "manifest columns"),
+        ("name: a\ncolums: [weather]", 2, "there is no key colums", "did you mean columns"),
+        ("name: a\nzzzzzz: 1", 2, "there is no key zzzzzz", "use only name, filter"),
+        ("name: a\nmasked: true", 2, "masking is not built yet", "false"),
+        ("name: a\nformat: mds", 2, "format", "webdataset"),
+        ("name: a\nform: frames", 2, "form", "whole clips"),
+        ("name: a\nshard_size_bytes: 10", 2, "10240", "whole number of bytes"),
+        ("name: a\nmax_samples: 0", 2, "max_samples", "at least 1"),
+        ("name: a\nseed: true", 2, "seed", "whole number"),
+        ("name: a\nseed: '7'", 2, "seed", "whole number"),
+        ("name: a\nfilter: |\n  wether = 'x'", 2, "did you mean weather", "true-or-false"),
+        ("name: a\nfilter: sharpness", 2, "yields DOUBLE", "true-or-false"),
+        ("name: a\nname: b", 2, "stands twice", "keep one"),
+        ("name: a\n  b: c", 2, "not YAML", "docs/shards.md"),
+        ("name: &x a\nfilter: *x", 2, "alias", "write the values out"),
+        ("name: [[[[[[[[[[", 1, "nested deeper", "one level"),
+        ("- name: a", 1, "not a mapping", "docs/shards.md"),
+        ("name: !!python/object/apply:os.system [ls]", 1, "not YAML", "docs/shards.md"),
+        ("name: a\n---\nname: b", 2, "another document", "docs/shards.md"),
+    ],
+)
+def test_an_error_points_at_its_line(text: str, line: int, problem: str, fix: str) -> None:
+    """The subject is file and line, the problem says what stands there, the fix what would be right."""
+    with pytest.raises(UsageError) as refused:
+        parse(text.encode(), "request.yaml")
+    assert refused.value.subject == f"request.yaml line {line}"
+    assert problem in refused.value.problem
+    assert fix in refused.value.fix
+
+
+def test_masking_is_refused_in_a_form_too() -> None:
+    """Asking for masked shards says that masking is not built."""
+    with pytest.raises(UsageError, match="masking is not built yet"):
+        from_mapping({"name": "a", "masked": True})
+
+
+def test_a_request_is_of_bounded_size() -> None:
+    """A file larger than any honest request is refused before it is parsed."""
+    with pytest.raises(UsageError, match=str(MAX_REQUEST_BYTES)):
+        parse(b"#" * (MAX_REQUEST_BYTES + 1), "request.yaml")
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))))
+def test_any_bytes_are_a_request_or_a_usage_error(data: bytes) -> None:
+    """No input ends in any other error."""
+    try:
+        request = parse(data, "request.yaml")
+    except UsageError:
+        return
+    assert isinstance(request, ShardRequest)
+
+
+_NAMES = st.sampled_from(sorted(ShardRequest.model_fields))
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(_NAMES, _VALUES, max_size=4))
+def test_any_form_is_a_request_or_a_usage_error(form: dict[str, object]) -> None:
+    """No value in a known field ends in any other error."""
+    try:
+        request = from_mapping({"name": "a"} | form)
+    except UsageError:
+        return
+    assert len(request.digest()) == 64
