@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from curation.ports import Clock, ObjectStore
 from curation.records import LedgerEntry, StageCount
 
 GENESIS: Final = "0" * 64
+_Event = tuple[str, str, Mapping[str, int], Mapping[str, str], Mapping[str, str]]
 _ATTEMPTS: Final = 100  # appenders that collide move on to the next number; this many losses in a row means the store is at fault
 
 
@@ -60,16 +62,20 @@ class StoreLedger:
         self._clock = clock
         self._key = key
         self._known: list[LedgerEntry] = []
+        self._turn = threading.Lock()  # of threads that share this object; between processes the store decides
 
     def entries(self) -> Iterator[LedgerEntry]:
         """All entries in order."""
-        self._read_on()
-        yield from list(self._known)
+        with self._turn:
+            self._read_on()
+            known = tuple(self._known)
+        yield from known
 
     def head(self) -> LedgerEntry | None:
         """The last entry."""
-        self._read_on()
-        return self._known[-1] if self._known else None
+        with self._turn:
+            self._read_on()
+            return self._known[-1] if self._known else None
 
     def record(self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None) -> LedgerEntry:
         """The entry of this event; an equal event is recorded once, however often and from wherever it is reported.
@@ -80,7 +86,10 @@ class StoreLedger:
         """
         count.check()
         counts = {"rows_in": count.rows_in} | {name: rows for name, rows in count.accounted.items() if rows}
-        event = (count.stage, count.subject, counts, dict(files), dict(facts or {}))
+        with self._turn:
+            return self._append((count.stage, count.subject, counts, dict(files), dict(facts or {})))
+
+    def _append(self, event: _Event) -> LedgerEntry:
         for _ in range(_ATTEMPTS):
             self._read_on()
             for entry in reversed(self._known):

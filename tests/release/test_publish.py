@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.audit.leaks import find_home_values
+from curation.audit.ledger import StoreLedger
 from curation.audit.verify import verify
 from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, EvidenceBroken, GateRefused, PackRefused
 from curation.release_files import RELEASE_FILE, SUPERSEDED_FILE
@@ -233,16 +234,17 @@ def test_a_fault_at_any_store_write_and_a_rerun_end_alike(world, rows, approved,
 
 
 def test_racing_publishers_publish_once(world, rows, approved):
-    """Four publishers at once leave the rows once and one receipt; losers may ask for a retry."""
+    """Four publishers at once, two of them with a ledger of their own as another process has, leave the rows and the receipt once."""
     failures = []
 
-    def go():
+    def go(own_ledger):
+        ledger = StoreLedger(world.store, world.clock, world.key) if own_ledger else world.ledger
         try:
-            world.publish(approved, rows)
+            replace(world, ledger=ledger).publish(approved, rows)
         except CurationError as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=go) for _ in range(4)]
+    threads = [threading.Thread(target=go, args=(number % 2 == 0,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
