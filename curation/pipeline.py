@@ -15,7 +15,7 @@ from curation import __version__, layout, schema, wiring
 from curation.audit import verify as verification
 from curation.errors import UsageError
 from curation.records import LedgerEntry, StageCount
-from curation.release_files import EVIDENCE_FILE, RELEASE_FILE, ReleaseFolder
+from curation.release_files import ReleaseFolder
 from curation.settings import Settings, read_settings
 from curation.shard_request import ShardRequest
 from curation.stages import inspect_clips, manifest, publish, pull, release, shards, validate
@@ -58,7 +58,9 @@ def write_manifest(settings: Settings, batch_id: str) -> StageCount:
     pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
     stored = pulled.filter(pc.equal(pulled["outcome"], "stored"))
     keys = dict(zip(stored["clip_id"].to_pylist(), stored["object_key"].to_pylist(), strict=True))
-    inspections = inspect_clips.run(keys, store=home.store, engine=wiring.engine(settings.engine), policy=settings.inspect, clock=home.clock)
+    inspections = inspect_clips.run(
+        keys, store=home.store, engine=wiring.engine(settings.engine), policy=settings.inspect, clock=home.clock
+    )
     return manifest.run(
         batch_id,
         store=home.store,
@@ -125,10 +127,15 @@ def cut_release(settings: Settings, *, requesters: Sequence[str], as_of: date | 
 
 
 def release_summary(settings: Settings, release_id: str) -> dict[str, Any]:
-    """What an approver needs to see of a release: counts, columns with the rules that let them out, recipient and digests."""
+    """What an approver needs to see of a release: counts, columns with the rules that let them out, recipient and digests.
+
+    Raises:
+        EvidenceBroken: the release's files are not those that the ledger recorded when it was cut.
+    """
     home = wiring.home(settings)
     folder = ReleaseFolder(home.store, release_id)
     evidence = folder.evidence()
+    digests = publish.recorded_digests(folder, home.ledger)
     return {
         "release_id": release_id,
         "window": evidence["window"],
@@ -140,27 +147,36 @@ def release_summary(settings: Settings, release_id: str) -> dict[str, Any]:
         "purpose": evidence["purpose"],
         "pack": evidence["pack"],
         "pack_digest": evidence["pack"]["digest"],
-        "release_digest": folder.digest(RELEASE_FILE),
-        "evidence_digest": folder.digest(EVIDENCE_FILE),
+        "release_digest": digests["release"],
+        "evidence_digest": digests["evidence"],
         "published": any(entry.kind == "publish" and entry.subject == release_id for entry in home.ledger.entries()),
     }
 
 
 def approve(
-    settings: Settings, release_id: str, *, approver: str, ticket: str, digests: Mapping[str, str], requesters: Sequence[str] = ()
+    settings: Settings,
+    release_id: str,
+    *,
+    approver: str,
+    ticket: str,
+    digests: Mapping[str, str] | None = None,
+    requesters: Sequence[str] = (),
 ) -> None:
     """Write the release's approval, bound to the digests (`release`, `evidence`) that the approver saw.
+
+    Without `digests` it is bound to those that the ledger recorded when the release was cut, which are all that `release_summary` shows.
 
     Raises:
         ApprovalRefused: no ticket, other bytes, or the approver is among those who asked.
     """
     home = wiring.home(settings)
+    folder = ReleaseFolder(home.store, release_id)
     publish.approve(
-        ReleaseFolder(home.store, release_id),
+        folder,
         approver=approver,
         ticket=ticket,
         requesters=requesters,
-        digests=digests,
+        digests=digests or publish.recorded_digests(folder, home.ledger),
         valid_for=timedelta(days=settings.publish.approval_days),
         store=home.store,
         ledger=home.ledger,

@@ -90,6 +90,22 @@ def approve(
     )
 
 
+def recorded_digests(folder: ReleaseFolder, ledger: Ledger) -> dict[str, str]:
+    """Digests of release.parquet and evidence.json as the ledger recorded them when the release was cut.
+
+    Raises:
+        EvidenceBroken: the cut is not in the ledger, or one of the files has changed since.
+    """
+    fix = "run `curation audit verify`; do not approve this release"
+    for entry in ledger.entries():
+        if entry.kind == "release" and entry.subject == folder.release_id:
+            recorded = {"release": entry.files[folder.key(RELEASE_FILE)], "evidence": entry.files[folder.key(EVIDENCE_FILE)]}
+            if recorded != {"release": folder.digest(RELEASE_FILE), "evidence": folder.digest(EVIDENCE_FILE)}:
+                raise EvidenceBroken("its files are not those that were cut", subject=f"release {folder.release_id}", fix=fix)
+            return recorded
+    raise EvidenceBroken("its cut is not in the ledger", subject=f"release {folder.release_id}", fix=fix)
+
+
 def _refuse(folder: ReleaseFolder, checks: Mapping[str, bool]) -> None:
     for problem, hit in checks.items():
         if hit:

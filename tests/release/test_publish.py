@@ -13,7 +13,7 @@ from curation.audit.ledger import StoreLedger
 from curation.audit.verify import verify
 from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, EvidenceBroken, GateRefused, PackRefused
 from curation.release_files import RELEASE_FILE, SUPERSEDED_FILE
-from curation.stages.publish import RELEASE_PROPERTY
+from curation.stages.publish import RELEASE_PROPERTY, recorded_digests
 
 TABLE = "published.clips"
 
@@ -159,6 +159,16 @@ def test_a_pack_that_lapsed_since_the_cut_stops_the_publication(world, rows, app
     with pytest.raises(PackRefused):
         world.publish(approved, rows, check_law=lapsed)
     assert world.catalog.find(TABLE, approved) is None
+
+
+def test_a_release_changed_after_its_cut_is_shown_to_nobody(world, cut, tmp_path):
+    """What an approver is shown is what the ledger recorded, or nothing."""
+    assert set(recorded_digests(world.folder(cut), world.ledger)) == {"release", "evidence"}
+    path = tmp_path / "home" / world.folder(cut).key("evidence.json")
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b'"released":2', b'"released":1'))
+    with pytest.raises(EvidenceBroken, match="not those that were cut"):
+        recorded_digests(world.folder(cut), world.ledger)
 
 
 class Meddling:
