@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -66,7 +65,6 @@ class Approval:
     task_id: str
     map_index: int
     try_number: int
-    asked_at: datetime
     subject: str
     body: str
     options: tuple[str, ...]
@@ -115,6 +113,7 @@ class AirflowStack:
         self._extra_env = dict(env or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tokens: dict[str, str] = {}
+        self._parked_at_s: dict[tuple[str, str, str, int, int], float] = {}
         self._client = self._connection()
 
     def __enter__(self) -> Self:
@@ -281,7 +280,10 @@ class AirflowStack:
         """Questions that are parked and wait for an answer, oldest first."""
         query = {"response_received": False, "limit": PAGE}
         found = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/hitlDetails", query=query)["hitl_details"]
-        return [_approval(one) for one in found if one["task_instance"]["state"] == PARKED]
+        parked = [_approval(one) for one in found if one["task_instance"]["state"] == PARKED]
+        for approval in parked:
+            self._parked_at_s.setdefault(_question(approval), time.monotonic())
+        return parked
 
     def wait_approval(self, dag_id: str, run_id: str, *, limit_s: float = 120.0) -> Approval | None:
         """The run's question; None if the run ended without one.
@@ -301,15 +303,15 @@ class AirflowStack:
         return approval
 
     def answer(self, approval: Approval, option: str, params: Mapping[str, Any] | None = None, *, user: str = "officer") -> None:
-        """Answer a question as `user`, three seconds after it was asked at the earliest.
+        """Answer a question as `user`, three seconds after it was first seen parked at the earliest.
 
         An answer that comes while the task is still being parked can fail it, and Airflow then asks again: see `answer_until_over`.
 
         Raises:
             UsageError: Airflow refuses: not the person asked, no such option, or answered already.
         """
-        since_asked_s = (datetime.now(UTC) - approval.asked_at).total_seconds()
-        time.sleep(min(SETTLE_S, max(0.0, SETTLE_S - since_asked_s)))
+        parked_s = time.monotonic() - self._parked_at_s.setdefault(_question(approval), time.monotonic())
+        time.sleep(max(0.0, SETTLE_S - parked_s))
         path = f"/dags/{approval.dag_id}/dagRuns/{approval.run_id}/taskInstances/{approval.task_id}/{approval.map_index}/hitlDetails"
         self._call("PATCH", path, user=user, body={"chosen_options": [option], "params_input": dict(params or {})})
 
@@ -482,12 +484,15 @@ def _approval(found: Mapping[str, Any]) -> Approval:
         task_id=task["task_id"],
         map_index=task["map_index"],
         try_number=task["try_number"],
-        asked_at=datetime.fromisoformat(found["created_at"]),
         subject=found["subject"],
         body=found["body"] or "",
         options=tuple(found["options"]),
         assigned_users=tuple(person["id"] for person in found["assigned_users"]),
     )
+
+
+def _question(approval: Approval) -> tuple[str, str, str, int, int]:
+    return approval.dag_id, approval.run_id, approval.task_id, approval.map_index, approval.try_number
 
 
 def _index(map_index: int) -> str:
