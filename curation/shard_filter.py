@@ -166,6 +166,6 @@ def evaluated(text: str | None, rows: pa.Table) -> pa.Table:
             kept = connection.sql(_query(text, "row_number") + " ORDER BY row_number").to_arrow_table()
         except duckdb.Error as error:
             raise UsageError(
-                f"filter: {_first_line(error)}", subject="shard request", fix="mend the filter; TRY_CAST yields null"
+                f"the filter fails on a value: {_first_line(error)}", subject="shard request", fix="mend the filter; TRY_CAST yields null"
             ) from error
     return rows.take(kept.column("row_number"))

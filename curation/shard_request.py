@@ -155,9 +155,10 @@ def _validated(value: Any, name: str, lines: Mapping[_Path, int]) -> ShardReques
     try:
         return ShardRequest.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        loc = tuple(part for part in first["loc"] if part != "[key]")
-        raise UsageError(_problem(first, loc), subject=_subject(name, lines, loc), fix=_right(loc)) from error
+        first = error.errors(include_url=False, include_context=False)[0]
+    # Raised out here, without a cause: pydantic's error is opaque to the garbage collector and would keep the filter's database alive.
+    loc = tuple(part for part in first["loc"] if part != "[key]")
+    raise UsageError(_problem(first, loc), subject=_subject(name, lines, loc), fix=_right(loc))
 
 
 def _problem(first: Mapping[str, Any], loc: _Path) -> str:
