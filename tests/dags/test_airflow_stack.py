@@ -188,6 +188,18 @@ def test_a_stack_that_never_gets_healthy_is_taken_down(pretended: Any, tmp_path:
     assert [pid for pid in pids if process_tree.look(pid) is not None] == []
 
 
+def test_a_fresh_start_forgets_earlier_runs(pretended: Any) -> None:
+    """Only where it is asked for is the earlier database removed, before it would be migrated."""
+    stack = pretended('[ -e "$AIRFLOW_HOME/airflow.db" ] && echo found || echo gone; exit 1')
+    stack.home.mkdir()
+    for fresh, word in ((False, "found"), (True, "gone")):
+        (stack.home / "airflow.db").touch()
+        stack.fresh = fresh
+        with pytest.raises(OutsideError):
+            stack.start()
+        assert stack.log("db-migrate").read_text().strip() == word
+
+
 def test_nothing_of_another_airflow_is_inherited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Settings of a surrounding Airflow, the no-byte-code switch and proxies before loopback stay outside."""
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "sqlite:////elsewhere.db")
