@@ -18,6 +18,7 @@ BLACK_LUMA_MAX: Final = 32
 BLACK_SHARE: Final = 0.999  # the darkest real night clip has 98 % of its pixels below 26, but its brightest 0.1 % reach 93
 STILL_STEP_MAX: Final = 2  # luma; re-encoding a frozen picture moves pixels by so much
 STILL_SHARE: Final = 1e-4  # of 18 real clips, standing cameras included, no run of frames stayed below this
+SIGMA_MAX: Final = 127.5  # no 8-bit picture deviates by more; the estimate does, on a chequerboard
 FROZEN_RUN_STEPS: Final = 5  # a camera of 12.5 or 15 fps written at 30 fps doubles frames, which is no freeze
 
 _IMMERKAER: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
@@ -56,7 +57,7 @@ def bright_ratio(luma: Picture) -> float:
 
 
 def noise_sigma(luma: Picture) -> float:
-    """Noise standard deviation in luma steps, >= 0, after Immerkaer (CVIU 64(2), 1996); fine texture counts as noise.
+    """Noise standard deviation in luma steps, in [0, 127.5], after Immerkaer (CVIU 64(2), 1996); fine texture counts as noise.
 
     A picture below 3 x 3 has no inner pixel and gives 0.
     """
@@ -64,7 +65,7 @@ def noise_sigma(luma: Picture) -> float:
     if height < 3 or width < 3:
         return 0.0
     response = cv2.filter2D(luma, cv2.CV_32F, _IMMERKAER)[1:-1, 1:-1]
-    return float(np.abs(response).mean() * np.sqrt(np.pi / 2.0) / 6.0)
+    return min(SIGMA_MAX, float(np.abs(response).mean() * np.sqrt(np.pi / 2.0) / 6.0))
 
 
 def saturation(bgr: Picture) -> float:

@@ -14,11 +14,13 @@ from curation.records import Packet
 
 GAP_FACTOR: Final = 1.5  # a step over this many nominal frame times is a gap; no published value
 NOMINAL_STEPS: Final = 31  # about a second at 30 fps: short enough to follow a variable rate, long enough to stand over a gap
+SPAN_MAX_S: Final = 86_400.0  # no recorder writes a day into one file; damaged or forged times claim centuries
+FPS_MAX: Final = 1000.0  # no dashcam comes near; two packets a clock tick apart claim 90,000
 _SAME_TIME_S: Final = 1e-6  # container clocks tick no finer than this
 
 
 def span_s(packets: Sequence[Packet]) -> float | None:
-    """Seconds from the first presentation time to the end of the last frame; None without two distinct times or a duration."""
+    """Seconds from the first presentation time to the end of the last frame, in [0, 1 day]; None where `why_unmeasured` says so."""
     times = _times(packets)
     if not times:
         return None
@@ -27,9 +29,10 @@ def span_s(packets: Sequence[Packet]) -> float | None:
 
 
 def fps(packets: Sequence[Packet]) -> float | None:
-    """Mean frames per second over the span; None where the span is unknown or zero."""
+    """Mean frames per second over the span, in (0, 1000]; None where `why_unmeasured` says so."""
     length = span_s(packets)
-    return None if not length else len(_times(packets)) / length
+    rate = len(_times(packets)) / length if length else None
+    return rate if rate is not None and rate <= FPS_MAX else None
 
 
 def gap_count(packets: Sequence[Packet]) -> int | None:
@@ -56,8 +59,25 @@ def duration_mismatch_s(container_duration_s: float | None, packets: Sequence[Pa
     return None if container_duration_s is None or length is None else abs(container_duration_s - length)
 
 
-def _times(packets: Sequence[Packet]) -> list[float]:
+def why_unmeasured(packets: Sequence[Packet]) -> str:
+    """Why a number of this timeline is None."""
+    times = _said_times(packets)
+    if not times:
+        return "the packets carry no presentation times"
+    if times[-1] - times[0] > SPAN_MAX_S:
+        return "the packets claim to span more than a day"
+    if times[-1] - times[0] <= _SAME_TIME_S:
+        return "the packets carry fewer than two distinct presentation times"
+    return f"the packets claim more than {FPS_MAX:g} frames per second"
+
+
+def _said_times(packets: Sequence[Packet]) -> list[float]:
     return sorted(packet.pts_s for packet in packets if packet.pts_s is not None and not packet.is_discarded)
+
+
+def _times(packets: Sequence[Packet]) -> list[float]:
+    times = _said_times(packets)
+    return times if times and times[-1] - times[0] <= SPAN_MAX_S else []
 
 
 def _steps(times: Sequence[float]) -> list[float]:

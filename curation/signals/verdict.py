@@ -24,6 +24,7 @@ REASONS: Final = (
 # or MPEG-TS) breaks no promise, so duration_mismatch_s is judged only where it was measured.
 NEEDED: Final = (
     "duration_s",
+    "fps",
     "frame_count",
     "sharpness",
     "contrast",
@@ -48,7 +49,7 @@ def reasons(measured: Mapping[str, float], policy: InspectSettings) -> tuple[str
     """Names from `REASONS` of all thresholds that a measured value breaks; what was not measured breaks none.
 
     Args:
-        measured: values of `schema.SIGNALS`, and duration_s and frame_count of the clip. A NaN breaks its threshold.
+        measured: values of `schema.SIGNALS`, and duration_s, fps and frame_count of the clip. A NaN breaks its threshold.
         policy: the thresholds.
     """
     frames = measured.get("frame_count")

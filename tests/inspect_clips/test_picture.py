@@ -55,6 +55,12 @@ def test_noise_sigma_ignores_ramps_and_survives_tiny_pictures():
     assert [picture.noise_sigma(ramp), picture.noise_sigma(FLAT[:2, :2])] == [0.0, 0.0]
 
 
+def test_noise_sigma_stays_within_what_eight_bits_can_deviate():
+    """A chequerboard of black and white, where the estimate runs away, reads as the largest deviation there is."""
+    board = (np.indices((90, 160)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    assert picture.noise_sigma(board) == 127.5
+
+
 def test_saturation_is_zero_for_grey_and_one_for_pure_colour():
     """Grey has no saturation, pure red has all of it."""
     red = np.zeros((4, 4, 3), np.uint8)

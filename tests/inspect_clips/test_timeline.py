@@ -105,3 +105,23 @@ def test_without_times_nothing_is_made_up(packets: list[Packet]):
 def test_a_container_without_duration_promises_nothing():
     """No duration in the header: the mismatch is unmeasured, not zero."""
     assert timeline.duration_mismatch_s(None, _packets(STEADY)) is None
+
+
+@pytest.mark.parametrize(
+    ("times", "reason"),
+    [
+        ([], "the packets carry no presentation times"),
+        ([1.0, 1.0], "the packets carry fewer than two distinct presentation times"),
+        ([0.0, 0.04, 9.2e13], "the packets claim to span more than a day"),
+    ],
+)
+def test_times_that_nobody_can_believe_are_unmeasured_with_a_reason(times: list[float], reason: str):
+    """Missing, equal and absurd times give no length and no rate, and the reason says which of them it was."""
+    packets = _packets(times)
+    assert (timeline.span_s(packets), timeline.fps(packets), timeline.why_unmeasured(packets)) == (None, None, reason)
+
+
+def test_a_rate_that_no_camera_has_is_unmeasured():
+    """Two packets one clock tick apart claim 90,000 frames per second: the length stands, the rate is not believed."""
+    packets = _packets([0.0, 1 / 90_000])
+    assert (timeline.fps(packets), timeline.why_unmeasured(packets)) == (None, "the packets claim more than 1000 frames per second")

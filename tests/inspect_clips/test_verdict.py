@@ -11,6 +11,7 @@ from curation.signals.verdict import NEEDED, REASONS, judge, reasons
 
 GOOD = {
     "duration_s": 10.0,
+    "fps": 25.0,
     "frame_count": 250,
     "sharpness": 150.0,
     "contrast": 0.5,
