@@ -22,6 +22,7 @@ from curation.records import Container, Packet
 
 WORKING_WIDTH_PX: Final = 640
 _WORKING_HEIGHT_MAX_PX: Final = 2560  # a picture of 16 x 20000 px must not grow to gigabytes on its way to 640 px
+_SIDE_MAX_PX: Final = 65_535  # no codec of a recorder codes a longer side
 
 # Containers that recorders write. Playlists, concatenations and devices stay out: they make FFmpeg open other files.
 _FORMATS: Final = "mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,avi,matroska,webm,gif,hevc,h264,flv,asf,ogg,mxf,dv,m4v,mpegvideo,ivf"
@@ -144,6 +145,8 @@ def _container(path: Path, container: av.container.InputContainer, stream: av.vi
     context = stream.codec_context
     if context.width <= 0 or context.height <= 0:
         raise _unreadable(path, "holds a video stream without a picture size")
+    if max(context.width, context.height) > _SIDE_MAX_PX:
+        raise _unreadable(path, f"claims pictures of {context.width} x {context.height} px")
     return Container(
         container=container.format.name,
         video_codec=context.codec.canonical_name,

@@ -33,7 +33,20 @@ _FRAME_SIGNALS: Final[Mapping[str, Callable[[picture.Picture], float]]] = {
     "bright_ratio": picture.bright_ratio,
     "noise_sigma": picture.noise_sigma,
 }
-_FACTS: Final = ("container", "fps", "frame_count", "decoded_frame_count", "duration_s", "packet_digest")
+_FACTS: Final = (
+    "container",
+    "video_codec",
+    "width_px",
+    "height_px",
+    "fps",
+    "frame_count",
+    "decoded_frame_count",
+    "duration_s",
+    "packet_digest",
+    "timeofday",
+    "weather",
+    "scene",
+)
 
 
 class _Watch:
@@ -153,11 +166,9 @@ def _why(name: str, packets: Sequence[Packet], decoded_frame_count: int) -> str:
     """Why a value of a clip that has at least one decoded frame could not be measured."""
     if name in {"motion_px", "frozen_ratio"}:
         return "needs two decoded frames" if decoded_frame_count < 2 else "no two neighbouring frames have one size"
-    if not any(packet.pts_s is not None for packet in packets):
-        return "the packets carry no presentation times"
-    if name == "duration_mismatch_s":
+    if name == "duration_mismatch_s" and timeline.span_s(packets) is not None:
         return "the container's header gives no duration"
-    return "the packets carry fewer than two distinct presentation times"
+    return timeline.why_unmeasured(packets)
 
 
 def quarantined(error: str, *, policy: InspectSettings, at: datetime) -> Inspection:

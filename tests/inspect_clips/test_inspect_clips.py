@@ -19,7 +19,7 @@ from curation.adapters.engine_local import InlineEngine, LocalEngine
 from curation.errors import CurationError
 from curation.ports import Outcome
 from curation.records import Inspection
-from curation.schema import SIGNALS
+from curation.schema import CLIPS, SIGNALS
 from curation.settings import EngineSettings, InspectSettings
 from curation.stages.inspect_clips import TAGGED_FRAMES_MAX, from_json, quarantined, run, to_json
 from curation.worker import JOBS
@@ -106,6 +106,7 @@ def test_every_signal_is_measured_or_has_its_reason(scene: Callable, encode: Cal
         assert set(inspection.signals) & set(inspection.unmeasured) == set()
         facts = ("fps", "frame_count", "decoded_frame_count", "duration_s", "packet_digest", "container")
         assert [fact for fact in facts if getattr(inspection, fact) is None and fact not in inspection.unmeasured] == []
+        assert set(inspection.unmeasured) - set(CLIPS.names) == set()
 
 
 def test_a_single_frame_is_short_and_its_motion_unmeasured(scene: Callable, encode: Callable, inspect: Callable):

@@ -180,3 +180,15 @@ def test_a_sliver_of_a_picture_stays_small(encode: Callable):
     """A picture of 16 x 4096 px is not blown up to 640 px width."""
     with AvVideoReader().open(encode([np.full((4096, 16, 3), 90, np.uint8)] * 2)) as clip:
         assert next(iter(clip.frames())).bgr.shape == (2560, 10, 3)
+
+
+def test_a_side_that_no_recorder_codes_is_refused(tmp_path: Path):
+    """A lossless picture 70,000 px wide is not taken for a clip."""
+    path = tmp_path / "wide.mkv"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 70_000, 16, "gray"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 70_000), np.uint8), format="gray")))
+        container.mux(stream.encode())
+    with pytest.raises(ClipUnreadable, match="claims pictures of 70000 x 16 px"), AvVideoReader().open(path):
+        pass
