@@ -296,16 +296,16 @@ class _DyingStore:
 
 def test_a_build_killed_anywhere_ends_in_the_same_bytes(make_home: MakeHome) -> None:
     """After a kill between shards, before the index, or before the card, a rerun ends as if nothing had happened."""
-    whole = make_home(14)
-    built = build(whole, ask())
+    whole, request = make_home(14), ask(shard_size_bytes=10_240)
+    built = build(whole, request)
     writes = len(built.files)
     assert writes > 5
     for after in range(writes):
         home = make_home(14)
         with pytest.raises(_Killed):
-            shards.run(ask(), home.rows, SNAPSHOT, store=_DyingStore(home.store, after), ledger=home.ledger)
+            shards.run(request, home.rows, SNAPSHOT, store=_DyingStore(home.store, after), ledger=home.ledger)
         assert list(home.ledger.entries()) == []
-        again = build(home, ask())
+        again = build(home, request)
         assert (again.shard_set_id, again.files, again.count) == (built.shard_set_id, built.files, built.count)
         assert whole.shard_files() == home.shard_files()
         assert len(list(home.ledger.entries())) == 1
