@@ -78,3 +78,8 @@ def shard_key(shard_set_id: str, name: str) -> str:
 def entry_uri(base_uri: str, name: str) -> str:
     """Address of a source's entry: its percent-encoded name below the source's base."""
     return f"{base_uri.rstrip('/')}/{quote(name)}"
+
+
+def object_uri(key: str) -> str:
+    """Address of a home object in tables: it names no host or folder, so it means nothing outside the home store."""
+    return f"home:{key}"
