@@ -60,7 +60,7 @@ class FolderSource:
     """
 
     def __init__(
-        self, name: str, path: Path, *, fleet: Path | None = None, pull: PullSettings | None = None, zone: str = DEFAULT_ZONE
+        self, name: str, path: Path, *, fleet: Path | None = None, settings: PullSettings | None = None, zone: str = DEFAULT_ZONE
     ) -> None:
         """A source named `name`.
 
@@ -68,7 +68,7 @@ class FolderSource:
             name: begins the ids of its batches.
             path: the folder.
             fleet: a fleet CSV at another place; by default `fleet.csv` in the folder, if there is one.
-            pull: limits and suffixes.
+            settings: limits and suffixes.
             zone: IANA zone that recorder clocks without a zone are taken to be in.
 
         Raises:
@@ -88,7 +88,7 @@ class FolderSource:
         self.dropped_keys: Mapping[str, int] = {}
         self.malformed_values: Mapping[str, int] = {}
         self._fleet = None if fleet is None else fleet.resolve()
-        self._pull = PullSettings() if pull is None else pull
+        self._pull = PullSettings() if settings is None else settings
         self._zone = zone
 
     def entries(self) -> Iterator[ListingEntry]:

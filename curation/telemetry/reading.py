@@ -83,6 +83,7 @@ def read_fields(raw: Mapping[str, object], *, clock: str) -> Reading:
     """The telemetry under the keys of `FIELDS`; `clock` names the file that captured_at stands in.
 
     Absent, null and empty values are simply not there. A latitude without a longitude is no fix, and the other way round.
+    A fix has a datum, be it `unknown`; without a fix there is neither datum nor error.
     """
     believed: dict[str, Any] = {}
     malformed: Counter[str] = Counter()
@@ -99,6 +100,11 @@ def read_fields(raw: Mapping[str, object], *, clock: str) -> Reading:
     if len(halves) == 1:
         malformed["latitude_deg without longitude_deg" if "latitude_deg" in halves else "longitude_deg without latitude_deg"] += 1
         del believed[halves.pop()]
+    if len(halves) == 2:
+        believed.setdefault("datum", "unknown")  # a fix whose file does not say, or not believably, in which datum it stands
+    else:
+        for key in ("datum", "gnss_error_m"):  # they speak of a fix that is not there
+            believed.pop(key, None)
     if "captured_at" in believed:
         believed["captured_at_source"] = clock
     if "speed_mps" in believed:
