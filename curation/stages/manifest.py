@@ -1,0 +1,208 @@
+"""Write a batch's manifest: listing, inspection and place of every distinct clip joined into one row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+
+from curation import layout
+from curation.errors import CurationError, UsageError
+from curation.ports import Clock, Ledger, ObjectStore, Places
+from curation.records import Inspection, StageCount
+from curation.schema import CLIPS, LISTING, PULLED, SIGNALS, VERDICTS
+from curation.settings import InspectSettings
+from curation.tables import from_parquet, to_parquet
+
+STAGE: Final = "manifest"
+NOT_INSPECTED: Final = "none"  # inspector_version of bytes that pull found to be no video
+MOVING_FROM_MPS: Final = 1.0  # a slow walk: a receiver at rest shows less
+STATIONARY_BELOW_MPS: Final = 0.3  # what a receiver at rest shows; between the two nothing is sure
+_CLIPS_NAMES: Final = frozenset(CLIPS.names)
+_TELEMETRY: Final = tuple(name for name in LISTING.names if name in _CLIPS_NAMES and name != "size_bytes")
+_COUNTS: Final = frozenset(name for name in SIGNALS if pa.types.is_integer(CLIPS.field(name).type))
+_TAGS: Final = ("timeofday", "weather", "scene")
+_HEADER: Final = ("container", "video_codec", "width_px", "height_px")
+_MEASURED: Final = ("fps", "frame_count", "decoded_frame_count", "duration_s", "packet_digest")
+
+_Row = dict[str, Any]
+
+
+def run(
+    batch_id: str,
+    *,
+    store: ObjectStore,
+    inspections: Mapping[str, Inspection],
+    places: Places,
+    ledger: Ledger,
+    policy: InspectSettings,
+    clock: Clock,
+    store_uri: Callable[[str], str] = layout.object_uri,
+) -> StageCount:
+    """How many distinct clips of the batch were accepted, rejected and quarantined; the manifest holds one row for each, by clip_id.
+
+    Args:
+        inspections: by clip_id, one for every stored clip; quarantined bytes need none.
+        policy: what inspection went by; names the row of bytes that were never inspected.
+        clock: dates such a row.
+        store_uri: makes the address of an object from its key.
+
+    Raises:
+        UsageError: the batch was not pulled.
+        CurationError: a stored clip has no inspection, or one that neither measures a signal nor says why not.
+        ImmutableConflict: the batch's manifest was written before, from other values.
+    """
+    pulled_key, listing_key, manifest_key = layout.pulled_key(batch_id), layout.listing_key(batch_id), layout.manifest_key(batch_id)
+    if store.size(pulled_key) is None:
+        raise UsageError("was not pulled", subject=f"batch {batch_id}", fix="pull it first (`curation pull SOURCE`)")
+    pulled = store.read(pulled_key)
+    listed = {row["name"]: row for row in from_parquet(store.read(listing_key), LISTING).to_pylist() if row["kind"] == "clip"}
+    base_uri = _base_uri(store, batch_id)
+    rows: list[_Row] = []
+    for entry in from_parquet(pulled, PULLED).to_pylist():
+        if entry["outcome"] not in {"stored", "quarantined"}:
+            continue
+        inspection = _inspection_of(entry, inspections, policy=policy, clock=clock)
+        row = {name: listed[entry["name"]][name] for name in _TELEMETRY} | {
+            "clip_id": entry["clip_id"],
+            "batch_id": batch_id,
+            "source_uri": layout.entry_uri(base_uri, entry["name"]),
+            "object_uri": store_uri(entry["object_key"]),
+            "size_bytes": entry["size_bytes"],
+        }
+        rows.append(_placed(_inspected(row, inspection), places))
+    rows.sort(key=lambda row: str(row["clip_id"]))
+    data = _write_once(manifest_key, pa.Table.from_pylist(rows, schema=CLIPS), store)
+    verdicts = Counter(row["verdict"] for row in rows)
+    count = StageCount(stage=STAGE, subject=batch_id, rows_in=len(rows), accounted={name: verdicts[name] for name in VERDICTS})
+    ledger.record(
+        count,
+        files={manifest_key: hashlib.sha256(data).hexdigest(), pulled_key: hashlib.sha256(pulled).hexdigest()},
+        facts={"settings_digest": policy.digest()},
+    )
+    return count
+
+
+def ego_motion(speed_mean_mps: float | None) -> tuple[str, float]:
+    """Whether the vehicle moved, and the confidence in [0, 1].
+
+    Confidence is 0.5 at the threshold and rises linearly to 1, which `moving` reaches at twice its threshold and `stationary` at rest.
+    Between the thresholds, and without a speed, the answer is `undefined` with confidence 0.
+    """
+    if speed_mean_mps is not None and speed_mean_mps >= MOVING_FROM_MPS:
+        return "moving", min(1.0, 0.5 * speed_mean_mps / MOVING_FROM_MPS)
+    if speed_mean_mps is not None and 0.0 <= speed_mean_mps < STATIONARY_BELOW_MPS:
+        return "stationary", 1.0 - 0.5 * speed_mean_mps / STATIONARY_BELOW_MPS
+    return "undefined", 0.0
+
+
+def _base_uri(store: ObjectStore, batch_id: str) -> str:
+    return str(json.loads(store.read(layout.source_key(batch_id)))["base_uri"])
+
+
+def _inspection_of(entry: Mapping[str, Any], inspections: Mapping[str, Inspection], *, policy: InspectSettings, clock: Clock) -> Inspection:
+    found = inspections.get(entry["clip_id"])
+    if found is not None:
+        return found
+    if entry["outcome"] != "quarantined":
+        raise CurationError("was not inspected", subject=f"clip {entry['clip_id']}", fix="inspect the batch again; nothing was written")
+    return Inspection(
+        container=None,
+        fps=None,
+        frame_count=None,
+        decoded_frame_count=None,
+        duration_s=None,
+        unmeasured=dict.fromkeys(SIGNALS, entry["reason"]),
+        verdict="quarantined",
+        error=entry["reason"],
+        inspector_version=NOT_INSPECTED,
+        inspect_depth=policy.depth,
+        settings_digest=policy.digest(),
+        inspected_at=clock.now(),
+    )
+
+
+def _inspected(row: _Row, inspection: Inspection) -> _Row:
+    """The row with everything that the clip's bytes told."""
+    signals, unmeasured = _signals(row["clip_id"], inspection)
+    container, tags = inspection.container, inspection.tags
+    row |= {name: getattr(container, name) if container else None for name in _HEADER}
+    row |= {name: getattr(inspection, name) for name in _MEASURED}
+    for name in _TAGS:
+        row[name] = getattr(tags, name) if tags else None
+        row[f"{name}_confidence"] = getattr(tags, f"{name}_confidence") if tags else None
+    row["ego_motion"], row["ego_motion_confidence"] = ego_motion(row["speed_mean_mps"])
+    row |= {
+        "tagger_version": tags.tagger_version if tags else None,
+        "verdict": inspection.verdict,
+        "reasons": list(inspection.reasons),
+        "error": inspection.error,
+        "inspector_version": inspection.inspector_version,
+        "inspect_depth": inspection.inspect_depth,
+        "settings_digest": inspection.settings_digest,
+        "inspected_at": inspection.inspected_at,
+        **signals,
+    }
+    for name in (*_HEADER, *_MEASURED, *_TAGS):
+        if row[name] is None:
+            why = inspection.unmeasured.get(name) or inspection.unmeasured.get("container" if name in _HEADER else name)
+            unmeasured[name] = why or inspection.error or "the inspection names no value"
+    return row | {"unmeasured": unmeasured}
+
+
+def _signals(clip_id: str, inspection: Inspection) -> tuple[dict[str, float | int | None], dict[str, str]]:
+    """Each signal's value, and the reasons of those that have none.
+
+    Raises:
+        CurationError: a signal has both a value and a reason, or neither, or a count is no whole number.
+    """
+    values: dict[str, float | int | None] = {}
+    unmeasured: dict[str, str] = {}
+    for name in SIGNALS:
+        value, reason = inspection.signals.get(name), inspection.unmeasured.get(name)
+        wrong = (value is None) == (reason is None) or reason == ""
+        if wrong or (value is not None and name in _COUNTS and math.isfinite(value) and value != int(value)):
+            raise CurationError(
+                f"signal {name} is neither measured nor unmeasured with a reason (value {value}, reason {reason})",
+                subject=f"clip {clip_id}",
+                fix="report this as a defect of the inspection; nothing was written",
+            )
+        if value is not None and not math.isfinite(value):
+            value, reason = None, f"the measured value was {value}"
+        values[name] = int(value) if value is not None and name in _COUNTS else value
+        if reason is not None:
+            unmeasured[name] = reason
+    return values, unmeasured
+
+
+def _placed(row: _Row, places: Places) -> _Row:
+    """Province and, where there is none, its reason among the unmeasured."""
+    latitude_deg, longitude_deg, datum = row["latitude_deg"], row["longitude_deg"], row["datum"]
+    if latitude_deg is None or longitude_deg is None:
+        return _without_province(row, "no fix")
+    if (latitude_deg, longitude_deg) != (0.0, 0.0) and datum != "WGS-84":
+        return _without_province(row, f"the fix's datum is {datum or 'unknown'}; provinces are told from WGS-84 fixes only")
+    place = places.province(latitude_deg, longitude_deg)
+    if place.province is None:
+        return _without_province(row, place.reason or "no province was found")
+    return row | {"province": place.province}
+
+
+def _without_province(row: _Row, reason: str) -> _Row:
+    return row | {"province": None, "unmeasured": {**row["unmeasured"], "province": reason}}
+
+
+def _write_once(key: str, table: pa.Table, store: ObjectStore) -> bytes:
+    """The manifest's bytes; one that a killed run wrote stands, if nothing but the date of the inspections differs."""
+    if store.size(key) is not None:
+        standing = store.read(key)
+        if from_parquet(standing, CLIPS).drop_columns(["inspected_at"]).equals(table.drop_columns(["inspected_at"])):
+            return standing
+    data = to_parquet(table, CLIPS)
+    store.create(key, data)
+    return data
