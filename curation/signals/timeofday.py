@@ -23,6 +23,7 @@ _DAY_WARMTH_MAX: Final = 16.0
 _DUSK_MEDIAN_MAX: Final = 80.0
 _DUSK_SKY_MIN: Final = 45.0
 _DUSK_HORIZON_WARMTH_MIN: Final = 18.0
+_DIM_DAY_HORIZON_WARMTH_MAX: Final = 12.0  # a dim picture with a warmer horizon may be either
 _AGREEMENT_MIN: Final = 0.6  # share of the frames that must name one value
 
 
@@ -65,7 +66,8 @@ def name_light(light: Light) -> tuple[str, float]:
     if dim and glowing:
         return "dawn/dusk", min(0.7, _sure(light.horizon_warmth - _DUSK_HORIZON_WARMTH_MIN, 40.0))
     bright = light.median_luma >= _DAY_MEDIAN_MIN and light.sky_high_luma >= _DAY_SKY_MIN
-    if bright and light.warmth <= _DAY_WARMTH_MAX:
+    doubtful = dim and light.horizon_warmth > _DIM_DAY_HORIZON_WARMTH_MAX
+    if bright and not doubtful and light.warmth <= _DAY_WARMTH_MAX:
         return "daytime", _sure(min(light.median_luma - _DAY_MEDIAN_MIN, _DAY_WARMTH_MAX - light.warmth), 40.0)
     return UNDEFINED, 0.0
 
