@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import (
@@ -127,7 +129,7 @@ class _Tables:
     def _conform(self, table: str, rows: pa.Table) -> pa.Table:
         schema = self._schema(table)
         try:
-            return rows.cast(schema)
+            return _marked(rows.cast(schema))
         except (ValueError, pa.ArrowException) as error:
             raise CurationError(
                 f"rows do not fit its schema: {error}", subject=f"table {table}", fix="use the columns of curation/schema.py"
@@ -139,7 +141,7 @@ class _Tables:
             return schema.empty_table()
         first = schema.names[0]
         only: BooleanExpression = AlwaysTrue() if keys is None else _among(first, keys)
-        return found.scan(row_filter=only, snapshot_id=snapshot_id).to_arrow().cast(schema).sort_by(first)
+        return _unmarked(found.scan(row_filter=only, snapshot_id=snapshot_id).to_arrow().cast(schema).sort_by(first))
 
     def _retried(self, subject: str, attempt: Callable[[], _T]) -> _T:
         for turn in range(_TRIES):
@@ -148,6 +150,52 @@ class _Tables:
             except _Lost:
                 time.sleep(random.uniform(0.0, 0.01 * min(turn + 1, 20)))  # noqa: S311 - jitter, no secret
         raise ConcurrentChange(f"other writers were faster {_TRIES} times", subject=subject, fix="try again when fewer batches run")
+
+
+# PyIceberg 0.12 reads and writes lists of structs by their offsets alone, so a missing list comes back as an empty one
+# (ArrowProjectionVisitor.list). A list of one missing struct survives: inside the table it stands for a missing list.
+
+
+def _is_struct_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) and pa.types.is_struct(kind.value_type))
+
+
+def _lone_null(lists: pa.ListArray) -> npt.NDArray[np.bool_]:
+    """Whether each list is there and holds one struct, a missing one."""
+    starts = lists.offsets.to_numpy()
+    alone: npt.NDArray[np.bool_] = (np.diff(starts) == 1) & ~lists.is_null().to_numpy(zero_copy_only=False)
+    missing = lists.values.is_null().to_numpy(zero_copy_only=False)
+    alone[alone] = missing[starts[:-1][alone]]
+    return alone
+
+
+def _marked(rows: pa.Table) -> pa.Table:
+    """The rows with missing lists of structs marked.
+
+    Raises:
+        ValueError: a list holds nothing but a missing struct, as the mark does.
+    """
+    for at, field in enumerate(rows.schema):
+        lists = rows.column(at).combine_chunks() if _is_struct_list(field.type) else None
+        if lists is None:
+            continue
+        if _lone_null(lists).any():
+            raise ValueError(f"column {field.name} holds a list of one missing struct")
+        if lists.null_count:
+            with_mark = pa.concat_arrays([lists, pa.array([[None]], field.type)])
+            own = np.arange(len(lists))
+            picked = np.where(lists.is_null().to_numpy(zero_copy_only=False), len(lists), own)
+            rows = rows.set_column(at, field, with_mark.take(pa.array(picked)))
+    return rows
+
+
+def _unmarked(rows: pa.Table) -> pa.Table:
+    """The rows as they were before `_marked`."""
+    for at, field in enumerate(rows.schema):
+        if _is_struct_list(field.type):
+            lists = rows.column(at).combine_chunks()
+            rows = rows.set_column(at, field, lists.take(pa.array(np.arange(len(lists)), mask=_lone_null(lists))))
+    return rows
 
 
 def _among(column: str, values: Sequence[str]) -> BooleanExpression:
@@ -374,11 +422,20 @@ def _bare(schema: pa.Schema) -> pa.Schema:
 class IcebergOverseas(_Tables):
     """The overseas catalog: copies only. Implements `ports.OverseasCatalog`.
 
-    Writers on one machine take turns by a lock file in the warehouse, so that leftovers of a killed one can be told from work under
-    way; between machines the compare-and-set on main decides.
+    Writers take turns by a lock file in the warehouse, so that leftovers of a killed one can be told from work under way; whoever does
+    not take the lock still meets the compare-and-set on main.
     """
 
     def __init__(self, settings: CatalogSettings, schemas: Mapping[str, pa.Schema]) -> None:
+        """A catalog on this machine.
+
+        Raises:
+            SettingsError: the catalog is not an SQLite file.
+        """
+        if not settings.uri.startswith("sqlite:///"):  # writers of other machines do not see the lock; their work would be swept away
+            raise SettingsError(
+                "is no SQLite file", subject=f"overseas catalog {settings.name}", fix="use a URI that begins with sqlite:///"
+            )
         bare = {table: _bare(schema) for table, schema in schemas.items()}
         super().__init__(settings, bare, {**_TUNED, **_NO_BOUNDS})
 

@@ -1,0 +1,303 @@
+"""The home catalog: rows come back as they were, and main moves only from what a branch grew from."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curation import schema
+from curation.adapters import catalog_iceberg
+from curation.adapters.catalog_iceberg import IcebergHome
+from curation.errors import ConcurrentChange, CurationError, OutsideError, SettingsError, UsageError
+from curation.settings import CatalogSettings
+
+TABLE = "curated.clips"
+KINDS = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False, metadata={"doc": "id"}),
+        pa.field("at", pa.timestamp("us", tz="UTC")),
+        pa.field("share", pa.float64()),
+        pa.field("width", pa.int32()),
+        pa.field("track", pa.list_(pa.struct([pa.field("offset_s", pa.float64()), pa.field("note", pa.string())]))),
+        pa.field("excuses", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("reasons", pa.list_(pa.string()), nullable=False),
+    ],
+    metadata={"curation.table": "kinds"},
+)
+AT = datetime(2026, 3, 11, 4, 5, 6, 789012, tzinfo=UTC)
+
+
+def catalog(folder: Path) -> IcebergHome:
+    """A home catalog in `folder`, as another process would open it."""
+    settings = CatalogSettings(name="home", uri=f"sqlite:///{folder}/catalog.db", warehouse=folder / "warehouse")
+    return IcebergHome(settings, {TABLE: KINDS})
+
+
+def rows(*names: str, share: float | None = 0.5) -> pa.Table:
+    """One row for each name."""
+    full = {
+        "at": AT,
+        "share": share,
+        "width": 3,
+        "track": [{"offset_s": 0.25, "note": None}],
+        "excuses": [("b", "why"), ("a", "")],
+        "reasons": ["x"],
+    }
+    return pa.Table.from_pylist([{"clip_id": name} | full for name in names], schema=KINDS)
+
+
+def data_files(folder: Path) -> list[Path]:
+    """Every data file on disk."""
+    return sorted((folder / "warehouse").rglob("*.parquet"))
+
+
+@pytest.fixture
+def home(tmp_path) -> IcebergHome:
+    """An empty home catalog."""
+    return catalog(tmp_path)
+
+
+def put(home: IcebergHome, branch: str, table: pa.Table, *replace: str) -> bool:
+    """Write a branch and make it main."""
+    home.write_branch(TABLE, branch, table, replace=replace, properties={"curation.batch-id": branch})
+    return home.advance(TABLE, branch)
+
+
+def test_an_empty_catalog_answers(home) -> None:
+    """Before anything is written there is no head, no snapshot and no row, under the right schema."""
+    assert (home.head(TABLE), home.snapshots(TABLE)) == (None, ())
+    assert home.read(TABLE).equals(KINDS.empty_table(), check_metadata=True)
+    home.drop_branch(TABLE, "none")
+    assert home.advance(TABLE, "none") is False
+
+
+def test_every_kind_of_value_comes_back(home) -> None:
+    """Maps, lists, structs, times with zone, nulls, NaN and empty nests come back exactly, metadata included, in clip order."""
+    sparse = {"clip_id": "b", "at": None, "share": None, "width": None, "track": None, "excuses": [], "reasons": []}
+    empty = sparse | {"clip_id": "e", "track": []}
+    table = pa.concat_tables([rows("c"), pa.Table.from_pylist([sparse, empty], schema=KINDS), rows("a", share=-0.0)])
+    put(home, "one", table)
+    assert home.read(TABLE).equals(table.sort_by("clip_id"), check_metadata=True)
+    put(home, "two", rows("d", share=math.nan))
+    assert math.isnan(home.read(TABLE, clip_ids=["d"]).column("share")[0].as_py())
+
+
+def test_a_missing_list_stays_missing_when_its_file_is_rewritten(home) -> None:
+    """PyIceberg turns missing lists of structs into empty ones; neither writing, nor rewriting a neighbour, nor reading does so here."""
+    both = [{"clip_id": name, "track": track, "excuses": [], "reasons": []} for name, track in (("a", None), ("b", []), ("c", None))]
+    put(home, "one", pa.Table.from_pylist(both, schema=KINDS))
+    put(home, "two", rows("c"), "c")
+    assert home.read(TABLE).column("track").to_pylist() == [None, [], [{"offset_s": 0.25, "note": None}]]
+
+
+def test_the_mark_of_a_missing_list_is_refused_as_a_value(home) -> None:
+    """A list of one missing struct could not be told from a missing list, so it is not written."""
+    wrong = pa.Table.from_pylist([{"clip_id": "a", "track": [None], "excuses": [], "reasons": []}], schema=KINDS)
+    with pytest.raises(CurationError, match="one missing struct"):
+        home.write_branch(TABLE, "one", wrong, replace=[], properties={})
+
+
+def test_the_manifest_schema_comes_back(tmp_path) -> None:
+    """The real manifest schema, with its nested columns and field metadata, is kept exactly."""
+    settings = CatalogSettings(name="home", uri=f"sqlite:///{tmp_path}/c.db", warehouse=tmp_path / "a warehouse")
+    home = IcebergHome(settings, {TABLE: schema.CLIPS})
+    row = dict.fromkeys(schema.CLIPS.names, None) | {field.name: "x" for field in schema.CLIPS if pa.types.is_string(field.type)}
+    row |= {"size_bytes": 1, "unmeasured": [("fps", "why")], "reasons": ["dark"], "inspected_at": AT, "captured_at": AT, "width_px": 1280}
+    row |= {"track": [{"offset_s": 0.5, "latitude_deg": 31.0, "longitude_deg": 121.0}]}
+    table = pa.Table.from_pylist([row], schema=schema.CLIPS)
+    put(home, "one", table)
+    assert home.read(TABLE).equals(table, check_metadata=True)
+
+
+def test_a_branch_is_not_main(home) -> None:
+    """Rows on a branch, the very first included, are read there and nowhere else until it advances."""
+    snapshot_id = home.write_branch(TABLE, "one", rows("a"), replace=[], properties={})
+    assert (home.head(TABLE), home.read(TABLE).num_rows, home.snapshots(TABLE)) == (None, 0, ())
+    assert home.read(TABLE, branch="one").equals(rows("a"))
+    assert home.read(TABLE, snapshot_id=snapshot_id).equals(rows("a"))
+    assert home.advance(TABLE, "one") is True
+    assert home.head(TABLE) == snapshot_id
+    with pytest.raises(ConcurrentChange, match="no branch one"):
+        home.read(TABLE, branch="one")
+
+
+def test_rows_are_replaced(home) -> None:
+    """A row named in `replace` gives way to the new one; its neighbours in the same file stay; the old snapshot still shows it."""
+    put(home, "one", rows("a", "b"))
+    before = home.head(TABLE)
+    assert put(home, "two", rows("a", share=0.75), "a")
+    assert home.read(TABLE).column("share").to_pylist() == [0.75, 0.5]
+    assert home.read(TABLE, snapshot_id=before).column("share").to_pylist() == [0.5, 0.5]
+    assert put(home, "three", rows("a", share=0.9), "a", "gone")
+    assert home.read(TABLE).column("share").to_pylist() == [0.9, 0.5]
+
+
+def test_replacing_what_is_not_there_is_quiet(home) -> None:
+    """A row to replace that is gone already is no warning and no error."""
+    put(home, "one", rows("a"))
+    assert put(home, "two", rows("b"), "z")
+    assert home.read(TABLE).column("clip_id").to_pylist() == ["a", "b"]
+
+
+def test_snapshots_tell_the_line_of_main(home) -> None:
+    """Oldest first, each with its parent and properties; several of one batch where rows were replaced; none of a dropped branch."""
+    put(home, "one", rows("a", "b"))
+    home.write_branch(TABLE, "lost", rows("x"), replace=[], properties={})
+    put(home, "two", rows("a", share=0.75), "a")
+    line = home.snapshots(TABLE)
+    assert [snapshot.properties["curation.batch-id"] for snapshot in line] == ["one", "two", "two"]
+    assert [snapshot.parent_id for snapshot in line] == [None, *(snapshot.snapshot_id for snapshot in line[:-1])]
+    assert line[-1].snapshot_id == home.head(TABLE)
+
+
+def test_a_stale_branch_does_not_become_main(home) -> None:
+    """The trap: two branches from one base. The second is refused, whole, and loses nothing of the first; rebuilt, it advances."""
+    home.write_branch(TABLE, "one", rows("a"), replace=[], properties={})
+    home.write_branch(TABLE, "two", rows("b"), replace=[], properties={})
+    assert home.advance(TABLE, "one") is True
+    assert home.advance(TABLE, "two") is False
+    assert home.read(TABLE).column("clip_id").to_pylist() == ["a"]
+    assert put(home, "two", rows("b")) is True
+    assert home.read(TABLE).column("clip_id").to_pylist() == ["a", "b"]
+
+
+def test_main_that_moves_during_the_commit_is_not_lost(home, tmp_path, monkeypatch) -> None:
+    """Main moves between the look and the commit: the compare-and-set fails, and then the branch is stale."""
+    home.write_branch(TABLE, "one", rows("a"), replace=[], properties={})
+    other = catalog(tmp_path)
+    real = catalog_iceberg._commit
+    meddled = []
+
+    def commit(transaction: object, found: object) -> None:
+        if not meddled:
+            meddled.append(True)
+            put(other, "two", rows("b"))
+        real(transaction, found)
+
+    monkeypatch.setattr(catalog_iceberg, "_commit", commit)
+    assert home.advance(TABLE, "one") is False
+    assert home.read(TABLE).column("clip_id").to_pylist() == ["b"]
+
+
+def test_a_commit_beside_it_does_not_fail_a_branch(home, tmp_path, monkeypatch) -> None:
+    """Another branch written meanwhile takes the sequence number: the branch is built again, and leaves no file of the first try."""
+    put(home, "zero", rows("z"))
+    other = catalog(tmp_path)
+    real = catalog_iceberg._commit
+    meddled = []
+
+    def commit(transaction: object, found: object) -> None:
+        if not meddled:
+            meddled.append(True)
+            other.write_branch(TABLE, "two", rows("b"), replace=[], properties={})
+        real(transaction, found)
+
+    monkeypatch.setattr(catalog_iceberg, "_commit", commit)
+    home.write_branch(TABLE, "one", rows("a"), replace=[], properties={})
+    assert home.read(TABLE, branch="one").column("clip_id").to_pylist() == ["a", "z"]
+    assert home.read(TABLE, branch="two").column("clip_id").to_pylist() == ["b", "z"]
+    assert len(data_files(tmp_path)) == 3
+
+
+def test_losing_every_commit_ends(home, monkeypatch) -> None:
+    """Bounded: after many lost commits the caller is told that a retry may help."""
+
+    def lost(transaction: object, found: object) -> None:
+        raise catalog_iceberg._Lost
+
+    monkeypatch.setattr(catalog_iceberg, "_commit", lost)
+    monkeypatch.setattr(catalog_iceberg, "_TRIES", 3)
+    with pytest.raises(ConcurrentChange, match="faster 3 times"):
+        home.write_branch(TABLE, "one", rows("a"), replace=[], properties={})
+
+
+def test_a_leftover_branch_is_rebuilt(home, tmp_path) -> None:
+    """What a killed run left under the name is dropped with its files; the branch grows from today's main."""
+    home.write_branch(TABLE, "one", rows("old"), replace=[], properties={})
+    put(home, "two", rows("b"))
+    again = catalog(tmp_path)
+    again.write_branch(TABLE, "one", rows("a"), replace=[], properties={})
+    assert again.advance(TABLE, "one") is True
+    assert again.read(TABLE).column("clip_id").to_pylist() == ["a", "b"]
+    assert len(data_files(tmp_path)) == 2
+
+
+def test_only_the_branch_written_here_advances(home, tmp_path) -> None:
+    """Another process that rebuilt the branch of that name wrote rows that were not audited here."""
+    home.write_branch(TABLE, "one", rows("a"), replace=[], properties={})
+    catalog(tmp_path).write_branch(TABLE, "one", rows("b"), replace=[], properties={})
+    assert home.advance(TABLE, "one") is False
+    assert home.head(TABLE) is None
+
+
+def test_a_dropped_branch_leaves_no_bytes(home, tmp_path) -> None:
+    """Its data files go, those of main stay, and dropping it twice is quiet."""
+    put(home, "one", rows("a", "b"))
+    kept = data_files(tmp_path)
+    home.write_branch(TABLE, "two", rows("a", share=0.75), replace=["a"], properties={})
+    assert len(data_files(tmp_path)) == 3
+    for _ in range(2):
+        home.drop_branch(TABLE, "two")
+    assert kept == data_files(tmp_path)
+    assert home.read(TABLE).num_rows == 2
+
+
+def test_only_the_asked_clips_are_read(home) -> None:
+    """`clip_ids` narrows a read; none asked, none given."""
+    put(home, "one", rows("a", "b", "c"))
+    assert home.read(TABLE, clip_ids=["c", "a", "z"]).column("clip_id").to_pylist() == ["a", "c"]
+    assert home.read(TABLE, clip_ids=[]).num_rows == 0
+
+
+def test_unknown_things_are_named(home) -> None:
+    """A table without schema and a snapshot that does not exist are wrong use."""
+    with pytest.raises(UsageError, match="no schema is known"):
+        home.read("curated.moons")
+    with pytest.raises(UsageError, match="no snapshot 7"):
+        home.read(TABLE, snapshot_id=7)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [rows("a").drop_columns(["width"]), rows("a").append_column("moon", pa.array([1])), pa.table({"clip_id": ["a"]})],
+    ids=["less", "more", "other"],
+)
+def test_rows_of_another_shape_are_refused(home, wrong) -> None:
+    """Columns missing or unknown never reach the table."""
+    with pytest.raises(CurationError, match="do not fit its schema"):
+        home.write_branch(TABLE, "one", wrong, replace=[], properties={})
+
+
+def test_a_null_in_a_required_column_is_refused(home) -> None:
+    """A required column without a value never reaches the table."""
+    loose = pa.schema([field.with_nullable(nullable=True) for field in KINDS])
+    wrong = pa.Table.from_pylist([{"clip_id": "a", "reasons": None, "excuses": []}], schema=loose)
+    with pytest.raises(CurationError, match="do not fit its schema"):
+        home.write_branch(TABLE, "one", wrong, replace=[], properties={})
+
+
+def test_a_table_that_retries_by_itself_is_refused(home) -> None:
+    """PyIceberg's own retry commits twice; a table that somebody set back to it is not written."""
+    put(home, "one", rows("a"))
+    with home._catalog().load_table(TABLE).transaction() as transaction:
+        transaction.set_properties({"commit.retry.num-retries": "4"})
+    with pytest.raises(CurationError, match="commits twice"):
+        home.write_branch(TABLE, "two", rows("b"), replace=[], properties={})
+
+
+def test_a_broken_database_may_be_retried(tmp_path) -> None:
+    """A database that is none is outside trouble, said without its statement."""
+    (tmp_path / "catalog.db").write_text("no database " * 100)
+    with pytest.raises(OutsideError, match="database failed: DatabaseError"):
+        catalog(tmp_path).head(TABLE)
+
+
+def test_a_warehouse_that_cannot_be_named_is_refused(tmp_path) -> None:
+    """PyIceberg would cut the folder's name at # or ?, and write elsewhere."""
+    settings = CatalogSettings(name="home", uri=f"sqlite:///{tmp_path}/c.db", warehouse=tmp_path / "a#b")
+    with pytest.raises(SettingsError, match="holds # or"):
+        IcebergHome(settings, {TABLE: KINDS}).head(TABLE)
