@@ -110,11 +110,16 @@ def _run(file: Path, suite: str, declared: Sequence[_Check], frame: Any) -> dict
     """Check name -> what GX answered: success, errored, observed, count, ids."""
     with _gx_noise_off():
         import great_expectations as gx  # noqa: PLC0415 - 4 s and 270 MiB, only where a suite runs
-        from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: PLC0415
+        from great_expectations.data_context.types.base import (  # noqa: PLC0415
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
         from great_expectations.exceptions import GreatExpectationsError  # noqa: PLC0415
 
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        in_memory = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+        config = DataContextConfig(store_backend_defaults=in_memory, progress_bars=ProgressBarsConfig(globally=False))
+        context = gx.get_context(mode="ephemeral", project_config=config)
         asset = context.data_sources.add_pandas("tables").add_dataframe_asset(suite)
         batch = asset.add_batch_definition_whole_dataframe("whole").get_batch(batch_parameters={"dataframe": frame})
         detail = {"result_format": "COMPLETE", "unexpected_index_column_names": ["clip_id"] if "clip_id" in frame.columns else []}
@@ -255,7 +260,9 @@ def _fix_state(latitude_deg: object, longitude_deg: object, datum: object) -> st
     return "complete" if all(given) else "partial" if any(given) else "none"
 
 
-def _on_globe(fix: Mapping[str, float | None]) -> bool:
+def _on_globe(fix: Mapping[str, float | None] | None) -> bool:
+    if fix is None:
+        return False
     latitude_deg, longitude_deg, offset_s = fix["latitude_deg"], fix["longitude_deg"], fix["offset_s"]
     if latitude_deg is None or longitude_deg is None or offset_s is None:
         return False

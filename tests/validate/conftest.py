@@ -63,7 +63,7 @@ def quarantined_row(number: int, changes: Mapping[str, Any] | None = None) -> Ro
     unknown = [*schema.SIGNALS, "container", "video_codec", "width_px", "height_px", "fps", "frame_count", "decoded_frame_count"]
     unknown += ["duration_s", "timeofday", "weather", "scene", "packet_digest"]
     excuses = [(name, "no video stream") for name in [*schema.SIGNALS, "fps", "duration_s"]]
-    blank = dict.fromkeys(unknown) | {"unmeasured": excuses, "verdict": "quarantined", "error": "no video stream"}
+    blank = dict.fromkeys(unknown) | {"unmeasured": excuses, "verdict": "quarantined", "error": "no video stream", "track": None}
     return good_row(number, blank | dict(changes or {}))
 
 

@@ -41,6 +41,7 @@ MUTATIONS = [
     ("good", {"track": [{"offset_s": 1.0, "latitude_deg": 91.0, "longitude_deg": 0.0}]}, "track.on_globe"),
     ("good", {"track": [{"offset_s": -1.0, "latitude_deg": 1.0, "longitude_deg": 0.0}]}, "track.on_globe"),
     ("good", {"track": [{"offset_s": 1.0, "latitude_deg": None, "longitude_deg": 0.0}]}, "track.on_globe"),
+    ("good", {"track": [None]}, "track.on_globe"),
     ("good", {"province": "CN-HK"}, "province.vocabulary"),
     ("good", {"width_px": 0}, "width_px.range"),
     ("good", {"fps": 2000.0}, "fps.range"),

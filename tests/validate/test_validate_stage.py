@@ -1,0 +1,320 @@
+"""The stage: a batch becomes main only through its audited branch, once, whatever is killed or runs beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curation import schema
+from curation.adapters.catalog_iceberg import IcebergHome
+from curation.adapters.store_local import DirectoryStore
+from curation.adapters.validator_gx import GxValidator
+from curation.audit import validation_report
+from curation.errors import ConcurrentChange, NotConserved, ValidationFailed
+from curation.layout import manifest_key, validation_key
+from curation.records import CheckFailure, StageCount, ValidationResult
+from curation.settings import CatalogSettings
+from curation.stages import validate
+from curation.tables import to_parquet
+
+TABLE = "curated.clips"
+BATCH = "folder-0123456789abcdef"
+OTHER = "folder-fedcba9876543210"
+
+
+class Counting:
+    """A validator that passes unless told otherwise, and remembers what it saw."""
+
+    def __init__(self, *, passes: bool = True) -> None:
+        self.seen: list[pa.Table] = []
+        self._passes = passes
+
+    def validate(self, suite: str, rows: pa.Table) -> ValidationResult:
+        self.seen.append(rows)
+        failure = CheckFailure(check="vin.pattern", column="vin", problem="unexpected", row_count=1)
+        return ValidationResult(
+            suite=suite,
+            suite_digest="d" * 64,
+            declared=1,
+            executed=1,
+            skipped=0,
+            errored=0,
+            rows_examined=rows.num_rows,
+            rows_present=rows.num_rows,
+            failures=() if self._passes else (failure,),
+        )
+
+
+class Notes:
+    """A ledger that keeps each different event once."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[StageCount, Mapping[str, str], Mapping[str, str]]] = []
+
+    def record(self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None) -> None:
+        event = (count, dict(files), dict(facts or {}))
+        if event not in self.events:
+            self.events.append(event)
+
+    def entries(self) -> None:
+        """Not asked for here."""
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Home:
+    """A work folder with everything the stage needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        settings = CatalogSettings(name="home", uri=f"sqlite:///{folder}/catalog.db", warehouse=folder / "warehouse")
+        self.catalog = IcebergHome(settings, {TABLE: schema.CLIPS})
+        self.store = DirectoryStore(folder / "store", jurisdiction="CN")
+        self.validator = Counting()
+        self.ledger = Notes()
+
+    def run(self, batch_id: str, rows: pa.Table, **instead: object) -> StageCount:
+        """Store the rows as the batch's manifest and validate it."""
+        rows = rows.cast(schema.CLIPS)
+        self.store.create(manifest_key(batch_id), to_parquet(rows, schema.CLIPS))
+        ports = {"catalog": self.catalog, "validator": self.validator, "store": self.store, "ledger": self.ledger}
+        return validate.run(batch_id, rows, table=TABLE, report=validation_report.render, **(ports | instead))
+
+    def clips(self) -> list[str]:
+        """Ids of main's clips."""
+        return self.catalog.read(TABLE).column("clip_id").to_pylist()
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    """An empty home."""
+    return Home(tmp_path)
+
+
+def test_a_batch_becomes_main(home, manifests) -> None:
+    """All rows are added, read back from the branch for the audit, and kept with result, report and ledger entry."""
+    rows = manifests.table(manifests.good(2), manifests.rejected(1))
+    count = home.run(BATCH, rows)
+    assert count == StageCount(stage="validate", subject=BATCH, rows_in=2, accounted={"added": 2, "replaced": 0, "already_curated": 0})
+    assert home.catalog.read(TABLE).equals(rows.cast(schema.CLIPS).sort_by("clip_id"))
+    assert home.validator.seen[0].equals(home.catalog.read(TABLE))
+    keys = [validation_key(BATCH, "result.json"), validation_key(BATCH, "report.html"), manifest_key(BATCH)]
+    recorded = home.ledger.events[0][1]
+    assert recorded == {key: hashlib.sha256(home.store.read(key)).hexdigest() for key in keys}
+    assert json.loads(home.store.read(keys[0]))["passed"] is True
+    assert home.ledger.events[0][2]["declared"] == "1"
+
+
+def test_again_changes_nothing(home, manifests) -> None:
+    """A second run returns the first one's counts; table, store and ledger stay as they were."""
+    rows = manifests.table(manifests.good(1))
+    first = home.run(BATCH, rows)
+    before = (home.catalog.head(TABLE), list(home.store.keys("")), list(home.ledger.events))
+    assert first == home.run(BATCH, rows)
+    assert before == (home.catalog.head(TABLE), list(home.store.keys("")), home.ledger.events)
+
+
+def test_a_clip_that_is_there_is_not_written_again(home, manifests) -> None:
+    """The same row from another batch is already curated; a row measured anew replaces the old one; a new one is added."""
+    home.run(BATCH, manifests.table(manifests.good(1), manifests.good(2)))
+    again = manifests.good(1, {"batch_id": OTHER, "source_uri": "file:///elsewhere.mp4"})
+    anew = manifests.good(2, {"batch_id": OTHER, "brightness": 0.25})
+    count = home.run(OTHER, manifests.table(again, anew, manifests.good(3, {"batch_id": OTHER})))
+    assert count.accounted == {"added": 1, "replaced": 1, "already_curated": 1}
+    main = home.catalog.read(TABLE)
+    assert main.column("brightness").to_pylist() == [0.5, 0.25, 0.5]
+    assert main.column("batch_id").to_pylist() == [BATCH, OTHER, OTHER]
+    assert home.validator.seen[-1].num_rows == 3
+
+
+def test_an_older_batch_run_again_does_not_bring_old_rows_back(home, manifests) -> None:
+    """Main remembers which manifests it took in, so a rerun of the older batch leaves the newer row."""
+    old = manifests.table(manifests.good(1))
+    home.run(BATCH, old)
+    home.run(OTHER, manifests.table(manifests.good(1, {"brightness": 0.25})))
+    assert home.run(BATCH, old).accounted == {"added": 1, "replaced": 0, "already_curated": 0}
+    assert home.catalog.read(TABLE).column("brightness").to_pylist() == [0.25]
+
+
+def test_nothing_new_is_still_validated(home, manifests) -> None:
+    """A batch of known clips writes no snapshot, is validated as it stands, and is recorded once."""
+    home.run(BATCH, manifests.table(manifests.good(1)))
+    head = home.catalog.head(TABLE)
+    for _ in range(2):
+        assert home.run(OTHER, manifests.table(manifests.good(1))).accounted == {"added": 0, "replaced": 0, "already_curated": 1}
+    assert (head, 2) == (home.catalog.head(TABLE), len(home.ledger.events))
+    with pytest.raises(ValidationFailed):
+        home.run(OTHER, manifests.table(manifests.good(1)), validator=Counting(passes=False))
+
+
+def test_a_batch_that_fails_leaves_main_alone(home, manifests) -> None:
+    """The branch is gone, main is unmoved, result and report are kept, and the error names checks and counts."""
+    home.run(BATCH, manifests.table(manifests.good(1)))
+    head = home.catalog.head(TABLE)
+    with pytest.raises(ValidationFailed, match=r"1 of 1 checks ran over 1 of 1 rows; failing: vin.pattern \(unexpected, 1 rows\)"):
+        home.run(OTHER, manifests.table(manifests.good(2)), validator=Counting(passes=False))
+    assert head == home.catalog.head(TABLE)
+    with pytest.raises(ConcurrentChange):
+        home.catalog.read(TABLE, branch=f"batch-{OTHER}")
+    assert json.loads(home.store.read(validation_key(OTHER, "result.json")))["passed"] is False
+    count, files, facts = home.ledger.events[-1]
+    assert (count.accounted, facts["passed"]) == ({"refused": 1}, "false")
+    assert validation_key(OTHER, "report.html") in files
+
+
+def test_a_failed_batch_can_be_replayed(home, manifests) -> None:
+    """After the cause is mended the same batch passes; its new result stands beside the old one."""
+    rows = manifests.table(manifests.good(1))
+    with pytest.raises(ValidationFailed):
+        home.run(BATCH, rows, validator=Counting(passes=False))
+    assert home.run(BATCH, rows).accounted["added"] == 1
+    results = list(home.store.keys(f"validation/{BATCH}/result"))
+    assert sorted(json.loads(home.store.read(key))["passed"] for key in results) == [False, True]
+
+
+def test_a_clip_that_stands_twice_never_reaches_main(home, manifests) -> None:
+    """With the real suite: both rows are written to the branch, the audit sees them, main stays empty."""
+    real = GxValidator(Path(__file__).resolve().parents[2] / "expectations")
+    with pytest.raises(ValidationFailed, match=r"clip_id.unique \(unexpected, 2 rows\)"):
+        home.run(BATCH, manifests.table(manifests.good(1), manifests.good(1)), validator=real)
+    assert home.catalog.head(TABLE) is None
+    assert home.run(OTHER, manifests.table(manifests.good(1), manifests.quarantined(2)), validator=real).accounted["added"] == 2
+
+
+def test_an_empty_manifest_is_refused(home, manifests) -> None:
+    """No rows: the result cannot pass."""
+    with pytest.raises(ValidationFailed, match="0 of 0 rows"):
+        home.run(BATCH, manifests.table())
+
+
+def test_rows_that_are_not_the_manifests_are_refused(home, manifests) -> None:
+    """The digest that the ledger records must be that of the rows which were validated."""
+    home.store.create(manifest_key(BATCH), to_parquet(manifests.table(manifests.good(2)).cast(schema.CLIPS), schema.CLIPS))
+    with pytest.raises(NotConserved, match="not those of its manifest"):
+        validate.run(
+            BATCH,
+            manifests.table(manifests.good(1)).cast(schema.CLIPS),
+            catalog=home.catalog,
+            table=TABLE,
+            validator=home.validator,
+            store=home.store,
+            ledger=home.ledger,
+            report=validation_report.render,
+        )
+
+
+def test_a_branch_that_lost_a_row_is_refused(home, manifests, monkeypatch) -> None:
+    """A catalog that gives fewer rows back than were written is no proof of anything."""
+    real = home.catalog.read
+    monkeypatch.setattr(home.catalog, "read", lambda *args, **kwargs: real(*args, **kwargs).slice(1))
+    with pytest.raises(NotConserved, match="2 rows in, 1 came back"):
+        home.run(BATCH, manifests.table(manifests.good(1), manifests.good(2)))
+    assert home.catalog.head(TABLE) is None
+
+
+@pytest.mark.parametrize("moment", ["write_branch", "advance"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_is_mended_by_the_next_run(home, manifests, monkeypatch, moment, when) -> None:
+    """Killed before or after each step that changes the table, the next run ends in the same state."""
+    rows = manifests.table(manifests.good(1), manifests.good(2))
+    real = getattr(home.catalog, moment)
+
+    def killed(*args: object, **kwargs: object) -> None:
+        if when == "after":
+            real(*args, **kwargs)
+        raise Killed
+
+    monkeypatch.setattr(home.catalog, moment, killed)
+    with pytest.raises(Killed):
+        home.run(BATCH, rows)
+    assert home.ledger.events == []
+    monkeypatch.undo()
+    fresh = Home(home.folder)
+    assert fresh.run(BATCH, rows).accounted == {"added": 2, "replaced": 0, "already_curated": 0}
+    assert len(fresh.clips()) == 2
+    assert sorted(fresh.store.keys("validation/")) == [validation_key(BATCH, "report.html"), validation_key(BATCH, "result.json")]
+    assert len(fresh.ledger.events) == 1
+
+
+def test_main_that_moved_on_is_not_overwritten(home, manifests) -> None:
+    """Another batch that becomes main during the audit stays there; the branch is rebuilt on it and audited again."""
+    others = Home(home.folder)
+
+    class Meddling(Counting):
+        def validate(self, suite: str, rows: pa.Table) -> ValidationResult:
+            if not self.seen:
+                others.run(OTHER, manifests.table(manifests.good(2)))
+            return super().validate(suite, rows)
+
+    meddled = Meddling()
+    assert home.run(BATCH, manifests.table(manifests.good(1), manifests.good(2)), validator=meddled).accounted == {
+        "added": 1,
+        "replaced": 0,
+        "already_curated": 1,
+    }
+    assert len(meddled.seen) == 2
+    assert len(home.clips()) == 2
+
+
+def test_losing_every_time_ends(home, manifests, monkeypatch) -> None:
+    """Bounded: a batch that loses again and again gives up with an error that a retry may mend."""
+    monkeypatch.setattr(validate, "_ATTEMPTS", 3)
+    monkeypatch.setattr(home.catalog, "advance", lambda *_: False)
+    with pytest.raises(ConcurrentChange, match="main moved on 3 times"):
+        home.run(BATCH, manifests.table(manifests.good(1)))
+    assert len(home.validator.seen) == 3
+
+
+def _validate_batches(folder: Path, worker: int, tables: list[tuple[str, pa.Table]]) -> None:
+    home = Home(folder)
+    for batch_id, rows in tables:
+        home.run(batch_id, rows)
+
+
+def test_four_processes_lose_no_row(tmp_path, manifests) -> None:
+    """Four processes with three batches each, some clips in several batches: every row is there once."""
+    spawn = multiprocessing.get_context("spawn")
+    work = []
+    for worker in range(4):
+        numbers = [[10 * worker + 3 * batch + step for step in range(2)] + [99] for batch in range(3)]
+        tables = [manifests.table(*(manifests.good(number) for number in some)) for some in numbers]
+        work.append([(f"w{worker}-{batch:016x}", rows) for batch, rows in enumerate(tables)])
+    processes = [spawn.Process(target=_validate_batches, args=(tmp_path, worker, tables)) for worker, tables in enumerate(work)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    wanted = {clip_id for tables in work for _, rows in tables for clip_id in rows.column("clip_id").to_pylist()}
+    assert sorted(wanted) == Home(tmp_path).clips()
+
+
+def test_the_report_shows_what_failed(manifests) -> None:
+    """One page: verdict, counts, failing checks; escaped, without any address of another place."""
+    failure = CheckFailure(
+        check="<b>", column=None, problem="errored", row_count=3, clip_ids=tuple(f"{n:064x}" for n in range(12)), note="n&n"
+    )
+    result = ValidationResult(
+        suite="clips",
+        suite_digest="d" * 64,
+        declared=2,
+        executed=1,
+        skipped=0,
+        errored=1,
+        rows_examined=3,
+        rows_present=3,
+        failures=(failure,),
+    )
+    page = validation_report.render(BATCH, result)
+    assert page == validation_report.render(BATCH, result)
+    assert [part for part in ("&lt;b&gt;", "n&amp;n", "Refused", "whole table", "and more") if part not in page] == []
+    assert [part for part in ("<b>", "http:", "https:", "src=", "<script", "@import", f"{11:064x}") if part in page] == []
+    assert "prefers-color-scheme: dark" in page
