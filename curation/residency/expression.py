@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +38,8 @@ _LITERALS: Final = ("INTEGER", "NUMERIC", "STRING", "BOOLEAN")
 _EMPTY_CLAUSES: Final = ("modifiers", "where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
 
 
-def compile_expression(text: str, inputs: Sequence[str], *, subject: str) -> str:
+@functools.lru_cache(maxsize=256)
+def compile_expression(text: str, inputs: tuple[str, ...], *, subject: str) -> str:
     """SQL over quoted column names that means what `text` says, built from the checked syntax tree alone.
 
     Args:
