@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import __version__, layout, schema, wiring
+from curation.audit import validation_report
 from curation.audit import verify as verification
 from curation.errors import UsageError
 from curation.records import LedgerEntry, StageCount
@@ -91,6 +92,7 @@ def validate_batch(settings: Settings, batch_id: str) -> StageCount:
         validator=wiring.validator(settings),
         store=home.store,
         ledger=home.ledger,
+        report=validation_report.render,
     )
 
 
