@@ -38,6 +38,7 @@ SPLIT_COLUMN: Final = "split"
 _CHUNK_BYTES: Final = 1024 * 1024
 _BATCH_ROWS: Final = 4_096
 _RECORD_BYTES: Final = 10_240  # POSIX: an archive fills whole records of 20 blocks
+_OCTAL_LIMIT_BYTES: Final = 8**11  # USTAR gives a size eleven octal digits
 _CLIP_ID: Final = re.compile(r"[0-9a-f]{64}")
 _SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,8}")
 _CLOSED_VOCABULARIES: Final = frozenset({"datum", "ego_motion"})  # their few values name nobody
@@ -139,7 +140,7 @@ def preview(request: ShardRequest, rows: pa.Table) -> dict[str, Any]:
 
 
 def select(rows: pa.Table, request: ShardRequest) -> pa.Table:
-    """The accepted rows that the request takes, with a column `split`, ordered by split and clip_id.
+    """The accepted rows that the request takes: the columns that it needs and `split`, ordered by split and clip_id.
 
     Raises:
         UsageError: the filter fails on a value.
@@ -153,7 +154,13 @@ def choose(rows: pa.Table, request: ShardRequest) -> Selection:
     missing = sorted(set(CLIPS.names) - set(rows.schema.names))
     if missing:
         raise CurationError(f"lacks the columns {missing}", subject="table clips", fix="read the table under curation/schema.py")
-    accepted = rows.select(CLIPS.names).filter(pc.equal(rows.column("verdict"), "accepted")).sort_by("clip_id")
+    needed = {"clip_id", "object_uri", "size_bytes", "verdict", GROUP_COLUMNS[request.group_by], *TAG_COLUMNS}
+    needed |= request.filter_columns() | set(request.columns)
+    accepted = (
+        rows.select([name for name in CLIPS.names if name in needed])
+        .filter(pc.equal(rows.column("verdict"), "accepted"))
+        .sort_by("clip_id")
+    )
     _check_clip_ids(accepted.column("clip_id").to_pylist())
     passed = evaluated(request.filter, accepted)
     drawn = _draw(passed, request)
@@ -286,7 +293,7 @@ def _plan(rows: pa.Table, request: ShardRequest) -> tuple[list[_PlannedShard], s
     split, number, held, used_bytes = "", 0, 0, 0
     for sample in _samples(rows, request):
         hasher.update(canonical_json([sample.split, sample.clip_id, sample.suffix, sample.size_bytes, sample.description.decode()]))
-        size_bytes = sum(len(_header(name, size)) + size + _padding(size, tarfile.BLOCKSIZE) for name, size in sample.members())
+        size_bytes = sum(_member_bytes(size) for _, size in sample.members())
         if held and (sample.split != split or _archive_bytes(used_bytes + size_bytes) > request.shard_size_bytes):
             plan.append(_PlannedShard(name=f"{split}-{number:06d}.tar", split=split, sample_count=held))
             number, held, used_bytes = (number + 1 if sample.split == split else 0), 0, 0
@@ -303,6 +310,12 @@ def _header(name: str, size_bytes: int) -> bytes:
     info.uid = info.gid = 0
     info.uname = info.gname = ""
     return info.tobuf(tarfile.PAX_FORMAT, "ascii", "strict")
+
+
+def _member_bytes(size_bytes: int) -> int:
+    """Size of a member with its header, which takes two blocks more where the size stands in a PAX one."""
+    header = tarfile.BLOCKSIZE if size_bytes < _OCTAL_LIMIT_BYTES else 3 * tarfile.BLOCKSIZE
+    return header + size_bytes + _padding(size_bytes, tarfile.BLOCKSIZE)
 
 
 def _padding(size_bytes: int, unit_bytes: int) -> int:

@@ -183,6 +183,8 @@ def test_gnu_tar_lists_a_shard(make_home: MakeHome, tmp_path: Path) -> None:
 def test_a_member_beyond_the_octal_limit_gets_a_pax_size() -> None:
     """A clip of over 8 GiB keeps its size in the header."""
     size_bytes = 9 * 2**30
+    assert shards._member_bytes(size_bytes) == len(shards._header("a.mp4", size_bytes)) + size_bytes
+    assert shards._member_bytes(8**11 - 512) == len(shards._header("a.mp4", 8**11 - 512)) + 8**11 - 512
     with tarfile.open(fileobj=io.BytesIO(shards._header("a.mp4", size_bytes)), mode="r:", errorlevel=0) as tar:
         (member,) = [tar.next()]
     assert member is not None
