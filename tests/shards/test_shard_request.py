@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,3 +136,15 @@ def test_any_form_is_a_request_or_a_usage_error(form: dict[str, object]) -> None
     except UsageError:
         return
     assert len(request.digest()) == 64
+
+
+def test_the_documented_request_is_one() -> None:
+    """The example of docs/shards.md parses as it stands."""
+    page = (Path(__file__).parents[2] / "docs" / "shards.md").read_text(encoding="utf-8")
+    assert parse(page.split("```yaml\n")[1].split("```")[0].encode(), "docs/shards.md").name == "night-rain"
+
+
+def test_the_documentation_names_every_key() -> None:
+    """A key that is added to the request is explained there."""
+    page = (Path(__file__).parents[2] / "docs" / "shards.md").read_text(encoding="utf-8")
+    assert [key for key in ShardRequest.model_fields if f"`{key}`" not in page] == []
