@@ -78,15 +78,8 @@ def check_file(data: bytes, name: str, home: pa.Table) -> None:
         raise _refused("file name", "has another shape than a data file's, as 00000-0-<uuid>.parquet", "written file")
     _refuse_if_found(needles, name.encode(), "file name", "written file", alphabet=_HEX)
     subject = "written file"
-    try:
-        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=list(VOCABULARY))
-        table = file.read()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _refused("file", "is no readable Parquet", subject) from error
-    _check_key_values(file.metadata, subject)
-    plain = _plain(table)
-    _check_schema(plain.schema, subject)
-    _check_statistics(file.metadata, subject)
+    table = _read(data, subject)
+    plain = _decoded(table)
     _check_dictionaries(table, subject)
     _check_cells(plain, subject)
     _check_row_ids(plain.column("release_row_id"), subject)
@@ -205,15 +198,27 @@ def _check_key_values(metadata: pq.FileMetaData, subject: str) -> None:
             raise _refused("file metadata", f"holds key {key.decode('utf-8', 'replace')[:60]!a}, or another value under it", subject)
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """The table with dictionaries decoded and large strings as strings: only how Parquet was read, not what it holds."""
-    fields, columns = [], []
-    for field, column in zip(table.schema, table.columns, strict=True):
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        kind = pa.string() if pa.types.is_large_string(kind) else kind
-        fields.append(field.with_type(kind))
-        columns.append(column.cast(kind))
-    return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
+def _read(data: bytes, subject: str) -> pa.Table:
+    """The file's rows, words still in their dictionaries, after its schema, metadata and statistics were found to be a release's."""
+    try:
+        file = pq.ParquetFile(io.BytesIO(data))
+        _check_key_values(file.metadata, subject)
+        _check_schema(_as_strings(file.schema_arrow), subject)
+        _check_statistics(file.metadata, subject)
+        return pq.ParquetFile(io.BytesIO(data), read_dictionary=list(VOCABULARY)).read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _refused("file", "is no readable Parquet", subject) from error
+
+
+def _as_strings(schema: pa.Schema) -> pa.Schema:
+    """The schema with large strings as strings: how a reader wants them, not what the file holds."""
+    fields = [field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field for field in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    columns = [column.cast(pa.int64() if pa.types.is_integer(column.type) else pa.string()) for column in table.columns]
+    return pa.table(columns, names=table.column_names)
 
 
 def _check_dictionaries(table: pa.Table, subject: str) -> None:
