@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from curation import __version__
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import CurationError, EvidenceBroken, OutsideError, UsageError
-from curation.layout import clip_key, shard_key
+from curation.layout import clip_key, object_uri, shard_key
 from curation.ports import Ledger, ObjectStore, StagedObject
 from curation.records import StageCount
 from curation.schema import CLIPS
@@ -31,7 +31,7 @@ from curation.shard_request import GROUP_COLUMNS, PUBLIC_COLUMNS, TELLING_COLUMN
 STAGE: Final = "shards"
 INDEX_FILE: Final = "index.json"
 CARD_FILE: Final = "card.md"
-OBJECT_SCHEME: Final = "home:"
+OBJECT_SCHEME: Final = object_uri("")
 TAG_COLUMNS: Final = ("timeofday", "weather", "scene")
 SPLIT_COLUMN: Final = "split"
 
@@ -173,19 +173,19 @@ def choose(rows: pa.Table, request: ShardRequest) -> Selection:
     )
 
 
-def object_key(object_uri: str, clip_id: str) -> str:
+def object_key(address: str, clip_id: str) -> str:
     """The key of the clip's bytes in the home store.
 
     Raises:
         CurationError: the URI is not that of this clip in the home store.
     """
-    key = object_uri.removeprefix(OBJECT_SCHEME)
+    key = address.removeprefix(OBJECT_SCHEME)
     suffix = key[key.rfind(".") :] if "." in key else ""
-    if key == object_uri or not _SUFFIX.fullmatch(suffix) or suffix == ".json" or key != clip_key(clip_id, suffix):
+    if key == address or not _SUFFIX.fullmatch(suffix) or suffix == ".json" or key != clip_key(clip_id, suffix):
         raise CurationError(
-            f"object_uri {object_uri!r} is not its place in the home store",
+            f"object_uri {address!r} is not its place in the home store",
             subject=f"clip {clip_id}",
-            fix=f"object_uri must be {OBJECT_SCHEME}{clip_key(clip_id, '.<suffix>')}; make the batch's manifest again",
+            fix=f"object_uri must be {object_uri(clip_key(clip_id, '.<suffix>'))}; make the batch's manifest again",
         )
     return key
 
