@@ -300,10 +300,10 @@ class FolderSource:
             if not self._root.is_dir():
                 raise self._unreachable() from error
             raise CurationError("vanished since it was listed", subject=name, fix="list the source again") from error
-        except (PermissionError, NotADirectoryError, RuntimeError, ValueError) as error:
-            raise CurationError(
-                f"cannot be opened: {error}", subject=name, fix="mend its rights or links, then list the source again"
-            ) from error
+        except (NotADirectoryError, RuntimeError, ValueError) as error:
+            raise CurationError("is a link out of the source, or lies behind one", subject=name, fix="list the source again") from error
+        except PermissionError as error:
+            raise CurationError("is not readable: permission denied", subject=name, fix="mend its rights, then list again") from error
         except OSError as error:
             kind = CurationError if error.errno == errno.ELOOP else OutsideError
             raise kind(f"cannot be opened: {error.strerror}", subject=name, fix="see to the source, then run again") from error
