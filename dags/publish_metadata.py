@@ -16,18 +16,6 @@ log = logging.getLogger(__name__)
 OFFICER = "officer"
 SCHEDULER = "scheduler"  # who asked, where no person did
 APPROVAL_TASK = "officer_approval"
-SHOWN = (
-    "release_id",
-    "rows",
-    "withheld",
-    "rules",
-    "columns",
-    "recipient",
-    "purpose",
-    "pack_digest",
-    "release_digest",
-    "evidence_digest",
-)
 
 DOC = """
 ### Publish metadata
@@ -36,9 +24,9 @@ Every Monday at 02:00 (Asia/Shanghai), or by hand: cuts a release from the curat
 compliance officer, and publishes exactly the bytes that were approved to the overseas catalog. Clips, places and identities never leave;
 the form shows which columns do.
 
-`release` → `summarise` → `officer_approval` → `record_approval` → `publish`. The run stops green after `summarise` when nothing may leave
-or everything already left, and after `officer_approval` when the officer rejects or is silent for two days. Whoever triggered the run
-cannot approve it.
+`release` → `anything_new` → `officer_approval` → `record_approval` → `publish`. The run stops green after `anything_new` when nothing
+may leave or everything already left, and after `officer_approval` when the officer rejects or is silent for two days. Whoever triggered
+the run cannot approve it.
 
 **When it fails**
 
@@ -53,10 +41,10 @@ cannot approve it.
 * The whole text of every error stands in `home/failures.jsonl` of the work folder.
 """
 
-SUBJECT = "Release {{ ti.xcom_pull(task_ids='summarise')['release_id'] }}: may its metadata leave?"
+SUBJECT = "Release {{ ti.xcom_pull(task_ids='release') }}: may its metadata leave?"
 
 BODY = """\
-{% set release = ti.xcom_pull(task_ids='summarise') -%}
+{% set release = release_summary(ti.xcom_pull(task_ids='release')) -%}
 | | |
 |---|---|
 | rows that leave | **{{ release['rows'] }}** |
@@ -110,6 +98,72 @@ def decided(approval: dict[str, Any], requester: str) -> tuple[str, str]:
     return str(person.get("name") or person["id"]), ticket
 
 
+def release_summary(release_id: str) -> dict[str, Any]:
+    """A release's counts, rules, columns and digests."""
+    from curation import pipeline
+
+    with step("summary", release_id):
+        return pipeline.release_summary(pipeline.open_settings(), release_id)
+
+
+class ReleaseApproval(ApprovalOperator):
+    """Asks about a release, and shows what the store holds of it when the question is asked: XCom carries the id alone.
+
+    Not a macro of the DAG: Airflow writes a macro's address into the DAG, which would be a new version at each parse.
+    """
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Render with `release_summary` at hand."""
+        environment = jinja_env or self.get_template_env(dag=context["dag"])
+        environment.globals["release_summary"] = release_summary
+        super().render_template_fields(context, environment)
+
+
+@task
+def release(dag_run: Any = None) -> str:
+    """Cut this window's release."""
+    from curation import pipeline
+
+    requester = dag_run.triggering_user_name or SCHEDULER
+    with step("release", "this window"):
+        release_id = pipeline.cut_release(pipeline.open_settings(), requesters=[requester])
+    log.info("release %s is cut", release_id)
+    return release_id
+
+
+@task.short_circuit
+def anything_new(release_id: str) -> bool:
+    """Whether the officer need be asked."""
+    summary = release_summary(release_id)
+    if summary["published"] or not summary["rows"]:
+        log.info("release %s: %s", release_id, "published already" if summary["published"] else "no row may leave")
+        return False
+    return True
+
+
+@task
+def record_approval(release_id: str, approval: dict[str, Any], dag_run: Any = None) -> str:
+    """Bind the officer's answer to the release's bytes as the ledger recorded them at the cut: those that the form showed."""
+    from curation import pipeline
+
+    requester = dag_run.triggering_user_name or SCHEDULER
+    approver, ticket = decided(approval, requester)
+    with step("approval", release_id):
+        pipeline.approve(pipeline.open_settings(), release_id, approver=approver, ticket=ticket, requesters=[requester])
+    log.info("release %s is approved", release_id)
+    return release_id
+
+
+@task
+def publish(release_id: str) -> None:
+    """Publish what was approved."""
+    from curation import pipeline
+
+    with step("publication", release_id):
+        pipeline.publish_release(pipeline.open_settings(), release_id)
+    log.info("release %s is published", release_id)
+
+
 @dag(
     dag_id="publish_metadata",
     # Without an explicit zero, a DAG first seen within a tenth of the week after the hour runs at once, unasked.
@@ -124,28 +178,7 @@ def decided(approval: dict[str, Any], requester: str) -> tuple[str, str]:
 def publish_metadata() -> None:
     """Release, ask, record, publish."""
 
-    @task
-    def release(dag_run: Any = None) -> str:
-        from curation import pipeline
-
-        requester = dag_run.triggering_user_name or SCHEDULER
-        with step("release", "this window"):
-            release_id = pipeline.cut_release(pipeline.open_settings(), requesters=[requester])
-        log.info("release %s is cut", release_id)
-        return release_id
-
-    @task.short_circuit
-    def summarise(release_id: str) -> dict[str, Any]:
-        from curation import pipeline
-
-        with step("summary", release_id):
-            summary = pipeline.release_summary(pipeline.open_settings(), release_id)
-        if summary["published"] or not summary["rows"]:
-            log.info("release %s: %s", release_id, "published already" if summary["published"] else "no row may leave")
-            return {}
-        return {name: summary[name] for name in SHOWN}
-
-    ask = ApprovalOperator(
+    ask = ReleaseApproval(
         task_id=APPROVAL_TASK,
         subject=SUBJECT,
         body=BODY,
@@ -167,36 +200,9 @@ def publish_metadata() -> None:
         retry_exponential_backoff=0,
     )
 
-    @task
-    def record_approval(summary: dict[str, Any], approval: dict[str, Any], dag_run: Any = None) -> str:
-        from curation import pipeline
-
-        release_id = summary["release_id"]
-        requester = dag_run.triggering_user_name or SCHEDULER
-        approver, ticket = decided(approval, requester)
-        with step("approval", release_id):
-            pipeline.approve(
-                pipeline.open_settings(),
-                release_id,
-                approver=approver,
-                ticket=ticket,
-                requesters=[requester],
-                digests={"release": summary["release_digest"], "evidence": summary["evidence_digest"]},
-            )
-        log.info("release %s is approved", release_id)
-        return release_id
-
-    @task
-    def publish(release_id: str) -> None:
-        from curation import pipeline
-
-        with step("publication", release_id):
-            pipeline.publish_release(pipeline.open_settings(), release_id)
-        log.info("release %s is published", release_id)
-
-    summary = summarise(release())
-    summary >> ask
-    publish(record_approval(summary, ask.output))
+    release_id = release()
+    anything_new(release_id) >> ask
+    publish(record_approval(release_id, ask.output))
 
 
 publish_metadata()

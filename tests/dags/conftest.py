@@ -122,7 +122,7 @@ class FakePipeline:
         self._called("release_summary", release_id)
         return self.summary
 
-    def approve(self, settings: Any, release_id: str, *, approver: str, ticket: str, digests: dict[str, str], requesters: Any = ()) -> None:
+    def approve(self, settings: Any, release_id: str, *, approver: str, ticket: str, digests: Any = None, requesters: Any = ()) -> None:
         """Approve."""
         self._called("approve", release_id, approver, ticket, digests, list(requesters))
 

@@ -162,16 +162,14 @@ def test_a_request_that_is_none_is_refused(request_text: str, run_dag: Any, fake
 
 
 def test_an_approved_release_is_published(run_dag: Any, fake_pipeline: Any, officer: Any, states: Any) -> None:
-    """The approval carries name, ticket and the digests that were shown; the requester is whoever triggered the run."""
+    """The approval carries name and ticket, and the form showed the digests it is bound to; the requester is whoever triggered the run."""
     shown = officer("Approve", params={"ticket": "DTA-2026-17"})
     run = run_dag("publish_metadata")
     assert run.state == "success"
     assert set(states(run).values()) == {"success"}
     release_id = fake_pipeline.summary["release_id"]
     assert fake_pipeline.named("cut_release") == [(["dag_test"],)]
-    assert fake_pipeline.named("approve") == [
-        (release_id, "officer", "DTA-2026-17", {"release": "b" * 64, "evidence": "c" * 64}, ["dag_test"])
-    ]
+    assert fake_pipeline.named("approve") == [(release_id, "officer", "DTA-2026-17", None, ["dag_test"])]
     assert fake_pipeline.named("publish_release") == [(release_id,)]
     ((subject, body),) = shown
     assert release_id in subject
@@ -257,7 +255,7 @@ def test_a_gate_that_says_no_ends_the_publication(run_dag: Any, fake_pipeline: A
 
 
 def test_only_ids_and_counts_travel(run_dag: Any, fake_pipeline: Any, officer: Any) -> None:
-    """XComs of a publication hold the release id, its summary and the answer, and nothing else."""
+    """XComs of a publication hold the release id, whether to ask, and the answer, and nothing else."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -267,7 +265,8 @@ def test_only_ids_and_counts_travel(run_dag: Any, fake_pipeline: Any, officer: A
     with create_session() as session:
         found = session.scalars(select(XComModel).where(XComModel.run_id == run.run_id, XComModel.dag_id == run.dag_id)).all()
         returned = {one.task_id: one.value for one in found if one.key == "return_value"}
-    assert set(returned) == {"release", "summarise", "officer_approval", "record_approval"}
+    assert set(returned) == {"release", "anything_new", "officer_approval", "record_approval"}
+    assert returned["anything_new"] is True
     assert "must not travel" not in str(returned)
     for task_id in ("release", "record_approval"):
         assert fake_pipeline.summary["release_id"] in str(returned[task_id])
