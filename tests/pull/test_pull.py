@@ -1,0 +1,286 @@
+"""Pull: every entry accounted for, bytes read once, nothing done twice."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation import layout
+from curation.adapters import store_local
+from curation.adapters.source_folder import FolderSource
+from curation.adapters.store_local import DirectoryStore
+from curation.errors import CurationError, OutsideError, SourceUnreachable, UsageError
+from curation.records import ListingEntry
+from curation.schema import LISTING, PULL_OUTCOMES, PULLED
+from curation.stages import pull
+from curation.tables import from_parquet
+
+Put = Callable[..., Path]
+
+
+def _pulled(store: DirectoryStore, batch_id: str) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in from_parquet(store.read(layout.pulled_key(batch_id)), PULLED).to_pylist()}
+
+
+def _finish(store: DirectoryStore, batch_id: str) -> None:
+    """Stands in for the manifest stage: a batch with a manifest is finished."""
+    store.create(layout.manifest_key(batch_id), b"")
+
+
+def _whole_pull(source: Any, store: DirectoryStore, fakes: SimpleNamespace, batch_size: int = 500) -> list[str]:
+    found = pull.discover(source, store=store, batch_size=batch_size)
+    for batch_id in found.batch_ids:
+        pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+        _finish(store, batch_id)
+    return list(found.batch_ids)
+
+
+class _Failing:
+    """A folder source whose clips fail to be read: `plan` maps a name to the errors of its first readings."""
+
+    def __init__(self, inner: FolderSource, plan: dict[str, list[CurationError]]) -> None:
+        self._inner = inner
+        self._plan = plan
+        self.opened: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @contextmanager
+    def open(self, entry: ListingEntry) -> Iterator[Iterator[bytes]]:
+        self.opened.append(entry.name)
+        with self._inner.open(entry) as chunks:
+            yield self._fail(entry.name, chunks)
+
+    def _fail(self, name: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield from chunks
+        if self._plan.get(name):
+            raise self._plan[name].pop(0)
+
+
+def _reset() -> OutsideError:
+    return OutsideError("cannot be read: connection reset", subject="x", fix="retry")
+
+
+def test_each_entry_goes_where_it_belongs(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """Video is stored, the same bytes again are a duplicate of the first name, what is no video is quarantined, the rest rides along."""
+    put("b.mov", b"video 1")
+    put("a.mp4", b"video 1")
+    put("c.mp4", b"no clip")
+    put("d.avi", b"no clip")
+    put("e.txt")
+    put("fleet.csv", "file,plate\na.mp4,X\n")
+    source, ledger = FolderSource("s", folder), fakes.Ledger()
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+    count = pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=ledger)
+    assert (6, {"stored": 1, "duplicate": 2, "quarantined": 1, "sidecar": 1, "refused": 1}) == (count.rows_in, count.accounted)
+    video, text = (hashlib.sha256(data).hexdigest() for data in (b"video 1", b"no clip"))
+    rows = _pulled(store, batch_id)
+    kept, quarantined = f"clips/{video[:2]}/{video}.mp4", f"quarantine/{text}/clip.mp4"
+    assert ("stored", video, kept, 7, None) == tuple(
+        rows["a.mp4"][name] for name in ("outcome", "clip_id", "object_key", "size_bytes", "reason")
+    )
+    assert ("duplicate", "same bytes as a.mp4", kept) == tuple(rows["b.mov"][name] for name in ("outcome", "reason", "object_key"))
+    assert ("quarantined", "no video stream was found", quarantined) == tuple(
+        rows["c.mp4"][name] for name in ("outcome", "reason", "object_key")
+    )
+    assert ("duplicate", "same bytes as c.mp4") == (rows["d.avi"]["outcome"], rows["d.avi"]["reason"])
+    assert ("refused", "sidecar") == (rows["e.txt"]["outcome"], rows["fleet.csv"]["outcome"])
+    assert (b"video 1", b"no clip") == (store.read(kept), store.read(quarantined))
+    ((stage, subject, accounted, files, facts),) = ledger.events
+    assert ("pull", batch_id, dict(count.accounted), {"source": "s"}) == (stage, subject, accounted, facts)
+    assert {key: hashlib.sha256(store.read(key)).hexdigest() for key in files} == files
+    assert {layout.listing_key(batch_id), layout.pulled_key(batch_id), kept, quarantined} == files.keys()
+    assert {"base_uri": folder.resolve().as_uri(), "source": "s"} == json.loads(store.read(layout.source_key(batch_id)))
+
+
+def test_batches_are_cut_by_clips_in_name_order(folder: Path, put: Put, store: DirectoryStore) -> None:
+    """Two clips a batch, others riding along; the id is the source's name and the digest of the listing."""
+    for name in ("a.mp4", "b.txt", "c.mp4", "d.txt", "e.mp4", "f.mp4", "g.mp4"):
+        put(name, name)
+    found = pull.discover(FolderSource("my-cars", folder), store=store, batch_size=2)
+    names = [from_parquet(store.read(layout.listing_key(batch_id)), LISTING)["name"].to_pylist() for batch_id in found.batch_ids]
+    assert [["a.mp4", "b.txt", "c.mp4", "d.txt"], ["e.mp4", "f.mp4"], ["g.mp4"]] == names
+    assert (7, 0, {"clip": 5, "refused": 2}) == (found.new_entries, found.known_entries, dict(found.kinds))
+    assert all(len(batch_id) == len("my-cars-") + 16 and batch_id.startswith("my-cars-") for batch_id in found.batch_ids)
+
+
+def test_a_rerun_over_an_unchanged_source_reads_nothing(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """The second run finds no batch, opens no clip and leaves every key as it is; running a finished batch opens nothing either."""
+    for name in ("a.mp4", "b.mp4", "c.txt", "d.mp4"):
+        put(name, f"video {name}")
+    source = fakes.CountingSource(FolderSource("s", folder))
+    first = _whole_pull(source, store, fakes, batch_size=2)
+    read_bytes, keys = source.read_bytes, list(store.keys(""))
+    assert (33, 3) == (read_bytes, len(source.opened))
+    found = pull.discover(source, store=store, batch_size=2)
+    assert ((), 0, 4) == (found.batch_ids, found.new_entries, found.known_entries)
+    for batch_id in first:
+        pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    assert (read_bytes, 3) == (source.read_bytes, len(source.opened))
+    assert keys == list(store.keys(""))
+
+
+def test_only_what_is_new_or_changed_is_listed_again(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """A new clip, a rewritten one, and one whose telemetry changed make the next batch; the others stay known."""
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        put(name, f"video {name}")
+    source = FolderSource("s", folder)
+    _whole_pull(source, store, fakes)
+    put("b.mp4", b"video b, again")
+    put("c.mp4.json", json.dumps({"plate": "X"}))
+    put("d.mp4")
+    found = pull.discover(source, store=store, batch_size=500)
+    (batch_id,) = found.batch_ids
+    listing = from_parquet(store.read(layout.listing_key(batch_id)), LISTING)
+    assert ["b.mp4", "c.mp4", "c.mp4.json", "d.mp4"] == listing["name"].to_pylist()
+    assert 1 == found.known_entries
+
+
+def test_sources_do_not_know_each_others_entries(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """A source whose name begins with another's has listings of its own."""
+    put("a.mp4")
+    _whole_pull(FolderSource("cars", folder), store, fakes)
+    assert 1 == pull.discover(FolderSource("cars-2", folder), store=store, batch_size=500).new_entries
+    assert 0 == pull.discover(FolderSource("cars", folder), store=store, batch_size=500).new_entries
+
+
+def test_an_unfinished_batch_is_returned_again(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """A batch that was listed, or pulled, but has no manifest is still to do, before what is new."""
+    put("a.mp4", b"video a")
+    source = FolderSource("s", folder)
+    (first,) = pull.discover(source, store=store, batch_size=1).batch_ids
+    put("b.mp4", b"video b")
+    again = pull.discover(source, store=store, batch_size=1).batch_ids
+    assert (first, 2) == (again[0], len(again))
+    for batch_id in again:
+        pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    assert sorted(again) == sorted(pull.discover(source, store=store, batch_size=1).batch_ids)
+
+
+def test_one_bad_clip_never_stops_its_batch(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """Reading is tried three times where a retry may help, else once; what fails is refused with its reason, what recovers is stored."""
+    for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4"):
+        put(name, f"video {name}")
+    final = CurationError("vanished since it was listed", subject="b.mp4", fix="list again")
+    source = _Failing(FolderSource("s", folder), {"a.mp4": [_reset(), _reset(), _reset()], "b.mp4": [final], "c.mp4": [_reset(), _reset()]})
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+    count = pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    rows = _pulled(store, batch_id)
+    assert {"stored": 2, "refused": 2} == {name: rows_out for name, rows_out in count.accounted.items() if rows_out}
+    assert ("refused", "cannot be read: connection reset", None) == tuple(rows["a.mp4"][name] for name in ("outcome", "reason", "clip_id"))
+    assert ("refused", "vanished since it was listed") == (rows["b.mp4"]["outcome"], rows["b.mp4"]["reason"])
+    assert ["a.mp4"] * 3 + ["b.mp4"] + ["c.mp4"] * 3 + ["d.mp4"] == source.opened
+
+
+def test_what_could_not_be_read_is_offered_again_but_not_for_ever(
+    folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace
+) -> None:
+    """A refused clip comes back in a batch of its own, three times in all; one that then can be read is stored and done."""
+    put("a.mp4", b"video a")
+    broken = _Failing(FolderSource("s", folder), {"a.mp4": [_reset() for _ in range(100)]})
+    batches = [_whole_pull(broken, store, fakes) for _ in range(4)]
+    assert [1, 1, 1, 0] == [len(one) for one in batches]
+    assert 3 == len({one[0] for one in batches if one})
+    put("b.mp4", b"video b")
+    mended = _Failing(FolderSource("s", folder), {"b.mp4": [_reset()] * 3})
+    for outcome in ("refused", "stored"):
+        (batch_id,) = _whole_pull(mended, store, fakes)
+        assert outcome == _pulled(store, batch_id)["b.mp4"]["outcome"]
+    assert [] == _whole_pull(mended, store, fakes)
+
+
+def test_a_source_that_is_gone_stops_the_batch(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """Nothing is concluded about entries of a source out of reach: no outcome is written, and the batch goes on later."""
+    put("a.mp4")
+    source = FolderSource("s", folder)
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+    folder.rename(folder.with_name("unmounted"))
+    with pytest.raises(SourceUnreachable):
+        pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    assert store.size(layout.pulled_key(batch_id)) is None
+    folder.with_name("unmounted").rename(folder)
+    assert 1 == pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger()).accounted["stored"]
+
+
+def test_a_full_disk_is_not_the_clips_fault(
+    folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure of the store is retryable and stops the batch; no clip is refused for it."""
+    put("a.mp4")
+    source = FolderSource("s", folder)
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store_local.os, "link", full)
+    with pytest.raises(OutsideError, match="No space left") as caught:
+        pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    assert caught.value.retryable
+    assert store.size(layout.pulled_key(batch_id)) is None
+
+
+def test_a_batch_of_nothing_or_of_another_source_is_wrong_use(
+    folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace
+) -> None:
+    """Pulling needs a listing, and the source it was listed from; a source's name must fit into a key."""
+    put("a.mp4")
+    source = FolderSource("s", folder)
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+    for asked, of, problem in (
+        ("s-0000000000000000", source, "never listed"),
+        (batch_id, FolderSource("t", folder), "no batch of source t"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            pull.run(asked, source=of, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    source.name = "a/b"
+    with pytest.raises(UsageError, match="batch id"):
+        pull.discover(source, store=store, batch_size=500)
+
+
+def test_an_empty_source_makes_no_batch(folder: Path, store: DirectoryStore) -> None:
+    """Nothing listed, nothing written."""
+    assert () == pull.discover(FolderSource("s", folder), store=store, batch_size=500).batch_ids
+    assert [] == list(store.keys(""))
+
+
+_FILES = st.dictionaries(
+    st.from_regex(r"[a-c]{1,2}(/[a-c])?\.(mp4|mov|txt|json)", fullmatch=True),
+    st.sampled_from([b"video 1", b"video 2", b"other", b"", b"{}"]),
+    max_size=10,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(files=_FILES, batch_size=st.integers(1, 4))
+def test_entries_in_are_entries_out(
+    tmp_path_factory: pytest.TempPathFactory, fakes: SimpleNamespace, files: dict[str, bytes], batch_size: int
+) -> None:
+    """Over any folder: each entry has one outcome in one batch, each content is kept once, and what is kept is what was there."""
+    root = tmp_path_factory.mktemp("any")
+    (root / "source").mkdir()
+    for name, data in files.items():
+        path = root / "source" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    store, source = DirectoryStore(root / "store", jurisdiction="CN"), FolderSource("s", root / "source")
+    batch_ids = _whole_pull(source, store, fakes, batch_size)
+    rows = [row for batch_id in batch_ids for row in from_parquet(store.read(layout.pulled_key(batch_id)), PULLED).to_pylist()]
+    assert sorted(files) == sorted(row["name"] for row in rows)
+    assert {row["outcome"] for row in rows} <= set(PULL_OUTCOMES)
+    clips = {name: data for name, data in files.items() if name.endswith((".mp4", ".mov"))}
+    kept = {key: store.read(key) for key in (*store.keys("clips/"), *store.keys("quarantine/"))}
+    assert set(clips.values()) == set(kept.values())
+    assert {data for data in clips.values() if data.startswith(b"video")} == {kept[key] for key in kept if key.startswith("clips/")}
+    assert [] == _whole_pull(source, store, fakes, batch_size)
