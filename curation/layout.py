@@ -30,6 +30,11 @@ def pulled_key(batch_id: str) -> str:
     return f"batches/{batch_id}/pulled.parquet"
 
 
+def finished_key(batch_id: str) -> str:
+    """Written last, after the ledger knows the batch's manifest: without it a batch is still to do."""
+    return f"batches/{batch_id}/finished.json"
+
+
 def inspection_key(settings_digest: str, clip_id: str) -> str:
     """A finished inspection: the resume point of a retried batch."""
     return f"inspections/{settings_digest}/{clip_id}.json"

@@ -75,16 +75,18 @@ def run(
             "object_uri": store_uri(entry["object_key"]),
             "size_bytes": entry["size_bytes"],
         }
-        rows.append(_placed(_inspected(row, inspection), places))
+        rows.append(_placed(inspected_row(row, inspection), places))
     rows.sort(key=lambda row: str(row["clip_id"]))
     data = _write_once(manifest_key, pa.Table.from_pylist(rows, schema=CLIPS), store)
     verdicts = Counter(row["verdict"] for row in rows)
     count = StageCount(stage=STAGE, subject=batch_id, rows_in=len(rows), accounted={name: verdicts[name] for name in VERDICTS})
+    manifest_digest = hashlib.sha256(data).hexdigest()
     ledger.record(
         count,
-        files={manifest_key: hashlib.sha256(data).hexdigest(), pulled_key: hashlib.sha256(pulled).hexdigest()},
+        files={manifest_key: manifest_digest, pulled_key: hashlib.sha256(pulled).hexdigest()},
         facts={"settings_digest": policy.digest()},
     )
+    store.create(layout.finished_key(batch_id), json.dumps({manifest_key: manifest_digest}).encode())
     return count
 
 
@@ -127,7 +129,7 @@ def _inspection_of(entry: Mapping[str, Any], inspections: Mapping[str, Inspectio
     )
 
 
-def _inspected(row: _Row, inspection: Inspection) -> _Row:
+def inspected_row(row: _Row, inspection: Inspection) -> _Row:
     """The row with everything that the clip's bytes told."""
     signals, unmeasured = _signals(row["clip_id"], inspection)
     container, tags = inspection.container, inspection.tags

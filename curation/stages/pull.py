@@ -163,7 +163,7 @@ def _read_earlier(source_name: str, store: ObjectStore) -> _Earlier:
             continue
         rows = from_parquet(store.read(layout.listing_key(batch_id)), LISTING).to_pylist()
         outcomes = [""] * len(rows)
-        if store.size(layout.manifest_key(batch_id)) is None:
+        if layout.finished_key(batch_id) not in keys:
             earlier.unfinished.append(batch_id)
         else:
             earlier.finished.add(batch_id)

@@ -33,8 +33,8 @@ def _pulled(store: DirectoryStore, batch_id: str) -> dict[str, dict[str, Any]]:
 
 
 def _finish(store: DirectoryStore, batch_id: str) -> None:
-    """Stands in for the manifest stage: a batch with a manifest is finished."""
-    store.create(layout.manifest_key(batch_id), b"")
+    """Stands in for the manifest stage, which says last that a batch is finished."""
+    store.create(layout.finished_key(batch_id), b"")
 
 
 def _whole_pull(source: Any, store: DirectoryStore, fakes: SimpleNamespace, batch_size: int = 500) -> list[str]:
@@ -156,7 +156,7 @@ def test_sources_do_not_know_each_others_entries(folder: Path, put: Put, store: 
 
 
 def test_an_unfinished_batch_is_returned_again(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
-    """A batch that was listed, or pulled, but has no manifest is still to do, before what is new."""
+    """A batch that was listed, or pulled, but is not finished is still to do, before what is new."""
     put("a.mp4", b"video a")
     source = FolderSource("s", folder)
     (first,) = pull.discover(source, store=store, batch_size=1).batch_ids
