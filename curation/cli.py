@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from curation import __version__, cli_residency, pipeline, shard_request
@@ -72,6 +73,31 @@ def up(work: Annotated[Path, typer.Option(help="Work folder with curation.toml."
     from curation.demo import run_demo
 
     run_demo.up(work=work, say=out)
+
+
+@app.command()
+def inspect(paths: Annotated[list[Path], typer.Argument(help="Video files, or folders of them.")], as_json: AsJson = False) -> None:
+    """Measure clips: any file, no store, no settings. With --json one object a line, keys = manifest columns."""
+    if as_json:
+        for row in pipeline.inspect_files(paths):
+            print(json.dumps(row, default=str, ensure_ascii=False), flush=True)
+        return
+    table = Table("clip", "verdict", "why", "codec", "size", "length", "time of day", "sharpness", "bright", box=None, pad_edge=False)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("inspecting", total=None)
+        for row in pipeline.inspect_files(paths):
+            progress.advance(task)
+            table.add_row(*_inspection_cells(row))
+    out.print(table)
+
+
+def _inspection_cells(row: Mapping[str, Any]) -> list[str]:
+    size = f"{row['width_px']}x{row['height_px']}" if row["width_px"] else "-"
+    numbers = [f"{row[name]:{shape}}" if row[name] is not None else "-" for name, shape in (("sharpness", ".0f"), ("brightness", ".2f"))]
+    length = f"{row['duration_s']:.1f} s" if row["duration_s"] is not None else "-"
+    why = ", ".join(row["reasons"]) or row["error"] or ""
+    name = "".join(sign if sign.isprintable() else "?" for sign in Path(row["source_uri"]).name)  # a name may hold terminal codes
+    return [name, row["verdict"], why, row["video_codec"] or "-", size, length, row["timeofday"] or "-", *numbers]
 
 
 @app.command(name="pull")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 
 def canonical_json(value: object) -> bytes:
@@ -19,3 +20,13 @@ def canonical_json(value: object) -> bytes:
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of the bytes, 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

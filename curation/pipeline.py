@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,10 +15,11 @@ import pyarrow.compute as pc
 from curation import __version__, layout, schema, wiring
 from curation.audit import validation_report
 from curation.audit import verify as verification
+from curation.digests import file_digest
 from curation.errors import UsageError
 from curation.records import LedgerEntry, StageCount
 from curation.release_files import ReleaseFolder
-from curation.settings import Settings, read_settings
+from curation.settings import EngineSettings, InspectSettings, PullSettings, Settings, read_settings
 from curation.shard_request import ShardRequest
 from curation.stages import inspect_clips, manifest, publish, pull, release, shards, validate
 from curation.tables import from_parquet
@@ -94,6 +96,38 @@ def validate_batch(settings: Settings, batch_id: str) -> StageCount:
         ledger=home.ledger,
         report=validation_report.render,
     )
+
+
+# --- loose files ----------------------------------------------------------------------------------------------------------------
+
+
+def inspect_files(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """One row a clip, keys = manifest columns, in the order of `paths`; folders give the clips below them. No store, no settings.
+
+    Raises:
+        UsageError: a path does not exist, or there is no clip.
+    """
+    policy, engine = InspectSettings(), EngineSettings(workers=os.cpu_count() or 1)
+    files = [file for path in paths for file in _clips_of(path)]
+    if not files:
+        raise UsageError("holds no clip", subject=", ".join(map(str, paths)), fix="give video files, or folders that hold some")
+    clock = wiring.clock()
+    clip_ids = [file_digest(file) for file in files]
+    said = policy.model_dump(mode="json")
+    items = [{"clip_id": clip_id, "path": str(file.resolve()), "policy": said} for clip_id, file in zip(clip_ids, files, strict=True)]
+    for clip_id, file, outcome in zip(clip_ids, files, wiring.engine(engine).map("inspect", items), strict=True):
+        inspection = inspect_clips.inspection_of(outcome, clip_id=clip_id, policy=policy, clock=clock)
+        row: dict[str, Any] = dict.fromkeys(schema.CLIPS.names)
+        row |= {"clip_id": clip_id, "source_uri": str(file), "size_bytes": file.stat().st_size}
+        yield manifest.inspected_row(row, inspection)
+
+
+def _clips_of(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in PullSettings().suffixes)
+    if not path.is_file():
+        raise UsageError("is no file", subject=str(path), fix="give the path of a video file or of a folder")
+    return [path]
 
 
 # --- one release ----------------------------------------------------------------------------------------------------------------

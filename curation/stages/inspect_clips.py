@@ -259,11 +259,15 @@ def _mapped(chunk: Mapping[str, str], *, store: ObjectStore, engine: Engine, pol
         yield from zip(chunk, engine.map("inspect", items), strict=True)
 
 
-def _checkpoint(clip_id: str, outcome: Outcome, *, store: ObjectStore, policy: InspectSettings, clock: Clock) -> Inspection:
+def inspection_of(outcome: Outcome, *, clip_id: str, policy: InspectSettings, clock: Clock) -> Inspection:
+    """What a worker found out of a clip; quarantined where the worker died over it, with its end as the error."""
     if outcome.value is None:
-        inspection = quarantined(f"clip {clip_id}: {outcome.failure}. Fix: look at the clip alone", policy=policy, at=clock.now())
-    else:
-        inspection = from_json(json.dumps(outcome.value).encode())
+        return quarantined(f"clip {clip_id}: {outcome.failure}. Fix: look at the clip alone", policy=policy, at=clock.now())
+    return from_json(json.dumps(outcome.value).encode())
+
+
+def _checkpoint(clip_id: str, outcome: Outcome, *, store: ObjectStore, policy: InspectSettings, clock: Clock) -> Inspection:
+    inspection = inspection_of(outcome, clip_id=clip_id, policy=policy, clock=clock)
     key = layout.inspection_key(policy.digest(), clip_id)
     try:
         store.create(key, to_json(inspection))
