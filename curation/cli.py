@@ -82,7 +82,7 @@ def inspect(paths: Annotated[list[Path], typer.Argument(help="Video files, or fo
         for row in pipeline.inspect_files(paths):
             print(json.dumps(row, default=str, ensure_ascii=False), flush=True)
         return
-    table = Table("clip", "verdict", "why", "codec", "size", "length", "time of day", "sharpness", "bright", box=None, pad_edge=False)
+    table = Table("clip", "verdict", "why", "codec", "size", "length", "light", "sharp", "bright", box=None, pad_edge=False)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("inspecting", total=None)
         for row in pipeline.inspect_files(paths):

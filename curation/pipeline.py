@@ -37,10 +37,18 @@ def open_settings(work: Path | None = None) -> Settings:
 
 
 def discover(settings: Settings, source_name: str) -> list[str]:
-    """Ids of the batches of a source that are still to do: new ones, and those that an earlier run left unfinished."""
+    """Ids of the batches of a source that are still to do: new ones, and those that an earlier run left unfinished or unaudited."""
     home = wiring.home(settings)
     found = pull.discover(wiring.source(settings, source_name), store=home.store, batch_size=settings.pull.batch_size)
-    return list(found.batch_ids)
+    entries = list(home.ledger.entries())
+    audited = {entry.subject for entry in entries if entry.kind == "validate"}
+    written = [entry.subject for entry in entries if entry.kind == "manifest" and source_of(entry.subject) == source_name]
+    return list(dict.fromkeys([*found.batch_ids, *(batch_id for batch_id in written if batch_id not in audited)]))
+
+
+def source_of(batch_id: str) -> str:
+    """Name of the source that a batch was listed from."""
+    return batch_id[: -_DIGEST_DIGITS - 1]
 
 
 def ingest_batch(settings: Settings, batch_id: str) -> list[StageCount]:
@@ -51,7 +59,7 @@ def ingest_batch(settings: Settings, batch_id: str) -> list[StageCount]:
 def pull_batch(settings: Settings, batch_id: str) -> StageCount:
     """Every entry of the batch's listing stored, quarantined or refused by name."""
     home = wiring.home(settings)
-    source = wiring.source(settings, batch_id[: -_DIGEST_DIGITS - 1])
+    source = wiring.source(settings, source_of(batch_id))
     return pull.run(batch_id, source=source, store=home.store, video=wiring.video_reader(), ledger=home.ledger)
 
 

@@ -14,6 +14,7 @@ from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
 
 FILE_NAME = "curation.toml"
+INSPECTOR_VERSION = "1"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
 MIB = 1024 * 1024
 
 
@@ -84,8 +85,8 @@ class InspectSettings(_Frozen):
     max_duration_mismatch_s: float = 1.0  # in a good clip the picture begins 0.78 s after the sound
 
     def digest(self) -> str:
-        """SHA-256 over these settings, hex: names the inspections that were made under them."""
-        return sha256_hex(canonical_json(self.model_dump(mode="json")))
+        """SHA-256 over these settings and the inspector's version, hex: names the inspections that were made under them."""
+        return sha256_hex(canonical_json({"inspector_version": INSPECTOR_VERSION, **self.model_dump(mode="json")}))
 
 
 class EngineSettings(_Frozen):

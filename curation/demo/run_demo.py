@@ -18,7 +18,7 @@ from curation import pipeline, wiring
 from curation.audit.leaks import find_home_values
 from curation.demo import fleet as rendered
 from curation.demo import law
-from curation.demo.airflow_stack import AirflowStack
+from curation.demo.airflow_stack import AirflowStack, Approval
 from curation.errors import CurationError, GateRefused, ValidationFailed
 from curation.records import LedgerEntry
 from curation.settings import FILE_NAME, Settings
@@ -45,15 +45,17 @@ def run(*, clips: Path | None, fleet: Path | None, work: Path, say: Console) -> 
         CurationError: a step failed; it says which, and where to look.
     """
     started = time.monotonic()
-    settings = _prepare(clips, fleet, work, say)
+    settings = prepare(clips, fleet, work, say)
     before = _sequence(settings)
     say.print("[3/7] starting Airflow: api-server, dag-processor, scheduler, triggerer on loopback, with users of their own")
-    with _stack(settings) as airflow:
+    # Fresh: a question that an interrupted demo left open would block this one's; what matters lies in the ledger, not in Airflow.
+    with _stack(settings, fresh=True) as airflow:
         say.print(f"      ready at {airflow.url} after {time.monotonic() - started:.0f} s")
         _ingest(airflow, settings, say)
         _publish(airflow, say)
         say.print(f"[7/7] asking for training shards: {dict(SHARD_REQUEST)}")
-        _finish(airflow, "curate_shards", airflow.trigger("curate_shards", {"request": json.dumps(SHARD_REQUEST)}, user="engineer"))
+        run_id = airflow.trigger("curate_shards", {"request": json.dumps(SHARD_REQUEST)}, user="engineer")
+        airflow.require_success("curate_shards", run_id, limit_s=_LIMIT_S)
     _close(settings, before, say)
     say.print(f"done in {time.monotonic() - started:.0f} s")
 
@@ -62,7 +64,7 @@ def up(*, work: Path, say: Console) -> None:
     """Airflow with the project's DAGs over a work folder, until interrupted."""
     work.mkdir(parents=True, exist_ok=True)
     settings = pipeline.open_settings(work)
-    with _stack(settings) as airflow:
+    with _stack(settings, fresh=False) as airflow:
         say.print(f"Airflow is at {airflow.url} (loopback only). Users, with passwords drawn for this start:")
         for user, password in airflow.passwords.items():
             say.print(f"  {user}: {password}")
@@ -80,17 +82,17 @@ def up(*, work: Path, say: Console) -> None:
     say.print("stopped")
 
 
-def _stack(settings: Settings) -> AirflowStack:
+def _stack(settings: Settings, *, fresh: bool) -> AirflowStack:
     env = {"CURATION_WORK": str(settings.work)}
     if "CURATION_NOW" in os.environ:
         env["CURATION_NOW"] = os.environ["CURATION_NOW"]
-    return AirflowStack(settings.work / "airflow", ROOT / "dags", plugins=ROOT / "plugins", env=env)
+    return AirflowStack(settings.work / "airflow", ROOT / "dags", plugins=ROOT / "plugins", env=env, fresh=fresh)
 
 
 # --- before Airflow -------------------------------------------------------------------------------------------------------------
 
 
-def _prepare(clips: Path | None, fleet: Path | None, work: Path, say: Console) -> Settings:
+def prepare(clips: Path | None, fleet: Path | None, work: Path, say: Console) -> Settings:
     work = work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     fences = None
@@ -141,7 +143,7 @@ def _write_settings(work: Path, clips: Path, fleet: Path | None, signed: law.Dem
 
 def _ingest(airflow: AirflowStack, settings: Settings, say: Console) -> None:
     say.print("[4/7] DAG ingest_clips: pull, inspect, manifest; each batch starts validate_manifests")
-    _finish(airflow, "ingest_clips", airflow.trigger("ingest_clips", {"source": SOURCE}, user="engineer"))
+    airflow.require_success("ingest_clips", airflow.trigger("ingest_clips", {"source": SOURCE}, user="engineer"), limit_s=_LIMIT_S)
     batches = {entry.subject for entry in pipeline.ledger_entries(settings) if entry.kind == "manifest"}
 
     def validated() -> bool:
@@ -160,26 +162,18 @@ def _ingest(airflow: AirflowStack, settings: Settings, say: Console) -> None:
 def _publish(airflow: AirflowStack, say: Console) -> None:
     say.print("[5/7] DAG publish_metadata, asked for by engineer: cut the release, then wait for the compliance officer")
     run_id = airflow.trigger("publish_metadata", {}, user="engineer")
+    asked = []
 
-    def asked_or_over() -> str | None:
-        if airflow.state("publish_metadata", run_id) in {"success", "failed"}:
-            return "over"
-        return "asked" if airflow.pending_approvals("publish_metadata", run_id) else None
-
-    if _until(asked_or_over, "publish_metadata") == "asked":
-        question = airflow.pending_approvals("publish_metadata", run_id)[0]
+    def decide(question: Approval) -> tuple[str, Mapping[str, Any]]:
+        asked.append(question)
         say.print(f"      the officer is asked: {question.subject}")
         say.print(f"[6/7] answering as the officer over REST: Approve, ticket {TICKET}")
-        airflow.answer(question, "Approve", {"ticket": TICKET}, user="officer")
-    else:
+        return "Approve", {"ticket": TICKET}
+
+    airflow.answer_until_over("publish_metadata", run_id, decide, user="officer", limit_s=_LIMIT_S)
+    if not asked:
         say.print("[6/7] nobody is asked: there is nothing new to publish")
-    _finish(airflow, "publish_metadata", run_id)
-
-
-def _finish(airflow: AirflowStack, dag_id: str, run_id: str) -> None:
-    state = airflow.wait_run(dag_id, run_id, limit_s=_LIMIT_S)
-    if state != "success":
-        raise CurationError(f"run {run_id} ended {state}", subject=f"DAG {dag_id}", fix=f"read the task logs under {airflow.home / 'logs'}")
+    airflow.require_success("publish_metadata", run_id)
 
 
 def _until(ready: Callable[[], Any], what: str) -> Any:

@@ -16,11 +16,10 @@ from curation.errors import ClipUnreadable, CurationError, ImmutableConflict
 from curation.ports import ClipStream, Clock, Engine, Frame, ObjectStore, Outcome, Tagger, VideoReader
 from curation.records import Container, Inspection, Packet, Tags
 from curation.schema import SIGNALS
-from curation.settings import InspectSettings
+from curation.settings import INSPECTOR_VERSION, InspectSettings
 from curation.signals import motion, picture, timeline
 from curation.signals.verdict import judge
 
-INSPECTOR_VERSION: Final = "1"
 SAMPLES_PER_S: Final = 2.0
 TAGGED_FRAMES_MAX: Final = 16  # frames of 640 px width kept for the tagger: 11 MB at 16:9, whatever the clip's length
 CHUNK_CLIPS: Final = 128  # local files held at once

@@ -146,7 +146,9 @@ def run(batch_id: str, *, source: Source, store: ObjectStore, video: VideoReader
     rows_in = from_parquet(listing, LISTING).num_rows
     count = StageCount(stage=STAGE, subject=batch_id, rows_in=rows_in, accounted={name: outcomes[name] for name in PULL_OUTCOMES}).check()
     objects = {row["object_key"]: row["clip_id"] for row in rows if row["outcome"] in {"stored", "quarantined"}}
-    ledger.record(count, files={listing_key: _sha256(listing), pulled_key: _sha256(pulled), **objects}, facts={"source": source.name})
+    source_key = layout.source_key(batch_id)
+    listed = {source_key: _sha256(store.read(source_key)), listing_key: _sha256(listing)}
+    ledger.record(count, files={**listed, pulled_key: _sha256(pulled), **objects}, facts={"source": source.name})
     return count
 
 

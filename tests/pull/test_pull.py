@@ -100,7 +100,7 @@ def test_each_entry_goes_where_it_belongs(folder: Path, put: Put, store: Directo
     ((stage, subject, accounted, files, facts),) = ledger.events
     assert ("pull", batch_id, dict(count.accounted), {"source": "s"}) == (stage, subject, accounted, facts)
     assert {key: hashlib.sha256(store.read(key)).hexdigest() for key in files} == files
-    assert {layout.listing_key(batch_id), layout.pulled_key(batch_id), kept, quarantined} == files.keys()
+    assert {layout.source_key(batch_id), layout.listing_key(batch_id), layout.pulled_key(batch_id), kept, quarantined} == files.keys()
     assert {"base_uri": folder.resolve().as_uri(), "source": "s"} == json.loads(store.read(layout.source_key(batch_id)))
 
 
