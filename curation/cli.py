@@ -149,7 +149,7 @@ def show_release(summary: Mapping[str, Any], console: Console) -> None:
     state = "published" if summary["published"] else "waiting for approval" if summary["rows"] else "empty: nothing to publish"
     console.print(f"release {summary['release_id']} ({state}): {summary['rows']} rows leave, {summary['withheld']} withheld")
     _table(console, ("column that leaves", "rule that lets it"), [(c["column"], c["rule"]) for c in summary["columns"]])
-    _table(console, ("rule that withholds", "rows"), [(rule, str(rows)) for rule, rows in summary["rules"].items()])
+    _table(console, ("rule that withholds", "rows"), [(rule, str(rows)) for rule, rows in summary["rules"].items() if rows])
     console.print(f"release.parquet {summary['release_digest']}\nevidence.json   {summary['evidence_digest']}")
 
 

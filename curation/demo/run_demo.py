@@ -195,7 +195,7 @@ def _sequence(settings: Settings) -> int:
 def _close(settings: Settings, before: int, say: Console) -> None:
     entries = list(pipeline.ledger_entries(settings))
     say.print("\nPer stage in this run, rows in = rows accounted for by name:")
-    say.print(_stage_table(entries[before:]))
+    say.print(_stage_table(entries, before))
     releases = [entry for entry in entries if entry.kind == "release"]
     if releases:
         _show_release(pipeline.release_summary(settings, releases[-1].subject), say)
@@ -212,15 +212,16 @@ def _close(settings: Settings, before: int, say: Console) -> None:
         say.print(f"  {what:<22} {path}")
 
 
-def _stage_table(entries: Sequence[LedgerEntry]) -> Table:
+def _stage_table(entries: Sequence[LedgerEntry], before: int) -> Table:
     table = Table("stage", "subject", "rows in", "accounted for", box=None, pad_edge=False)
     for stage in STAGES:
-        rows = [entry for entry in entries if entry.kind == stage]
+        rows = [entry for entry in entries[before:] if entry.kind == stage]
+        earlier = sum(entry.counts["rows_in"] for entry in entries[:before] if entry.kind == stage)
         for entry in rows:
             accounted = ", ".join(f"{count} {name}" for name, count in sorted(entry.counts.items()) if name != "rows_in")
             table.add_row(stage, entry.subject, str(entry.counts["rows_in"]), accounted or "-")
         if not rows:
-            table.add_row(stage, "-", "0", "nothing new")
+            table.add_row(stage, "-", "0", f"nothing new; {earlier} in earlier runs")
     return table
 
 
@@ -231,14 +232,16 @@ def _show_release(summary: Mapping[str, Any], say: Console) -> None:
     )
     leaving = Table("column that left", "rule that let it", box=None, pad_edge=False)
     if summary["rows"]:
+        leaving.add_row("release_row_id", "none: drawn at random, stands for nothing abroad")
         for item in summary["columns"]:
             leaving.add_row(item["column"], item["rule"])
         say.print(leaving)
     withheld = Table("rule that withheld", "rows", box=None, pad_edge=False)
     for rule, rows in summary["rules"].items():
-        withheld.add_row(rule, str(rows))
+        if rows:
+            withheld.add_row(rule, str(rows))
     say.print(withheld)
-    say.print(f"{summary['rows']} rows in the release, {summary['withheld']} withheld\n")
+    say.print(f"{summary['rows']} rows in the release, {summary['withheld']} withheld (a row may fall under several rules)\n")
 
 
 def _places(settings: Settings, entries: Sequence[LedgerEntry]) -> list[tuple[str, Path]]:
