@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Final
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from curation.errors import OutsideError, UsageError
 
 _TICKS_PER_S: Final = 90_000  # the MPEG clock: 25, 30000/1001 and 15 frames a second all fall on whole ticks
-_BT709: Final = 1  # colour primaries, transfer and matrix of high-definition recorders, by their H.273 code
+_BT601: Final = 6  # primaries, transfer and matrix by their H.273 code: those that OpenCV converts BGR with
 _LIMITED_RANGE: Final = 1  # luma 16-235, as recorders write it; libav's AVCOL_RANGE_MPEG
 
 
 class PyAvVideoWriter:
     """`VideoWriter` over libx264: one thread, a keyframe a second, no times or versions in the container's metadata."""
 
-    def __init__(self, *, crf: int = 23, preset: str = "veryfast") -> None:
+    def __init__(self, *, crf: int = 23, preset: str = "superfast") -> None:
         self._options = {"crf": str(crf), "preset": preset, "sc_threshold": "0"}
 
     def write(
@@ -72,12 +73,10 @@ class PyAvVideoWriter:
             stream.gop_size = max(1, round(fps))
             stream.thread_count = 1
             stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
-            stream.color_primaries = stream.color_trc = stream.colorspace = _BT709
+            stream.color_primaries = stream.color_trc = stream.colorspace = _BT601
             stream.color_range = _LIMITED_RANGE
             while True:
-                frame = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(
-                    format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
-                )
+                frame = av.VideoFrame.from_ndarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), format="yuv420p")
                 frame.pts = round(index * _TICKS_PER_S / fps)
                 frame.time_base = Fraction(1, _TICKS_PER_S)
                 container.mux(stream.encode(frame))
