@@ -114,6 +114,10 @@ def mottle(rng: np.random.Generator, height: int, width: int, *, cells: tuple[in
     return total
 
 
+def _grain(rng: np.random.Generator, shape: tuple[int, int], sigma: float) -> Plane:
+    return rng.standard_normal(shape, np.float32) * np.float32(sigma)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Cross-section of a road in metres, x to the right of the own lane's centre."""
@@ -160,17 +164,19 @@ def ground_texture(layout: Layout, scene: str, rng: np.random.Generator) -> Plan
     """Painted ground from above, rows along the road (one period), columns across, x 3 BGR in 0-255."""
     rows, columns = round(GROUND_PERIOD_M * GROUND_ROWS_PER_M), round(2 * GROUND_HALF_WIDTH_M * GROUND_COLUMNS_PER_M)
     across = (np.arange(columns, dtype=np.float32) + 0.5) / GROUND_COLUMNS_PER_M - GROUND_HALF_WIDTH_M
-    ground = _verge(rows, columns, rng) if not layout.walk_m else _pavement(rows, columns, rng)
+    verge = _verge(rows, columns, rng)
+    ground = _pavement(rows, columns, rng) if layout.walk_m else verge.copy()
     paved = (across > layout.paved_m[0]) & (across < layout.paved_m[1])
     ground[:, paved] = _asphalt(rows, across, rng)[:, paved]
     for edge, outward in zip(layout.paved_m, (-1, 1), strict=True):
         if layout.walk_m:
             ground[:, np.abs(across - edge - outward * 0.1) < 0.12] = (150, 156, 158)  # kerb stone
             beyond = (across - edge) * outward > layout.walk_m
-            ground[:, beyond] = _verge(rows, columns, rng)[:, beyond]
+            ground[:, beyond] = verge[:, beyond]
     _marks(ground, across, layout, rng)
     if scene == "highway":
-        ground[:, (across < -6.3) & (across > -9.3)] = _verge(rows, columns, rng)[:, (across < -6.3) & (across > -9.3)]
+        median = (across < -6.3) & (across > -9.3)
+        ground[:, median] = verge[:, median]
     if scene == "parking lot":
         _bays(ground, across)
     return ground
@@ -178,7 +184,7 @@ def ground_texture(layout: Layout, scene: str, rng: np.random.Generator) -> Plan
 
 def _asphalt(rows: int, across: Plane, rng: np.random.Generator) -> Plane:
     columns = len(across)
-    tone = 98 + 10 * mottle(rng, rows, columns, cells=(4, 5)) + rng.normal(0, 11, (rows, columns)).astype(np.float32)
+    tone = 98 + 10 * mottle(rng, rows, columns, cells=(4, 5)) + _grain(rng, (rows, columns), 11)
     lane_phase = (across + LANE_WIDTH_M / 2) % LANE_WIDTH_M - LANE_WIDTH_M / 2
     tone += (7 * np.exp(-((lane_phase / 0.35) ** 2)) - 5 * np.exp(-(((np.abs(lane_phase) - 0.85) / 0.3) ** 2)))[
         None, :
@@ -197,7 +203,7 @@ def _asphalt(rows: int, across: Plane, rng: np.random.Generator) -> Plane:
 
 def _verge(rows: int, columns: int, rng: np.random.Generator) -> Plane:
     blotch = mottle(rng, rows, columns, cells=(14, 12))
-    fine = rng.normal(0, 15, (rows, columns)).astype(np.float32)
+    fine = _grain(rng, (rows, columns), 15)
     dry = np.clip(0.5 + 0.8 * mottle(rng, rows, columns, cells=(6, 6)), 0, 1)
     base = np.stack([58 + 14 * dry, 112 + 12 * dry, 84 + 46 * dry], axis=-1)
     grass: Plane = np.clip(base + (26 * blotch + fine)[..., None], 8, 235).astype(np.float32)
@@ -205,7 +211,7 @@ def _verge(rows: int, columns: int, rng: np.random.Generator) -> Plane:
 
 
 def _pavement(rows: int, columns: int, rng: np.random.Generator) -> Plane:
-    tone = 138 + 9 * mottle(rng, rows, columns, cells=(8, 8)) + rng.normal(0, 8, (rows, columns)).astype(np.float32)
+    tone = 138 + 9 * mottle(rng, rows, columns, cells=(8, 8)) + _grain(rng, (rows, columns), 8)
     tone[:: GROUND_ROWS_PER_M // 2] -= 26
     tone[:, :: GROUND_COLUMNS_PER_M // 2] -= 18
     return np.stack([tone * 0.97, tone, tone * 1.02], axis=-1).astype(np.float32)
@@ -213,15 +219,16 @@ def _pavement(rows: int, columns: int, rng: np.random.Generator) -> Plane:
 
 def _marks(ground: Plane, across: Plane, layout: Layout, rng: np.random.Generator) -> None:
     rows = ground.shape[0]
-    wear = np.clip(0.86 + 0.3 * mottle(rng, rows, ground.shape[1], cells=(30, 30)), 0.35, 1.0)[..., None]
+    wear = np.clip(0.86 + 0.3 * mottle(rng, rows, 64, cells=(30, 8)), 0.35, 1.0)
     along = (np.arange(rows) + 0.5) / GROUND_ROWS_PER_M
     painted = (along % MARK_CYCLE_M) < MARK_LENGTH_M
     stripes = [(x, np.ones(rows, bool), (228.0, 232.0, 232.0)) for x in layout.solid_marks_m]
     stripes += [(x, painted, (228.0, 232.0, 232.0)) for x in layout.dashed_marks_m]
     stripes += [(x, np.ones(rows, bool), (52.0, 176.0, 226.0)) for x in layout.yellow_marks_m]
-    for centre, rows_on, colour in stripes:
-        mask = (rows_on[:, None] & (np.abs(across - centre) < 0.085)[None, :])[..., None] * wear
-        ground += mask * (np.asarray(colour, np.float32) - ground)
+    for number, (centre, rows_on, colour) in enumerate(stripes):
+        columns = np.flatnonzero(np.abs(across - centre) < 0.085)
+        cover = (rows_on[:, None] * wear[:, 7 * number % 56 : 7 * number % 56 + len(columns)])[..., None]
+        ground[:, columns] += cover * (np.asarray(colour, np.float32) - ground[:, columns])
 
 
 def _bays(ground: Plane, across: Plane) -> None:
@@ -260,7 +267,7 @@ def _building(block: Plane, kind: str, light: Lighting, rng: np.random.Generator
     top = min(limit - 2, storeys * storey + WALL_TEXELS_PER_M)
     colour = np.asarray(_FACADES[int(rng.integers(len(_FACADES)))], np.float32)
     face = block[:, :top]
-    shade = 1 + 0.07 * mottle(rng, length, top, cells=(4, 4)) + rng.normal(0, 0.03, (length, top)).astype(np.float32)
+    shade = 1 + 0.07 * mottle(rng, length, top, cells=(4, 4)) + _grain(rng, (length, top), 0.03)
     face[..., :3] = colour * shade[..., None] * np.asarray(light.ambient, np.float32) * 0.92
     face[..., 3] = 255
     face[:, -4:, :3] *= 0.72  # roof edge
@@ -286,7 +293,7 @@ def _tree_belt(wall: Plane, light: Lighting, rng: np.random.Generator) -> None:
     crest += rng.normal(0, 2.2, rows)
     up = np.arange(columns)[None, :]
     inside = (up < crest[:, None]) & (mottle(rng, rows, columns, cells=(60, 12)) + 1.6 * (1 - up / np.maximum(crest[:, None], 1)) > -0.15)
-    leaf = 0.72 + 0.4 * mottle(rng, rows, columns, cells=(40, 10)) + rng.normal(0, 0.2, (rows, columns)).astype(np.float32)
+    leaf = 0.72 + 0.4 * mottle(rng, rows, columns, cells=(40, 10)) + _grain(rng, (rows, columns), 0.2)
     leaf *= 0.55 + 0.5 * (up / columns)
     green = np.asarray((44, 96, 74), np.float32) * np.asarray(light.ambient, np.float32)
     wall[..., :3] = np.clip(leaf, 0.08, 2.0)[..., None] * green * inside[..., None]
@@ -297,7 +304,7 @@ def tunnel_texture(light: Lighting, rng: np.random.Generator) -> Plane:
     """Lining of the tunnel, rows along it (one ground period), columns around the arch from left foot to right foot, x 3 BGR, lit."""
     rows, columns = round(GROUND_PERIOD_M * GROUND_ROWS_PER_M), round(np.pi * TUNNEL_RADIUS_M * WALL_TEXELS_PER_M)
     angle = (np.arange(columns) + 0.5) / columns * np.pi
-    tone = 128 + 16 * mottle(rng, rows, columns, cells=(10, 10)) + rng.normal(0, 7, (rows, columns)).astype(np.float32)
+    tone = 128 + 16 * mottle(rng, rows, columns, cells=(10, 10)) + _grain(rng, (rows, columns), 7)
     tone[:: GROUND_ROWS_PER_M * 5] *= 0.6  # segment joints every 5 m
     low = np.minimum(angle, np.pi - angle)
     tone *= np.where(low < 0.5, 1.25, 0.8)[None, :]  # tiled up to about 3 m
@@ -331,7 +338,7 @@ def tree_sprite(rng: np.random.Generator, light: Lighting) -> Image:
         cv2.circle(leaf, (int(x), int(y)), radius, tuple(float(v) for v in hue * max(bright, 0.15)), -1, cv2.LINE_AA)
         cv2.circle(mask, (int(x), int(y)), radius, 255, -1, cv2.LINE_AA)
     ragged = (rng.random((height, width)) < 0.06) & (np.arange(height) < 205)[:, None]
-    leaf *= (1 + rng.normal(0, 0.2, (height, width)).astype(np.float32))[..., None]
+    leaf *= (1 + _grain(rng, (height, width), 0.2))[..., None]
     mask[ragged] //= 3
     return _sprite(leaf, mask, light)
 
@@ -450,9 +457,10 @@ def vehicle_side(kind: str, colour: Colour, light: Lighting) -> Image:
 
 
 def _sprite(paint: Plane, mask: Image, light: Lighting) -> Image:
-    alpha = mask.astype(np.float32) / 255
-    lit = np.clip(paint * np.asarray(light.ambient, np.float32), 0, 255) * alpha[..., None]
-    return np.ascontiguousarray(np.dstack([lit, mask]).astype(np.uint8))
+    bright = cv2.multiply(paint, (*light.ambient, 0.0), dtype=cv2.CV_8U)
+    premultiplied = cv2.multiply(bright, cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), scale=1 / 255)
+    sprite: Image = cv2.merge([*cv2.split(premultiplied), mask])
+    return sprite
 
 
 def glow(size_px: int, colour: Colour) -> Image:
@@ -472,7 +480,8 @@ def sky(width_px: int, height_px: int, horizon_px: int, light: Lighting, rng: np
     down = np.clip(np.arange(height_px, dtype=np.float32) / max(horizon_px, 1), 0, 1)[:, None, None]
     picture = np.asarray(light.zenith, np.float32) * (1 - down**1.4) + np.asarray(light.skyline, np.float32) * down**1.4
     picture = np.repeat(picture, width_px, axis=1)
-    drift = mottle(rng, height_px, width_px, cells=(7, 5)) + 0.25 * mottle(rng, height_px, width_px, cells=(24, 12))
+    small = mottle(rng, height_px // 2, width_px // 2, cells=(7, 5)) + 0.25 * mottle(rng, height_px // 2, width_px // 2, cells=(24, 12))
+    drift = cv2.resize(small, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
     cover = np.clip((drift + light.clouds * 1.7 - 1.0) * 1.6, 0, 1) * np.clip(1.1 - 0.6 * down[:, :, 0], 0, 1)
     bright = np.asarray(light.skyline, np.float32) * 1.06 + 8
     if light.clouds >= 1.0:
@@ -485,7 +494,9 @@ def sky(width_px: int, height_px: int, horizon_px: int, light: Lighting, rng: np
         far = np.maximum(far, blocks)
     rows = np.arange(height_px)[:, None]
     hills = rows > (horizon_px - far)[None, :]
-    tint = np.asarray(light.haze, np.float32) * 0.55 + np.asarray((70, 78, 66), np.float32) * np.asarray(light.ambient, np.float32) * 0.4
+    kept = float(np.exp(-400 / light.haze_range_m))  # of what stands 400 m away
+    own = np.asarray((70, 78, 66), np.float32) * np.asarray(light.ambient, np.float32)
+    tint = np.asarray(light.haze, np.float32) * (1 - kept) + own * kept
     picture[hills] = tint
     if light.lamps > 0.6 and skyline:
         windows = hills & (rng.random((height_px, width_px)) < 0.03) & (rows < horizon_px)

@@ -25,7 +25,7 @@ _HORIZON_OF_HEIGHT: Final = 0.46
 _NEAREST_M: Final = 2.6
 _FARTHEST_M: Final = 240.0
 _GROUND_LEVELS: Final = 10
-_WALL_LEVELS: Final = 6
+_WALL_LEVELS: Final = 12
 _SHADOW: Final = 0.1  # share of a vehicle's picture below the ground line: its shadow
 _LAMP_HEIGHT_M: Final = 8.5
 _GAIN_ONE: Final = 128  # gain maps are 8 bit: 128 = unchanged, 255 = twice as bright
@@ -100,14 +100,15 @@ class _Surface:
         distance_m: Plane,
         footprint: Plane,
         inside: npt.NDArray[np.bool_],
-        levels: int,
         across_blur: Sequence[float],
         smear_rows: float,
+        haze: Sequence[Plane] = (),
+        per_octave: int = 1,
     ) -> None:
         self._rows, columns = texture.shape[:2]
         self._rows_per_m = rows_per_m
-        self._texture = _levels(texture, levels, across_blur, smear_rows)
-        level = np.clip(np.rint(np.log2(np.maximum(footprint, 1e-3))), 0, levels - 1)
+        self._texture = _levels(texture, across_blur, smear_rows, haze, per_octave)
+        level = np.clip(np.rint(per_octave * np.log2(np.maximum(footprint, 1e-3))), 0, len(across_blur) - 1)
         map_x = np.where(inside, level * columns + np.clip(across, 0, columns - 1), -8).astype(np.float32)
         map_y = np.where(inside, (distance_m * rows_per_m) % self._rows, -8).astype(np.float32)
         self._map = cv2.convertMaps(map_x, map_y, cv2.CV_16SC2)
@@ -120,19 +121,19 @@ class _Surface:
         return seen
 
 
-def _levels(texture: Plane, levels: int, across_blur: Sequence[float], smear_rows: float) -> Image:
+def _levels(texture: Plane, across_blur: Sequence[float], smear_rows: float, haze: Sequence[Plane], per_octave: int) -> Image:
     """The texture's levels side by side, twice over (and a row) along the road, so that any window of one period can be cut."""
     rows, columns = texture.shape[:2]
     flat = cv2.convertScaleAbs(np.clip(texture, 0, 255))
-    joined = np.empty((2 * rows + 1, levels * columns, texture.shape[2]), np.uint8)
-    for level in range(levels):
-        tall = max(1, round(min(max(2.0**level, smear_rows), rows * 0.9)))
-        wide = max(1, round(across_blur[level]))
+    joined = np.empty((2 * rows + 1, len(across_blur) * columns, texture.shape[2]), np.uint8)
+    for level, across in enumerate(across_blur):
+        tall = max(1, round(min(max(2.0 ** (level / per_octave), smear_rows), rows * 0.9)))
+        wide = max(1, round(across))
         pad = tall // 2 + 1
         blurred = (
             flat if (wide, tall) == (1, 1) else cv2.blur(np.concatenate([flat[-pad:], flat, flat[:pad]]), (wide, tall))[pad : pad + rows]
         )
-        joined[:rows, level * columns : (level + 1) * columns] = blurred
+        joined[:rows, level * columns : (level + 1) * columns] = cv2.transform(blurred, haze[level]) if haze else blurred
     joined[rows : 2 * rows] = joined[:rows]
     joined[2 * rows] = joined[0]
     return joined
@@ -177,9 +178,17 @@ def _ground(view: _View, texture: Plane, light: Lighting, speed_mps: float) -> _
     ]
     return _Surface(
         texture, rows_per_m=paint.GROUND_ROWS_PER_M, across=(x + paint.GROUND_HALF_WIDTH_M) * paint.GROUND_COLUMNS_PER_M - 0.5,
-        distance_m=depth, footprint=footprint, inside=np.ones(depth.shape, bool), levels=_GROUND_LEVELS, across_blur=blur,
+        distance_m=depth, footprint=footprint, inside=np.ones(depth.shape, bool), across_blur=blur,
         smear_rows=speed_mps * light.exposure_s * paint.GROUND_ROWS_PER_M,
     )  # fmt: skip
+
+
+def _hazed(distance_m: float, light: Lighting) -> Plane:
+    """Matrix that loses premultiplied BGR and alpha in haze as far as `distance_m` does."""
+    kept = math.exp(-distance_m / light.haze_range_m)
+    matrix = np.diag([kept, kept, kept, 1.0])
+    matrix[:3, 3] = (1 - kept) * np.asarray(light.haze) / 255
+    return matrix
 
 
 def _wall(view: _View, texture: Plane, x_m: float, light: Lighting, speed_mps: float) -> _Wall:
@@ -192,11 +201,12 @@ def _wall(view: _View, texture: Plane, x_m: float, light: Lighting, speed_mps: f
     rows = np.flatnonzero(inside.any(axis=1))
     used = slice(int(rows[0]), int(rows[-1]) + 1)
     footprint = depth**2 / (abs(x_m) * view.focal) * paint.WALL_TEXELS_PER_M
-    blur = [math.sqrt(2.0**k * paint.WALL_TEXELS_PER_M * abs(x_m) / view.focal) for k in range(_WALL_LEVELS)]
+    blur = [math.sqrt(2.0 ** (k / 2) * paint.WALL_TEXELS_PER_M * abs(x_m) / view.focal) for k in range(_WALL_LEVELS)]
     surface = _Surface(
         texture, rows_per_m=paint.WALL_TEXELS_PER_M, across=y[used] * paint.WALL_TEXELS_PER_M, distance_m=depth[used],
-        footprint=footprint[used], inside=inside[used], levels=_WALL_LEVELS, across_blur=blur,
+        footprint=footprint[used], inside=inside[used], across_blur=blur,
         smear_rows=speed_mps * light.exposure_s * paint.WALL_TEXELS_PER_M,
+        haze=[_hazed(wide / paint.WALL_TEXELS_PER_M * view.focal, light) for wide in blur], per_octave=2,
     )  # fmt: skip
     return _Wall(surface=surface, rows=used, columns=columns)
 
@@ -213,7 +223,7 @@ def _arch(view: _View, light: Lighting, speed_mps: float, rng: np.random.Generat
     blur = [max(1.0, 2.0**k / 8) for k in range(_GROUND_LEVELS)]
     return _Surface(
         texture, rows_per_m=paint.GROUND_ROWS_PER_M, across=angle / np.pi * texture.shape[1], distance_m=np.minimum(depth, 9e3),
-        footprint=footprint, inside=y >= -0.02, levels=_GROUND_LEVELS, across_blur=blur,
+        footprint=footprint, inside=y >= -0.02, across_blur=blur,
         smear_rows=speed_mps * light.exposure_s * paint.GROUND_ROWS_PER_M,
     )  # fmt: skip
 
@@ -571,10 +581,11 @@ class _Lens:
         self._scene, self._view = scene, view
         self._bonnet = _bonnet(view, light) if scene.camera == "front" else None
         self._vignette = _vignette(view)
-        noise = self._rng.normal(0, light.noise_sigma, (view.height + 64, view.width + 64, 1)).astype(np.float32)
-        noise = noise + self._rng.normal(0, light.noise_sigma * 0.3, (view.height + 64, view.width + 64, 3)).astype(np.float32)
-        self._lift = np.clip(np.rint(noise), 0, 255).astype(np.uint8)
-        self._drop = np.clip(np.rint(-noise), 0, 255).astype(np.uint8)
+        size = (view.height + 64, view.width + 64)
+        noise = self._rng.standard_normal((*size, 1), np.float32) * light.noise_sigma
+        noise = noise + self._rng.standard_normal((*size, 3), np.float32) * (light.noise_sigma * 0.3)
+        self._lift = cv2.convertScaleAbs(np.maximum(noise, 0))
+        self._drop = cv2.convertScaleAbs(np.minimum(noise, 0))
         rainy = scene.weather == "rainy" and scene.scene != "tunnel"
         self._streaks = [_streaks(view, light, self._rng, scene.speed_mps) for _ in range(4)] if rainy else []
         self._drops = _droplets(view, self._rng) if rainy else None
