@@ -21,9 +21,11 @@ def black(frames: Iterator[Image]) -> Iterator[Image]:
 
 def frozen(frames: Iterator[Image]) -> Iterator[Image]:
     """The first frame as often as there are frames: the recorder hung."""
-    first = None
-    for frame in frames:
-        first = frame if first is None else first
+    first = next(frames, None)
+    if first is None:
+        return
+    yield first
+    for _ in frames:
         yield first
 
 

@@ -37,9 +37,9 @@ Residency = Literal["released", "withheld"]
 class ClipFormat:
     """Size and length of the rendered clips."""
 
-    width_px: int = 848
-    height_px: int = 480
-    fps: int = 15
+    width_px: int = 768
+    height_px: int = 432
+    fps: int = 12
     duration_s: float = 3.0
 
     @property
