@@ -46,14 +46,19 @@ def number(raw: object, low: float, high: float) -> float | None:
 
 
 def instant(raw: object) -> datetime | None:
-    """The ISO 8601 time in UTC; None if it is malformed or names no zone."""
+    """The ISO 8601 time in UTC; None if it is malformed, names no zone, or is one that no dashcam's clock can show."""
     if not isinstance(raw, str):
         return None
     try:
         at = datetime.fromisoformat(raw.strip())
-        return at.astimezone(UTC) if at.tzinfo is not None else None
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    return at.astimezone(UTC) if at.tzinfo is not None and is_of_a_clock(at) else None
+
+
+def is_of_a_clock(at: datetime) -> bool:
+    """Whether a recorder's clock can show the time: from 1970, where an unset clock stands, to before 2100."""
+    return 1970 <= at.year < 2100
 
 
 def datum(raw: object) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from curation.records import Telemetry
-from curation.telemetry.reading import Reading, number, shown, text
+from curation.telemetry.reading import Reading, is_of_a_clock, number, shown, text
 from curation.telemetry.sidecar import parse_object
 
 EVENT_FILE: Final = "event.json"
@@ -102,7 +102,7 @@ def _wall_clock(raw: object) -> datetime | None:
         at = datetime.fromisoformat(raw.strip())
     except ValueError:
         return None
-    return at if 1970 <= at.year < 2100 else None
+    return at if is_of_a_clock(at) else None
 
 
 def _in_utc(at: datetime, zone: str) -> datetime:

@@ -79,6 +79,8 @@ def test_a_good_row_is_taken_over_whole() -> None:
         ("captured_at", "01/09/2026"),
         ("captured_at", "2026-13-01T00:00:00Z"),
         ("captured_at", "0001-01-01T00:00:00+14:00"),
+        ("captured_at", "9999-12-31T23:59:59Z"),  # a fleet's day in a zone east of UTC would be in the year 10000
+        ("captured_at", "2100-01-01T00:00:00Z"),
         ("captured_at", "1788220800"),
         ("vehicle_id", "x" * 201),
         ("camera", "front\x1b[2J"),
