@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from curation.digests import canonical_json
 from curation.errors import EvidenceBroken, ImmutableConflict, OutsideError
@@ -43,7 +44,7 @@ def from_bytes(data: bytes, key: str) -> LedgerEntry:
         raw: Any = json.loads(data)
         entry = LedgerEntry(**raw)
         canonical = to_bytes(entry)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise EvidenceBroken(
             "is no ledger entry", subject=key, fix="restore the file from a copy; it was changed after it was written"
         ) from error
@@ -54,18 +55,47 @@ def from_bytes(data: bytes, key: str) -> LedgerEntry:
     return entry
 
 
+def check_link(entry: LedgerEntry, key: str, *, position: int, previous: str, public_key: Ed25519PublicKey) -> None:
+    """Nothing, if the entry stands where it belongs, follows the one before it, and carries the ledger's signature.
+
+    Raises:
+        EvidenceBroken: names `key` and what does not hold.
+    """
+    problem = None
+    if entry.sequence != position:
+        problem = f"holds entry {entry.sequence}"
+    elif entry.previous != previous:
+        problem = "does not follow the entry before it"
+    else:
+        try:
+            public_key.verify(bytes.fromhex(entry.signature), signed_bytes(entry))
+        except (InvalidSignature, ValueError, TypeError):
+            problem = "carries a signature that is not of the ledger's key"
+    if problem:
+        raise EvidenceBroken(problem, subject=key, fix="restore the file from a copy, and find out who changed it")
+
+
 class StoreLedger:
-    """A ledger in an object store. Each entry names its predecessor's digest, so the tail seals everything before it."""
+    """A ledger in an object store. Each entry names its predecessor's digest, so the tail seals everything before it.
+
+    An entry is checked when it is first read: what gates ask of the ledger (was this cut, approved, published?) nobody can answer
+    by putting a file beside the others.
+    """
 
     def __init__(self, store: ObjectStore, clock: Clock, key: Ed25519PrivateKey) -> None:
         self._store = store
         self._clock = clock
         self._key = key
+        self._public_key = key.public_key()
         self._known: list[LedgerEntry] = []
         self._turn = threading.Lock()  # of threads that share this object; between processes the store decides
 
     def entries(self) -> Iterator[LedgerEntry]:
-        """All entries in order."""
+        """All entries in order.
+
+        Raises:
+            EvidenceBroken: an entry is not what this ledger's key signed, or does not follow the one before it.
+        """
         with self._turn:
             self._read_on()
             known = tuple(self._known)
@@ -122,4 +152,7 @@ class StoreLedger:
 
     def _read_on(self) -> None:
         while self._store.size(key := ledger_key(len(self._known))) is not None:
-            self._known.append(from_bytes(self._store.read(key), key))
+            entry = from_bytes(self._store.read(key), key)
+            previous = self._known[-1].digest() if self._known else GENESIS
+            check_link(entry, key, position=len(self._known), previous=previous, public_key=self._public_key)
+            self._known.append(entry)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from curation.audit.ledger import GENESIS, from_bytes, signed_bytes
+from curation.audit.ledger import GENESIS, check_link, from_bytes
 from curation.errors import CurationError, EvidenceBroken, UsageError
 from curation.layout import ledger_key
 from curation.ports import ObjectStore
@@ -72,14 +71,7 @@ def _chain(store: ObjectStore, public_key: Ed25519PublicKey) -> list[LedgerEntry
         if key != ledger_key(position):
             raise _broken(ledger_key(position), "is missing from the ledger")
         entry = from_bytes(store.read(key), key)
-        if entry.sequence != position:
-            raise _broken(key, f"holds entry {entry.sequence}")
-        if entry.previous != previous:
-            raise _broken(key, "does not follow the entry before it")
-        try:
-            public_key.verify(bytes.fromhex(entry.signature), signed_bytes(entry))
-        except (InvalidSignature, ValueError) as error:
-            raise _broken(key, "carries a signature that is not of the ledger's key") from error
+        check_link(entry, key, position=position, previous=previous, public_key=public_key)
         accounted = sum(rows for name, rows in entry.counts.items() if name != "rows_in")
         if accounted != entry.counts.get("rows_in"):
             raise _broken(key, f"{entry.counts.get('rows_in')} rows in, {accounted} accounted for")

@@ -181,3 +181,22 @@ def test_entries_are_plain_json(store, filled):
     """An auditor can read an entry without this program."""
     entry = json.loads(store.read(f"ledger/{1:020d}.json"))
     assert sorted(entry) == ["at", "counts", "facts", "files", "kind", "previous", "sequence", "signature", "subject"]
+
+
+@pytest.mark.parametrize("signature", ["00" * 64, "", "zz", 5, None])
+def test_a_planted_entry_answers_no_question(store, key, filled, tmp_path, signature):
+    """An entry that somebody put behind the last one, unsigned, stops every reader: no gate takes it for an approval or a receipt."""
+    planted = dataclasses.replace(filled.head(), sequence=3, previous=filled.head().digest(), kind="approve", signature=signature)
+    path = tmp_path / "store" / "ledger" / f"{3:020d}.json"
+    path.write_bytes(to_bytes(planted))
+    with pytest.raises(EvidenceBroken, match=f"{3:020d}.json: carries a signature that is not of the ledger's key"):
+        list(StoreLedger(store, CLOCK, key).entries())
+    with pytest.raises(EvidenceBroken, match=f"{3:020d}.json"):
+        verify(store, key.public_key())
+
+
+def test_bytes_that_are_nested_without_end_are_no_entry(store, key, filled, tmp_path):
+    """A file that breaks the parser is named like any other broken one."""
+    (tmp_path / "store" / "ledger" / f"{3:020d}.json").write_bytes(b"[" * 100_000)
+    with pytest.raises(EvidenceBroken, match=f"{3:020d}.json: is no ledger entry"):
+        verify(store, key.public_key())
