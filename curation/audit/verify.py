@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,8 +16,9 @@ from curation.layout import ledger_key
 from curation.ports import ObjectStore
 from curation.records import LedgerEntry
 
-# Everything under these is evidence; resume points (inspections/) and the ledger itself are not files that an entry covers.
+# Everything under these is evidence; resume points (inspections/, finished.json of a batch) and the ledger itself are covered by no entry.
 _COVERED: Final = ("batches/", "clips/", "fences/", "manifests/", "packs/", "quarantine/", "releases/", "shards/", "validation/")
+_RESUME_POINT: Final = re.compile(r"batches/[^/]+/finished\.json")
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -55,7 +57,7 @@ def verify(
         if progress is not None:
             progress(key)
         _check_file(store, key, digest)
-    uncovered = tuple(key for prefix in _COVERED for key in store.keys(prefix) if key not in digests)
+    uncovered = tuple(key for prefix in _COVERED for key in store.keys(prefix) if key not in digests and not _RESUME_POINT.fullmatch(key))
     last = f"{entries[-1].sequence}:{entries[-1].digest()}" if entries else ""
     return Proof(entry_count=len(entries), file_count=len(digests), head=last, uncovered=uncovered)
 
