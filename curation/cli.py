@@ -35,7 +35,7 @@ def main() -> None:
     try:
         app()
     except CurationError as error:
-        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"curation: {error}", style="red")
+        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(_shown(f"curation: {error}"), style="red")
         sys.exit(error.exit_code)
 
 
@@ -91,13 +91,26 @@ def inspect(paths: Annotated[list[Path], typer.Argument(help="Video files, or fo
     out.print(table)
 
 
+def _shown(text: str) -> str:
+    """The text without terminal codes, which a file name or an error about it may hold."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def _inspection_cells(row: Mapping[str, Any]) -> list[str]:
     size = f"{row['width_px']}x{row['height_px']}" if row["width_px"] else "-"
     numbers = [f"{row[name]:{shape}}" if row[name] is not None else "-" for name, shape in (("sharpness", ".0f"), ("brightness", ".2f"))]
     length = f"{row['duration_s']:.1f} s" if row["duration_s"] is not None else "-"
     why = ", ".join(row["reasons"]) or row["error"] or ""
-    name = "".join(sign if sign.isprintable() else "?" for sign in Path(row["source_uri"]).name)  # a name may hold terminal codes
-    return [name, row["verdict"], why, row["video_codec"] or "-", size, length, row["timeofday"] or "-", *numbers]
+    return [
+        _shown(Path(row["source_uri"]).name),
+        row["verdict"],
+        _shown(why),
+        row["video_codec"] or "-",
+        size,
+        length,
+        row["timeofday"] or "-",
+        *numbers,
+    ]
 
 
 @app.command(name="pull")
@@ -132,10 +145,17 @@ def release(
     work: Work = None,
     as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Decide as of this day; default today in Shanghai.")] = None,
     requester: Annotated[list[str] | None, typer.Option(help="Who asks; default the scheduler.")] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List every release there is, and cut none.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Cut this window's release from curated.clips, deny by default."""
     settings = pipeline.open_settings(work)
+    if list_all:
+        for summary in pipeline.releases(settings):
+            state = "published" if summary["published"] else "not published"
+            line = json.dumps(summary) if as_json else f"{summary['release_id']}: {summary['rows']} rows, {state}"
+            print(line)
+        return
     day: date | None = None if as_of is None else as_of.date()
     summary = pipeline.release_summary(settings, pipeline.cut_release(settings, requesters=requester or [], as_of=day))
     if as_json:

@@ -18,7 +18,7 @@ from curation.audit import verify as verification
 from curation.digests import file_digest, sha256_hex
 from curation.errors import UsageError
 from curation.records import LedgerEntry, StageCount
-from curation.release_files import ReleaseFolder
+from curation.release_files import ReleaseFolder, cut_releases
 from curation.settings import EngineSettings, InspectSettings, PullSettings, Settings, read_settings
 from curation.shard_request import ShardRequest
 from curation.stages import inspect_clips, manifest, publish, pull, release, shards, validate
@@ -201,6 +201,11 @@ def release_summary(settings: Settings, release_id: str) -> dict[str, Any]:
         "evidence_digest": digests["evidence"],
         "published": any(entry.kind == "publish" and entry.subject == release_id for entry in home.ledger.entries()),
     }
+
+
+def releases(settings: Settings) -> list[dict[str, Any]]:
+    """The summary of every release that was cut, by id."""
+    return [release_summary(settings, folder.release_id) for folder in cut_releases(wiring.store(settings))]
 
 
 def approve(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -140,13 +141,12 @@ class AirflowStack:
         _write_private(self.home / "passwords.json", json.dumps(dict(self.passwords)))
         environment = self._environment()
         self._migrate(executable, environment)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stop)
             for name, command in COMPONENTS.items():
                 self._processes[name] = _spawn([executable, *command], environment, self.log(name))
             self._until(self._healthy, self.start_limit_s, "Airflow is not healthy")
-        except BaseException:
-            self.stop()
-            raise
+            undo.pop_all()
 
     def stop(self) -> None:
         """Stop every component and what it has grown; nothing happens where none runs."""

@@ -1,0 +1,130 @@
+"""The command as people use it: exit codes, one line per error, JSON for programs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from curation.demo import run_demo
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def curation(*arguments, check=None, env=None):
+    """Run the command in a process of its own."""
+    code = "from curation.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=ROOT, env=env, timeout=120
+    )
+    if check is not None:
+        assert result.returncode == check, result.stdout + result.stderr
+    return result
+
+
+def test_every_command_has_help():
+    """Each command says in its help what it does."""
+    listed = curation("--help", check=0).stdout
+    for command in (
+        "demo",
+        "up",
+        "inspect",
+        "pull",
+        "manifest",
+        "validate",
+        "release",
+        "approve",
+        "publish",
+        "residency",
+        "shards",
+        "audit",
+    ):
+        assert command in listed
+        assert len(curation(command, "--help", check=0).stdout.split()) > 10
+
+
+def test_wrong_use_exits_2_and_names_the_fix(tmp_path):
+    """No work folder, an unknown source, a missing file: exit 2, one line, no traceback."""
+    for arguments in (("pull", "fleet"), ("pull", "fleet", "--work", tmp_path), ("inspect", tmp_path / "none.mp4")):
+        result = curation(*arguments, check=2, env={"PATH": "/usr/bin:/bin"})
+        assert "Fix: " in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_file_that_is_no_video_is_quarantined_not_an_error(tmp_path):
+    """inspect answers for any file: one JSON object with the manifest's columns, no made-up value."""
+    path = tmp_path / "notes.mp4"
+    path.write_text("this is no video")
+    row = json.loads(curation("inspect", "--json", path, check=0).stdout)
+    assert row["source_uri"] == str(path)
+    assert row["verdict"] == "quarantined"
+    assert row["sharpness"] is None
+    assert "sharpness" in row["unmeasured"]
+
+
+def test_hostile_names_reach_the_terminal_harmless(tmp_path):
+    """A file name with terminal codes or markup is shown, not obeyed."""
+    path = tmp_path / "\x1b[31m[b]"
+    path.write_text("no video")
+    result = curation("inspect", path, check=0)
+    assert "\x1b" not in result.stdout
+    assert "[b]" in result.stdout
+
+
+def test_releases_under_the_unsigned_baseline_are_refused(tmp_path, rendered_job):
+    """With no signed pack in the settings a release exits 1 and says what is missing; nothing is under overseas/."""
+    work = rendered_job
+    text = (work / "curation.toml").read_text()
+    (work / "curation.toml").write_text(text.split("[residency]", maxsplit=1)[0])
+    try:
+        result = curation("release", "--work", work, check=1)
+        assert "unsigned" in result.stderr
+        assert "cn-baseline" in result.stderr
+    finally:
+        (work / "curation.toml").write_text(text)
+
+
+@pytest.fixture(scope="module")
+def rendered_job(tmp_path_factory):
+    """A work folder with one small validated batch, made by the CLI itself."""
+    from rich.console import Console
+
+    work = tmp_path_factory.mktemp("cli")
+    run_demo.prepare(None, None, work, Console(quiet=True))
+    result = curation("pull", run_demo.SOURCE, "--work", work, "--json", check=0)
+    batch = json.loads(result.stdout.splitlines()[0])["subject"]
+    curation("manifest", batch, "--work", work, check=0)
+    assert "added" in curation("validate", batch, "--work", work, check=0).stdout
+    return work
+
+
+def test_the_way_of_the_data_by_hand(rendered_job):
+    """Release, approve with the digests shown, publish twice, verify: the CLI alone goes the whole way."""
+    work = rendered_job
+    summary = json.loads(curation("release", "--work", work, "--requester", "engineer", "--json", check=0).stdout)
+    release_id = summary["release_id"]
+    assert "is not approved" in curation("publish", release_id, "--work", work, check=1).stderr
+    seen = ("--release-digest", summary["release_digest"], "--evidence-digest", summary["evidence_digest"])
+    said = ("--approver", "officer", "--ticket", "T-1")
+    own = curation("approve", release_id, "--approver", "engineer", "--ticket", "T-1", *seen, "--work", work, check=1)
+    assert "engineer asked for this release" in own.stderr
+    curation("approve", release_id, *said, *seen, "--work", work, check=0)
+    first = curation("publish", release_id, "--work", work, "--json", check=0).stdout
+    assert json.loads(first)["accounted"]["published"] == summary["rows"] > 0
+    assert curation("publish", release_id, "--work", work, "--json", check=0).stdout == first
+    proof = json.loads(curation("audit", "verify", "--work", work, "--json", check=0).stdout)
+    assert proof["uncovered"] == []
+    assert release_id in curation("release", "--list", "--work", work, check=0).stdout
+
+
+def test_verify_names_a_changed_file_and_exits_1(rendered_job):
+    """One changed byte of a clip: exit 1 and its name."""
+    work = rendered_job
+    path = next((work / "home" / "store" / "clips").rglob("*.mp4"))
+    data = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert path.name in curation("audit", "verify", "--work", work, check=1).stderr
+    path.write_bytes(data)
+    curation("audit", "verify", "--work", work, check=0)

@@ -1,0 +1,99 @@
+"""Settings are read once into frozen types, and wiring refuses what must not be combined."""
+
+import stat
+
+import pytest
+
+from curation import wiring
+from curation.errors import NotAtHome, SettingsError
+from curation.settings import read_settings
+
+
+def write(work, text):
+    """curation.toml in a work folder."""
+    work.mkdir(exist_ok=True)
+    (work / "curation.toml").write_text(text)
+
+
+def test_a_work_folder_needs_no_file(tmp_path):
+    """Embedded defaults keep everything inside the work folder, and the store at home."""
+    settings = read_settings({}, work=tmp_path)
+    assert settings.store.jurisdiction == "CN"
+    assert settings.store.path.is_relative_to(tmp_path)
+    assert settings.residency.pack is None
+
+
+def test_the_environment_names_the_work_folder(tmp_path):
+    """CURATION_WORK stands in for --work; with neither, the error says what to give."""
+    assert read_settings({"CURATION_WORK": str(tmp_path)}).work == tmp_path
+    with pytest.raises(SettingsError, match="--work DIR or set CURATION_WORK"):
+        read_settings({})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[residency\n", "is not TOML"),
+        ("[residency]\nallow_everything = true\n", "residency.allow_everything"),
+        ("[engine]\nworkers = 0\n", "engine.workers"),
+        ("[sources.fleet]\nkind = 'ftp'\npath = '/x'\n", "sources.fleet.kind"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path, text, problem):
+    """Malformed, unknown and impossible settings name the key."""
+    write(tmp_path, text)
+    with pytest.raises(SettingsError, match=problem):
+        read_settings({}, work=tmp_path)
+
+
+def test_a_store_abroad_is_refused(tmp_path):
+    """A home store in another jurisdiction cannot even be opened."""
+    write(tmp_path, f"[store]\npath = '{tmp_path}/store'\njurisdiction = 'US'\n")
+    with pytest.raises(NotAtHome, match="jurisdiction US"):
+        wiring.store(read_settings({}, work=tmp_path))
+
+
+def test_the_demo_pack_is_refused_beside_a_real_catalog(tmp_path):
+    """allow_demo_pack with an overseas catalog outside the work folder stops before any pack is read."""
+    catalog = "[overseas_catalog]\nname = 'o'\nuri = 'postgresql://overseas/catalog'\nwarehouse = '/elsewhere'\n"
+    write(tmp_path, f"{catalog}[residency]\nallow_demo_pack = true\n")
+    with pytest.raises(SettingsError, match="allow_demo_pack goes only with the embedded overseas catalog"):
+        wiring.law(read_settings({}, work=tmp_path))
+
+
+def test_without_a_pack_the_unsigned_baseline_is_the_law(tmp_path):
+    """Nothing configured means the shipped pack, which carries no signature."""
+    law = wiring.law(read_settings({}, work=tmp_path))
+    assert b"id: cn-baseline" in law.pack_bytes
+    assert law.signatures_bytes == b"[]"
+    assert law.trusted_keys == {}
+
+
+def test_an_unknown_source_names_those_there_are(tmp_path):
+    """A misspelt source is answered with the known ones."""
+    write(tmp_path, "[sources.fleet]\npath = '/x'\n")
+    with pytest.raises(SettingsError, match=r"known: fleet"):
+        wiring.source(read_settings({}, work=tmp_path), "flete")
+
+
+def test_the_ledger_key_is_made_once_and_kept_private(tmp_path):
+    """The key pair is made at first use, readable by its owner only, and used again; a lost half is no reason to make a new one."""
+    settings = read_settings({}, work=tmp_path)
+    wiring.home(settings)
+    made = settings.ledger_key.read_bytes()
+    assert stat.S_IMODE(settings.ledger_key.stat().st_mode) == 0o600
+    wiring.home(settings)
+    assert settings.ledger_key.read_bytes() == made
+    settings.ledger_key.unlink()
+    with pytest.raises(SettingsError, match="restore the ledger's key"):
+        wiring.home(settings)
+
+
+def test_a_foreign_public_key_is_refused(tmp_path):
+    """Two halves that do not belong together stop everything."""
+    settings = read_settings({}, work=tmp_path)
+    wiring.home(settings)
+    settings.ledger_public_key.chmod(0o644)
+    settings.ledger_public_key.write_text("00" * 32)
+    with pytest.raises(SettingsError, match="is not the public half"):
+        wiring.home(settings)
