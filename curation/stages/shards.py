@@ -93,7 +93,7 @@ def run(request: ShardRequest, rows: pa.Table, snapshot_id: int, *, store: Objec
     Args:
         request: what is asked for.
         rows: all rows of curated.clips at `snapshot_id`, under `schema.CLIPS`.
-        snapshot_id: the pinned snapshot, for the index and the ledger.
+        snapshot_id: the pinned snapshot, for the ledger; catalogs draw it at random, so equal sets could not be equal bytes with it inside.
         store: the home store, with the clips' bytes.
         ledger: where the counts go.
 
@@ -115,9 +115,9 @@ def run(request: ShardRequest, rows: pa.Table, snapshot_id: int, *, store: Objec
     if created:
         samples = _samples(selection.rows, request)
         shards = [_write_shard(shard, islice(samples, shard.sample_count), shard_set_id, store) for shard in plan]
-        index = _index(request, selection, snapshot_id, shard_set_id, shards, filter_shown=filter_shown)
+        index = _index(request, selection, shard_set_id, shards, filter_shown=filter_shown)
         store.create(shard_key(shard_set_id, INDEX_FILE), json.dumps(index, indent=2, sort_keys=True).encode() + b"\n")
-    return _record(shard_set_id, request, created=created, store=store, ledger=ledger)
+    return _record(shard_set_id, request, snapshot_id, created=created, store=store, ledger=ledger)
 
 
 def preview(request: ShardRequest, rows: pa.Table) -> dict[str, Any]:
@@ -428,7 +428,6 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
 def _index(
     request: ShardRequest,
     selection: Selection,
-    snapshot_id: int,
     shard_set_id: str,
     shards: Sequence[Mapping[str, Any]],
     *,
@@ -440,7 +439,6 @@ def _index(
     return {
         "shard_set_id": shard_set_id,
         "project_version": __version__,
-        "snapshot_id": snapshot_id,
         "residency": "stays home",
         "request": asked,
         "rows": _counts(selection),
@@ -449,8 +447,11 @@ def _index(
     }
 
 
-def _record(shard_set_id: str, request: ShardRequest, *, created: bool, store: ObjectStore, ledger: Ledger) -> ShardSet:
-    """The finished set as its index says; card and ledger entry are made from that index alone, so a kill before them heals."""
+def _record(shard_set_id: str, request: ShardRequest, snapshot_id: int, *, created: bool, store: ObjectStore, ledger: Ledger) -> ShardSet:
+    """The finished set as its index says; the card is made from that index alone, so a kill before it heals.
+
+    A set is recorded once, with the snapshot that it was first recorded from: a later one with the same rows adds nothing.
+    """
     index_key, card_key = shard_key(shard_set_id, INDEX_FILE), shard_key(shard_set_id, CARD_FILE)
     data = store.read(index_key)
     try:
@@ -460,12 +461,17 @@ def _record(shard_set_id: str, request: ShardRequest, *, created: bool, store: O
         accounted |= {name: index["rows"][name] for name in ("filtered_out", "over_max_samples")}
         files = {shard_key(shard_set_id, shard["name"]): shard["sha256"] for shard in index["shards"]}
         count = StageCount(stage=STAGE, subject=shard_set_id, rows_in=index["rows"]["considered"], accounted=accounted).check()
-        facts = {"request": request.digest(), "snapshot": str(index["snapshot_id"]), "version": index["project_version"]}
+        facts = {"request": request.digest(), "snapshot": str(snapshot_id), "version": index["project_version"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvidenceBroken("is no index of a shard set", subject=index_key, fix="restore it from a copy, or remove the set") from error
     store.create(card_key, text)
     files |= {index_key: sha256_hex(data), card_key: sha256_hex(text)}
-    ledger.record(count, files=files, facts=facts)
+    known = {**facts, "snapshot": ""}
+    if not any(
+        (entry.kind, entry.subject, dict(entry.files), {**entry.facts, "snapshot": ""}) == (STAGE, shard_set_id, files, known)
+        for entry in ledger.entries()
+    ):
+        ledger.record(count, files=files, facts=facts)
     return ShardSet(shard_set_id=shard_set_id, created=created, count=count, files=files)
 
 
@@ -476,7 +482,7 @@ def card(index: Mapping[str, Any]) -> str:
     lines = [
         f"# Shard set {index['shard_set_id']}",
         "",
-        f"Built by curation {index['project_version']} from snapshot {index['snapshot_id']} of curated.clips.",
+        f"Built by curation {index['project_version']}. The ledger's entry of this set names the snapshot of curated.clips.",
         "",
         "**Stays home.** These shards hold clips. They may not leave the home store, nor may any copy of them.",
         "",
