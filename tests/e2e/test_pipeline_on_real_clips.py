@@ -130,8 +130,9 @@ def test_a_second_run_changes_nothing(job):
     assert tree(settings.work) == before
 
 
-def test_pyiceberg_polars_and_duckdb_read_the_published_table(job):
+def test_pyiceberg_polars_and_duckdb_read_the_published_table(job, monkeypatch):
     """Three readers that know nothing of this project agree on the published rows."""
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # else it warns that its own planner is not installed
     settings, _, _, _ = job
     catalog = SqlCatalog("overseas", uri=settings.overseas_catalog.uri, warehouse=str(settings.overseas_catalog.warehouse))
     table = catalog.load_table(settings.publish.table)
