@@ -208,10 +208,9 @@ def _withheld() -> tuple[_Clip, ...]:
 
 def _broken() -> tuple[_Clip, ...]:
     def clip(key: str, vehicle: int, at: datetime, verdict: Verdict, reason: str) -> _Clip:
-        withheld = "row.accepted" if verdict == "rejected" else None
         return _Clip(
             key=key, vehicle=vehicle, at=at, fix=_near("Suzhou", 2, 2), scene=Scene(speed_mps=20.0), defect=key, verdict=verdict,
-            reason=reason, withheld_by=withheld,
+            reason=reason, withheld_by="row.accepted",
         )  # fmt: skip
 
     return (
@@ -305,7 +304,7 @@ def _truth(clips: tuple[_Clip, ...], clip_format: ClipFormat) -> FleetTruth:
         withheld_by = clip.withheld_by
         if clip.verdict == "accepted" and withheld_by is None and len(cells[_cell(clip)]) < 2:
             withheld_by = "combination"  # in a part of the fleet, other cells have one vehicle too
-        manifested = clip.verdict in {"accepted", "rejected"}
+        manifested = clip.verdict in {"accepted", "rejected", "quarantined"}
         files[clip.path] = FileTruth(
             verdict=clip.verdict,
             reason=clip.reason,
