@@ -248,21 +248,20 @@ def publish_release(settings: Settings, release_id: str) -> StageCount:
     home = wiring.home(settings)
     today = home.clock.now().astimezone(HOME_ZONE).date()
     folder = ReleaseFolder(home.store, release_id)
-    law = wiring.law_of_release(settings, home.store, folder.evidence())
+
+    def check_law() -> None:
+        release.load_law(wiring.law_of_release(settings, folder.evidence()), as_of=today)
+
     return publish.run(
         folder,
         home_rows=home.catalog.read(settings.curated_table),
-        check_law=lambda: _discard(release.load_law(law, as_of=today)),
+        check_law=check_law,
         catalog=wiring.overseas(settings),
         table=settings.publish.table,
         store=home.store,
         ledger=home.ledger,
         clock=home.clock,
     )
-
-
-def _discard(_: object) -> None:
-    return None
 
 
 # --- one request ----------------------------------------------------------------------------------------------------------------

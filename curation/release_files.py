@@ -7,16 +7,17 @@ mapping.parquet (ids drawn once) → release.parquet → decisions.parquet → e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
 
 from curation import schema
 from curation.digests import sha256_hex
-from curation.errors import UsageError
+from curation.errors import CurationError, UsageError
 from curation.layout import release_key
-from curation.ports import ObjectStore
+from curation.ports import Clock, Ledger, ObjectStore
 from curation.tables import from_parquet
 
 MAPPING_FILE: Final = "mapping.parquet"
@@ -27,6 +28,8 @@ APPROVAL_FILE: Final = "approval.json"
 INTENT_FILE: Final = "intent.json"
 SUPERSEDED_FILE: Final = "superseded.json"
 SENT_FOLDER: Final = "sent/"
+PUBLISHED: Final = "publish"  # kinds of ledger entries
+REFUSED: Final = "publish_refused"
 
 
 class ReleaseFolder:
@@ -82,3 +85,48 @@ def cut_releases(store: ObjectStore) -> Iterator[ReleaseFolder]:
     for key in store.keys("releases/"):
         if key.endswith(suffix):
             yield ReleaseFolder(store, key.removeprefix("releases/").removesuffix(suffix))
+
+
+def kinds_of(release_id: str, ledger: Ledger) -> frozenset[str]:
+    """Kinds of the ledger entries about a release."""
+    return frozenset(entry.kind for entry in ledger.entries() if entry.subject == release_id)
+
+
+def has_left(folder: ReleaseFolder, ledger: Ledger) -> bool:
+    """Whether the release's rows are abroad, or may be: published, or begun and not refused."""
+    kinds = kinds_of(folder.release_id, ledger)
+    # Between intent and receipt the rows may be abroad already: they count as published until it is known otherwise.
+    return PUBLISHED in kinds or (folder.has(INTENT_FILE) and REFUSED not in kinds)
+
+
+def left_releases(store: ObjectStore, ledger: Ledger) -> list[ReleaseFolder]:
+    """Every release whose rows are abroad, or may be, by id."""
+    return [folder for folder in cut_releases(store) if has_left(folder, ledger)]
+
+
+def published_clip_ids(left: Sequence[ReleaseFolder]) -> pa.Array:
+    """Clips whose rows are in one of the releases."""
+    return pa.array([clip_id for folder in left for clip_id in folder.mapping()["clip_id"].to_pylist()], pa.string())
+
+
+def published_cells(left: Sequence[ReleaseFolder], quasi_identifiers: Sequence[str]) -> pa.Table | None:
+    """What k counts of the releases: quasi-identifiers, vehicle_id and captured_day of every row; None for no release."""
+    parts = [folder.release().join(folder.mapping(), "release_row_id", join_type="inner") for folder in left]
+    if not parts:
+        return None
+    return pa.concat_tables(parts).select([*quasi_identifiers, "vehicle_id", "captured_day"])
+
+
+def check_clock(ledger: Ledger, clock: Clock) -> None:
+    """Nothing, unless time runs backwards: what has expired must not become valid again by setting a clock.
+
+    Raises:
+        CurationError: the clock stands before the ledger's last entry.
+    """
+    last, now = ledger.head(), clock.now()
+    if last is not None and datetime.fromisoformat(last.at) > now:
+        raise CurationError(
+            f"the clock says {now.isoformat()}, but the ledger's last entry is of {last.at}",
+            subject="clock",
+            fix="set the machine's clock; nothing is released until then",
+        )

@@ -19,7 +19,7 @@ from curation.adapters.clock_system import clock_from
 from curation.adapters.ledger_key import load_or_make, load_public
 from curation.adapters.store_local import DirectoryStore
 from curation.audit.ledger import StoreLedger
-from curation.errors import SettingsError
+from curation.errors import PackRefused, SettingsError
 from curation.ports import (
     Clock,
     Engine,
@@ -35,7 +35,7 @@ from curation.ports import (
     VideoWriter,
 )
 from curation.settings import EngineSettings, Settings
-from curation.stages.release import Law
+from curation.stages.release import Law, is_under
 
 _SIGNATURES_SUFFIX = ".signatures.json"
 _BASELINE = "cn-baseline.yaml"
@@ -177,23 +177,29 @@ def law(settings: Settings) -> Law:
     )
 
 
-def law_of_release(settings: Settings, objects: ObjectStore, evidence: Mapping[str, Any]) -> Law:
-    """The law under which a release was cut, from its evidence; whom to trust is read from today's settings."""
-    keys = [key for key in evidence["files"] if key.startswith("packs/")]
-    [pack_key] = [key for key in keys if key.endswith(".yaml")]
-    [signatures_key] = [key for key in keys if key.endswith(_SIGNATURES_SUFFIX)]
-    return Law(
-        pack_bytes=objects.read(pack_key),
-        signatures_bytes=objects.read(signatures_key),
-        fences_bytes=None,
-        trusted_keys=settings.residency.trusted_keys,
-        allow_demo_pack=settings.residency.allow_demo_pack and _is_embedded(settings),
-    )
+def law_of_release(settings: Settings, evidence: Mapping[str, Any]) -> Law:
+    """The law in force, which must be the one under which a release was cut; signatures and trust are today's.
+
+    Raises:
+        PackRefused: the pack or the fences were replaced since; what an older law let out is not published under a newer one.
+        SettingsError: as `law`.
+    """
+    found = law(settings)
+    if not is_under(found, evidence):
+        raise PackRefused(
+            "pack or fences were replaced since the release was cut",
+            subject=f"release {evidence['release_id']}",
+            fix="cut the release again under the pack in force and have it approved",
+        )
+    return found
 
 
 def _is_embedded(settings: Settings) -> bool:
-    overseas_catalog = settings.overseas_catalog
-    return overseas_catalog.uri.startswith("sqlite:///") and overseas_catalog.warehouse.resolve().is_relative_to(settings.work.resolve())
+    overseas_catalog, work = settings.overseas_catalog, settings.work.resolve()
+    if not overseas_catalog.uri.startswith("sqlite:///"):
+        return False
+    places = (Path(overseas_catalog.uri.removeprefix("sqlite:///")), overseas_catalog.warehouse)
+    return all(place.resolve().is_relative_to(work) for place in places)
 
 
 def _read(path: Path) -> bytes:

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation import schema
 from curation.digests import canonical_json, sha256_hex
-from curation.errors import ApprovalRefused, EvidenceBroken, GateRefused
+from curation.errors import ApprovalRefused, CurationError, EvidenceBroken, GateRefused
 from curation.ports import Clock, Ledger, ObjectStore, OverseasCatalog
 from curation.records import SnapshotInfo, StageCount
 from curation.release_files import (
     APPROVAL_FILE,
     EVIDENCE_FILE,
     INTENT_FILE,
+    REFUSED,
     RELEASE_FILE,
     SENT_FOLDER,
     SUPERSEDED_FILE,
     ReleaseFolder,
+    check_clock,
+    kinds_of,
+    left_releases,
+    published_cells,
+    published_clip_ids,
 )
-from curation.residency import gate
+from curation.residency import evaluate, gate
+from curation.residency import pack as packs
 from curation.tables import from_parquet
 
 RELEASE_PROPERTY: Final = "curation.release-id"
 WITHDRAWN_PROPERTY: Final = "curation.withdrawn"
 SCHEDULER: Final = "scheduler"
+_APPROVAL_FIELDS: Final = {
+    *("release_id", "digests", "pack_digest", "recipient", "purpose"),
+    *("ticket", "approver", "requesters", "approved_at", "expires_at"),
+}
 
 
 def approve(
@@ -55,39 +68,70 @@ def approve(
     Raises:
         ApprovalRefused: no ticket, no requester named, approver among them, other bytes than the approver saw, or superseded.
     """
+    check_clock(ledger, clock)
     evidence = folder.evidence()
     everybody = sorted({*requesters, *evidence["requesters"]})
-    current = {"release": folder.digest(RELEASE_FILE), "evidence": folder.digest(EVIDENCE_FILE)}
+    current = recorded_digests(folder, ledger)
     checks = {
         "the ticket is empty": not ticket.strip(),
         "the approver is not named": not approver.strip(),
         "nobody is named as requester": not everybody,
-        f"{approver} asked for this release": approver in everybody,
+        f"{approver} asked for this release": _is_among(approver, everybody),
         "the release is not what the approver saw": dict(digests) != current,
         "it was superseded by a later cut": folder.has(SUPERSEDED_FILE),
     }
     _refuse(folder, checks)
+    now = clock.now()
+    said = {
+        "release_id": folder.release_id,
+        "digests": current,
+        "pack_digest": evidence["pack"]["digest"],
+        "recipient": evidence["recipient"],
+        "purpose": evidence["purpose"],
+        "ticket": ticket.strip(),
+        "approver": approver,
+    }
     if not folder.has(APPROVAL_FILE):
-        approval = {
-            "release_id": folder.release_id,
-            "digests": current,
-            "pack_digest": evidence["pack"]["digest"],
-            "recipient": evidence["recipient"],
-            "purpose": evidence["purpose"],
-            "ticket": ticket.strip(),
-            "approver": approver,
-            "requesters": everybody,
-            "approved_at": clock.now().isoformat(),
-            "expires_at": (clock.now() + valid_for).isoformat(),
-        }
-        store.create(folder.key(APPROVAL_FILE), canonical_json(approval))
-    approval = dict(folder.document(APPROVAL_FILE))
+        times = {"approved_at": now.isoformat(), "expires_at": (now + valid_for).isoformat()}
+        store.create(folder.key(APPROVAL_FILE), canonical_json({**said, "requesters": everybody, **times}))
+    approval = _approval_document(folder)
+    # A file that lies there already is this very approval, written by a run that died, or nothing that may be recorded as one.
+    stands = {
+        "another approval of it is there already": any(approval[name] != value for name, value in said.items()),
+        "its approval was not written by `approve`": not approval["approved_at"] <= now < approval["expires_at"] <= now + valid_for,
+    }
+    _refuse(folder, stands)
     rows = evidence["counts"]["released"]
     ledger.record(
         StageCount(stage="approve", subject=folder.release_id, rows_in=rows, accounted={"approved": rows}),
         files={folder.key(APPROVAL_FILE): folder.digest(APPROVAL_FILE)},
         facts={"approver": approval["approver"], "ticket": approval["ticket"]},
     )
+
+
+def _is_among(name: str, others: Sequence[str]) -> bool:
+    """Whether one of the others is the same name, whatever its case, width and spaces."""
+
+    def plain(text: str) -> str:
+        return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+    return plain(name) in {plain(other) for other in others}
+
+
+def _approval_document(folder: ReleaseFolder) -> Mapping[str, Any]:
+    """approval.json with its times as times.
+
+    Raises:
+        ApprovalRefused: it cannot be read as one.
+    """
+    try:
+        raw = dict(folder.document(APPROVAL_FILE))
+        raw |= {name: datetime.fromisoformat(raw[name]) for name in ("approved_at", "expires_at")}
+        is_whole = set(raw) == _APPROVAL_FIELDS and all(raw[name].tzinfo is not None for name in ("approved_at", "expires_at"))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        is_whole, raw = False, {}
+    _refuse(folder, {"its approval cannot be read": not is_whole})
+    return raw
 
 
 def recorded_digests(folder: ReleaseFolder, ledger: Ledger) -> dict[str, str]:
@@ -116,15 +160,15 @@ def _refuse(folder: ReleaseFolder, checks: Mapping[str, bool]) -> None:
             )
 
 
-def check_approval(folder: ReleaseFolder, *, clock: Clock) -> Mapping[str, Any]:
-    """The approval, if it covers the release's present bytes now.
+def check_approval(folder: ReleaseFolder, *, ledger: Ledger, clock: Clock) -> Mapping[str, Any]:
+    """The approval, if it covers the release's present bytes now and is the one that the ledger recorded.
 
     Raises:
-        ApprovalRefused: missing, expired, bound to other bytes, or given by a requester.
+        ApprovalRefused: missing, unreadable, expired, bound to other bytes, given by a requester, or not recorded in the ledger.
     """
     if not folder.has(APPROVAL_FILE):
         _refuse(folder, {"it is not approved": True})
-    approval, evidence = folder.document(APPROVAL_FILE), folder.evidence()
+    approval, evidence = _approval_document(folder), folder.evidence()
     current = {"release": folder.digest(RELEASE_FILE), "evidence": folder.digest(EVIDENCE_FILE)}
     _refuse(
         folder,
@@ -136,12 +180,21 @@ def check_approval(folder: ReleaseFolder, *, clock: Clock) -> Mapping[str, Any]:
             "the approval names another purpose": approval["purpose"] != evidence["purpose"],
             "the approval carries no ticket": not approval["ticket"],
             "the approval names no requester": not approval["requesters"],
-            "the approver asked for this release": approval["approver"] in approval["requesters"],
-            "the approval expired": datetime.fromisoformat(approval["expires_at"]) <= clock.now(),
+            "the approver asked for this release": _is_among(approval["approver"], [*approval["requesters"], *evidence["requesters"]]),
+            "the approval expired": approval["expires_at"] <= clock.now(),
             "it was superseded by a later cut": folder.has(SUPERSEDED_FILE),
+            "its publication was refused before": REFUSED in kinds_of(folder.release_id, ledger),
+            "the approval is not the one that the ledger recorded": not _is_recorded(folder, ledger),
         },
     )
     return approval
+
+
+def _is_recorded(folder: ReleaseFolder, ledger: Ledger) -> bool:
+    key, digest = folder.key(APPROVAL_FILE), folder.digest(APPROVAL_FILE)
+    return any(
+        entry.kind == "approve" and entry.subject == folder.release_id and entry.files.get(key) == digest for entry in ledger.entries()
+    )
 
 
 def run(
@@ -166,25 +219,36 @@ def run(
 
     Raises:
         ApprovalRefused: the approval does not hold.
-        PackRefused: the pack expired since the release was cut.
+        PackRefused: the pack expired, or was replaced, since the release was cut.
         EvidenceBroken: a file of the release is not what its evidence says.
-        GateRefused: what was about to leave, or what the catalog wrote, is not exactly what was approved; nothing stays abroad.
+        GateRefused: what was about to leave, or what the catalog wrote, is not exactly what was approved, or its clips are decided
+            otherwise now. Whatever is refused, rows that an earlier try left abroad are taken back.
         OutsideError: the catalog failed; a retry goes on where this run stopped.
     """
     for entry in ledger.entries():
         if entry.kind == "publish" and entry.subject == folder.release_id:
             return StageCount(stage="publish", subject=folder.release_id, rows_in=entry.counts["rows_in"], accounted=_counts(entry.counts))
-    check_approval(folder, clock=clock)
-    _check_evidence(folder, store)
-    check_law()
-    release = folder.release()
-    gate.check_table(release, home_rows)
+    check_clock(ledger, clock)
     snapshot = catalog.find(table, folder.release_id)
     if snapshot is not None and WITHDRAWN_PROPERTY in snapshot.properties:
         raise GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
+    try:
+        check_approval(folder, ledger=ledger, clock=clock)
+        recorded_digests(folder, ledger)
+        _check_evidence(folder, store)
+        check_law()
+        release = folder.release()
+        gate.check_table(release, home_rows)
+        _check_still_decided(folder, release, home_rows, store=store, ledger=ledger)
+        if snapshot is None:
+            _begin(folder, table, store=store, ledger=ledger, clock=clock)
+    except CurationError as refusal:
+        if not refusal.retryable:
+            _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
+        raise
     if snapshot is None:
-        snapshot = _commit(folder, release, catalog=catalog, table=table, store=store, ledger=ledger, clock=clock)
-    files = _take_back_unless(folder, release, snapshot, home_rows, catalog=catalog, table=table, ledger=ledger)
+        snapshot = _commit(folder, release, catalog=catalog, table=table, ledger=ledger)
+    files = _gated_again(folder, release, snapshot, home_rows, catalog=catalog, table=table, ledger=ledger)
     return _receipt(folder, snapshot, files, release.num_rows, store=store, ledger=ledger)
 
 
@@ -200,12 +264,53 @@ def _check_evidence(folder: ReleaseFolder, store: ObjectStore) -> None:
             )
 
 
-def _commit(
-    folder: ReleaseFolder, release: pa.Table, *, catalog: OverseasCatalog, table: str, store: ObjectStore, ledger: Ledger, clock: Clock
-) -> SnapshotInfo:
+def _check_still_decided(folder: ReleaseFolder, release: pa.Table, home_rows: pa.Table, *, store: ObjectStore, ledger: Ledger) -> None:
+    """Nothing, if the release's own rules, asked again about its clips as they are curated now, let out exactly its rows.
+
+    Between cut and publication a corrected manifest may have moved a clip into a fence, to another vehicle or out of the table.
+
+    Raises:
+        GateRefused: they do not.
+    """
+    mapping = folder.mapping()
+    others = _others_that_left(folder, store, ledger)
+    [pack_name] = [key for key in folder.evidence()["files"] if key.startswith("packs/") and key.endswith(".yaml")]
+    fences = [store.read(key) for key in folder.evidence()["files"] if key.startswith("fences/")]
+    pack = packs.parse(store.read(pack_name))
+    decided = evaluate.decide(
+        home_rows.filter(pc.is_in(home_rows["clip_id"], value_set=mapping["clip_id"].combine_chunks())),
+        pack=pack,
+        fences=fences[0] if fences else None,
+        published=published_cells(others, pack.quasi_identifiers()),
+    ).outputs
+    again = decided.join(mapping, ["clip_id", "vehicle_id", "captured_day"], join_type="inner").select(schema.RELEASE.names)
+    if not again.cast(schema.RELEASE).sort_by("release_row_id").equals(release.sort_by("release_row_id")):
+        raise GateRefused(
+            "the rules decide otherwise on its clips as they are curated now",
+            subject=f"release {folder.release_id}",
+            fix="cut a new release and have it approved",
+        )
+
+
+def _others_that_left(folder: ReleaseFolder, store: ObjectStore, ledger: Ledger) -> list[ReleaseFolder]:
+    return [other for other in left_releases(store, ledger) if other.release_id != folder.release_id]
+
+
+def _begin(folder: ReleaseFolder, table: str, *, store: ObjectStore, ledger: Ledger, clock: Clock) -> None:
+    """Write the intent, then look again: of two writers that meet, at least one sees the other's file and stops.
+
+    Raises:
+        ApprovalRefused: a cut superseded the release meanwhile.
+        GateRefused: a clip of it is in another release that left or is on its way.
+    """
     store.create(folder.key(INTENT_FILE), canonical_json({"release_id": folder.release_id, "table": table}))
-    # A cut that superseded this release between our check and our intent has seen no intent: whoever comes second stops.
-    check_approval(folder, clock=clock)
+    check_approval(folder, ledger=ledger, clock=clock)
+    others = published_clip_ids(_others_that_left(folder, store, ledger))
+    if pc.any(pc.is_in(folder.mapping()["clip_id"], value_set=others)).as_py():
+        raise GateRefused("a row of it left in another release", subject=f"release {folder.release_id}", fix="cut a new release")
+
+
+def _commit(folder: ReleaseFolder, release: pa.Table, *, catalog: OverseasCatalog, table: str, ledger: Ledger) -> SnapshotInfo:
     last = ledger.head()
     properties = {
         RELEASE_PROPERTY: folder.release_id,
@@ -216,7 +321,27 @@ def _commit(
     return catalog.append(table, release, properties=properties)
 
 
-def _take_back_unless(
+def _take_back(
+    folder: ReleaseFolder, snapshot: SnapshotInfo | None, refusal: CurationError, *, catalog: OverseasCatalog, table: str, ledger: Ledger
+) -> None:
+    """Leave nothing abroad, and close for good a release whose publication had begun; one that had not begun stays as it is."""
+    if snapshot is not None:
+        catalog.withdraw(table, snapshot.snapshot_id)
+    elif not folder.has(INTENT_FILE):
+        return
+    rows = sum(
+        entry.counts.get("released", 0) for entry in ledger.entries() if (entry.kind, entry.subject) == ("release", folder.release_id)
+    )
+    ledger.record(
+        StageCount(
+            stage=REFUSED, subject=folder.release_id, rows_in=rows, accounted={"withdrawn" if snapshot is not None else "withheld": rows}
+        ),
+        files={folder.key(INTENT_FILE): folder.digest(INTENT_FILE)} if folder.has(INTENT_FILE) else {},
+        facts={"reason": refusal.problem},
+    )
+
+
+def _gated_again(
     folder: ReleaseFolder,
     release: pa.Table,
     snapshot: SnapshotInfo,
@@ -233,14 +358,7 @@ def _take_back_unless(
             gate.check_file(data, name, home_rows)
         _same_rows(folder, release, [data for _, data in written])
     except GateRefused as refusal:
-        catalog.withdraw(table, snapshot.snapshot_id)
-        ledger.record(
-            StageCount(
-                stage="publish_refused", subject=folder.release_id, rows_in=release.num_rows, accounted={"withdrawn": release.num_rows}
-            ),
-            files={},
-            facts={"reason": refusal.problem},
-        )
+        _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
         raise
     return [data for _, data in written]
 

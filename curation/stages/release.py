@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from curation import schema
 from curation.digests import canonical_json, sha256_hex
-from curation.errors import CurationError, EvidenceBroken, PackRefused
+from curation.errors import ConcurrentChange, EvidenceBroken, ImmutableConflict, PackRefused
 from curation.layout import fences_key, pack_key, signatures_key
 from curation.ports import Clock, Ledger, ObjectStore
 from curation.records import StageCount
@@ -23,10 +24,15 @@ from curation.release_files import (
     EVIDENCE_FILE,
     INTENT_FILE,
     MAPPING_FILE,
+    REFUSED,
     RELEASE_FILE,
     SUPERSEDED_FILE,
     ReleaseFolder,
+    check_clock,
     cut_releases,
+    left_releases,
+    published_cells,
+    published_clip_ids,
 )
 from curation.residency import evaluate, signing
 from curation.residency import pack as packs
@@ -98,24 +104,26 @@ def run(
 
     Raises:
         PackRefused: the pack may allow nothing; the refusal is in the ledger, and zero fields leave.
+        ConcurrentChange: a release was published while this one was being cut.
         CurationError: the clock stands before the ledger's last entry.
     """
-    _check_clock(ledger, clock)
-    published = [folder for folder in cut_releases(store) if _has_left(folder, ledger)]
+    check_clock(ledger, clock)
+    published = left_releases(store, ledger)
     for folder in published:
         if folder.evidence()["window"] == request.window:
             return folder.release_id
-    out = pc.is_in(rows["clip_id"], value_set=_published_clip_ids(published))
+    out = pc.is_in(rows["clip_id"], value_set=published_clip_ids(published))
     candidates, gone = rows.filter(pc.invert(out)), rows.filter(out)
     try:
-        pack = load_law(law, as_of=request.as_of)
-        identity = _identity(request, law, candidates, published, store)
+        pack = _law_of_today(law, request, clock)
+        identity = _identity(request, law, candidates, published, store=store, ledger=ledger)
         release_id = f"{request.window}-{sha256_hex(canonical_json(identity))[:12]}"
-        waiting = _close_open_releases(release_id, store, ledger, clock)
+        waiting = _close_open_releases(release_id, law, store=store, ledger=ledger, clock=clock)
         if waiting is not None:
             return waiting
         folder = ReleaseFolder(store, release_id)
-        evaluation = evaluate.decide(candidates, pack=pack, fences=law.fences_bytes, published=_published_cells(published, pack))
+        cells = published_cells(published, pack.quasi_identifiers())
+        evaluation = evaluate.decide(candidates, pack=pack, fences=law.fences_bytes, published=cells)
     except PackRefused as refusal:
         ledger.record(
             StageCount(stage="release_refused", subject=request.window, rows_in=rows.num_rows, accounted={"withheld": rows.num_rows}),
@@ -129,39 +137,8 @@ def run(
     return release_id
 
 
-def _check_clock(ledger: Ledger, clock: Clock) -> None:
-    last = ledger.head()
-    now = clock.now()
-    if last is not None and datetime.fromisoformat(last.at) > now:
-        raise CurationError(
-            f"the clock says {now.isoformat()}, but the ledger's last entry is of {last.at}",
-            subject="clock",
-            fix="set the machine's clock; nothing is released until then",
-        )
-
-
-def _has_left(folder: ReleaseFolder, ledger: Ledger) -> bool:
-    kinds = {entry.kind for entry in ledger.entries() if entry.subject == folder.release_id}
-    if "publish" in kinds:
-        return True
-    # Between intent and receipt the rows may be abroad already: they count as published until it is known otherwise.
-    return folder.has(INTENT_FILE) and "publish_refused" not in kinds
-
-
-def _published_clip_ids(published: Sequence[ReleaseFolder]) -> pa.Array:
-    ids = [clip_id for folder in published for clip_id in folder.mapping()["clip_id"].to_pylist()]
-    return pa.array(ids, pa.string())
-
-
-def _published_cells(published: Sequence[ReleaseFolder], pack: packs.Pack) -> pa.Table | None:
-    parts = [folder.release().join(folder.mapping(), "release_row_id", join_type="inner") for folder in published]
-    if not parts:
-        return None
-    return pa.concat_tables(parts).select([*pack.combination.quasi_identifiers, "vehicle_id", "captured_day"])
-
-
 def _identity(
-    request: Request, law: Law, candidates: pa.Table, published: Sequence[ReleaseFolder], store: ObjectStore
+    request: Request, law: Law, candidates: pa.Table, published: Sequence[ReleaseFolder], *, store: ObjectStore, ledger: Ledger
 ) -> dict[str, object]:
     return {
         "window": request.window,
@@ -173,15 +150,39 @@ def _identity(
         "candidates": sha256_hex(to_parquet(candidates.sort_by("clip_id"), schema.CLIPS)),
         "published": sorted(folder.release_id for folder in published),
         "superseded": sorted(folder.release_id for folder in cut_releases(store) if folder.has(SUPERSEDED_FILE)),
+        # A release that was taken back is never committed again, so its rows need one of another name.
+        "refused": sorted({entry.subject for entry in ledger.entries() if entry.kind == REFUSED}),
     }
 
 
-def _close_open_releases(release_id: str, store: ObjectStore, ledger: Ledger, clock: Clock) -> str | None:
-    """Supersede every other open release; the id of one that is approved or on its way and must be finished first."""
+def _law_of_today(law: Law, request: Request, clock: Clock) -> packs.Pack:
+    """The pack, if it may allow something both on the day the release is dated and today: neither day helps the other out.
+
+    Raises:
+        PackRefused: it may not, or the release is dated later than today.
+    """
+    today = signing.shanghai_day(clock.now())
+    pack = load_law(law, as_of=request.as_of)
+    load_law(law, as_of=today)
+    if request.as_of > today:
+        raise PackRefused(
+            f"a release of {request.as_of} is asked for, but today is {today}",
+            subject=f"pack {pack.id} {pack.version}",
+            fix="cut it when its day has come",
+        )
+    return pack
+
+
+def _close_open_releases(release_id: str, law: Law, *, store: ObjectStore, ledger: Ledger, clock: Clock) -> str | None:
+    """Supersede every other open release; the id of one that is approved under the law in force and must be finished first.
+
+    Raises:
+        ConcurrentChange: the publication of one began meanwhile.
+    """
     for folder in cut_releases(store):
         if folder.release_id == release_id or folder.has(SUPERSEDED_FILE) or folder.has(INTENT_FILE):
             continue
-        if folder.has(APPROVAL_FILE):
+        if folder.has(APPROVAL_FILE) and is_under(law, folder.evidence()):
             expires_at = datetime.fromisoformat(folder.document(APPROVAL_FILE)["expires_at"])
             if expires_at > clock.now():
                 return folder.release_id
@@ -191,7 +192,23 @@ def _close_open_releases(release_id: str, store: ObjectStore, ledger: Ledger, cl
             StageCount(stage="supersede", subject=folder.release_id, rows_in=rows, accounted={"superseded": rows}),
             files={folder.key(SUPERSEDED_FILE): folder.digest(SUPERSEDED_FILE)},
         )
+        # A publication writes its intent and then looks for this file; we wrote this file and now look for an intent. So of two that
+        # meet, at least one sees the other, and the rows cannot leave in both releases.
+        if folder.has(INTENT_FILE):
+            raise ConcurrentChange(
+                "its publication began while it was being superseded",
+                subject=f"release {folder.release_id}",
+                fix="finish it (`curation publish`), then cut again",
+            )
     return None
+
+
+def is_under(law: Law, evidence: Mapping[str, Any]) -> bool:
+    """Whether a release was cut under this very pack and these very fences; signatures and trust may have changed since."""
+    wanted = {pack_key(sha256_hex(law.pack_bytes))}
+    if law.fences_bytes is not None:
+        wanted.add(fences_key(sha256_hex(law.fences_bytes)))
+    return wanted == {key for key in evidence["files"] if key.startswith(("packs/", "fences/")) and not key.endswith(".json")}
 
 
 def _write(
@@ -208,9 +225,9 @@ def _write(
     outputs = evaluation.outputs.sort_by("clip_id")
     if not folder.has(MAPPING_FILE):
         ids = pa.array([draw_id() for _ in range(outputs.num_rows)], pa.string())
-        store.create(
-            folder.key(MAPPING_FILE), to_parquet(_columns(outputs.append_column("release_row_id", ids), schema.MAPPING), schema.MAPPING)
-        )
+        drawn = to_parquet(_columns(outputs.append_column("release_row_id", ids), schema.MAPPING), schema.MAPPING)
+        with contextlib.suppress(ImmutableConflict):  # of two cuts at once, the ids drawn first stand
+            store.create(folder.key(MAPPING_FILE), drawn)
     mapping = folder.mapping()
     if mapping["clip_id"].to_pylist() != outputs["clip_id"].to_pylist():
         raise EvidenceBroken(

@@ -288,3 +288,116 @@ def test_two_releases_of_the_same_rows_cannot_both_leave(world, rows, approved):
     world.publish(approved, rows)
     assert world.cut(rows, recipient="somebody else") == approved
     assert replace(world).catalog.read(TABLE).num_rows == 2
+
+
+def test_an_approval_that_the_ledger_does_not_know_is_refused(world, rows, cut, approved, tmp_path):
+    """A whole and well-formed approval that somebody put into the store lets nothing leave, and is not adopted by the next approval."""
+    path = tmp_path / "home" / world.folder(cut).key("approval.json")
+    forged = json.loads(path.read_text()) | {"expires_at": "2099-01-01T00:00:00+00:00"}
+    path.chmod(0o644)
+    path.write_text(json.dumps(forged))
+    with pytest.raises(ApprovalRefused, match="not the one that the ledger recorded"):
+        world.publish(cut, rows)
+    with pytest.raises(ApprovalRefused, match="not written by `approve`"):
+        world.approve(cut)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ApprovalRefused, match="cannot be read"):
+        world.publish(cut, rows)
+    assert world.catalog.find(TABLE, cut) is None
+
+
+def test_a_release_that_was_never_cut_is_not_published(world, rows, approved, tmp_path):
+    """Evidence and approval that fit each other but not the recorded cut are refused, by approver and publisher alike."""
+    path = tmp_path / "home" / world.folder(approved).key("evidence.json")
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b'"released":2', b'"released":1'))
+    with pytest.raises(EvidenceBroken, match="not those that were cut"):
+        world.approve(approved)
+    with pytest.raises(ApprovalRefused):
+        world.publish(approved, rows)
+
+
+@pytest.mark.parametrize("approver", ["Engineer", " engineer ", "\uff45ngineer"])
+def test_a_requester_by_another_spelling_is_still_a_requester(world, cut, approver):
+    """Case, spaces and full-width letters make no second person."""
+    with pytest.raises(ApprovalRefused, match="asked for this release"):
+        world.approve(cut, approver=approver)
+
+
+def test_an_approval_is_not_given_twice(world, approved):
+    """The same approval is accepted again, another person's or ticket's is refused: the file names one."""
+    world.approve(approved)
+    for said in ({"approver": "deputy"}, {"ticket": "T-2"}):
+        with pytest.raises(ApprovalRefused, match="another approval"):
+            world.approve(approved, **said)
+
+
+def test_a_clock_behind_the_ledger_publishes_nothing(world, rows, approved):
+    """Setting the clock back, which would make an expired approval valid again, stops approval and publication."""
+    world.clock.instant -= timedelta(days=1)
+    with pytest.raises(CurationError, match="the clock says"):
+        world.publish(approved, rows)
+    with pytest.raises(CurationError, match="the clock says"):
+        world.approve(approved)
+
+
+@pytest.mark.parametrize(
+    "corrected",
+    [
+        {"latitude_deg": 20.05, "longitude_deg": 110.05},
+        {"vehicle_id": "fleet-0001"},
+        {"verdict": "rejected", "reasons": ["blurred"]},
+        {"datum": "GCJ-02"},
+        {"captured_at": None},
+    ],
+)
+def test_a_clip_that_is_curated_otherwise_since_the_cut_does_not_leave(world, rows, make, approved, corrected):
+    """A corrected manifest moved a clip into a fence, to the other vehicle, or out: the approved release stays at home."""
+    now = make.table(*({**row, **corrected} if row["vehicle_id"] == "fleet-0002" else row for row in rows.to_pylist()))
+    with pytest.raises(GateRefused, match="decide otherwise"):
+        world.publish(approved, now)
+    with pytest.raises(GateRefused, match="decide otherwise"):
+        world.publish(approved, rows.slice(0, 0))
+    assert world.catalog.find(TABLE, approved) is None
+
+
+def test_rows_that_are_in_another_release_on_its_way_do_not_leave_again(world, rows, cut, approved):
+    """Two releases of the same rows, cut side by side by two machines: the second to begin is refused for good, which is recorded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curation.stages.release._close_open_releases", lambda *_, **__: None)
+        other = world.cut(rows, recipient="somebody else")
+    assert other != approved
+    world.approve(other)
+    world.publish(approved, rows)
+    with pytest.raises(GateRefused, match="left in another release"):
+        world.publish(other, rows)
+    assert world.kinds()[-1] == "publish_refused"
+    assert world.catalog.read(TABLE).num_rows == 2
+    with pytest.raises(ApprovalRefused, match="refused before"):
+        world.publish(other, rows)
+
+
+def test_rows_abroad_without_receipt_are_taken_back_when_the_rerun_is_refused(world, rows, approved):
+    """A publication died after its commit and its approval expired since: the rerun leaves nothing abroad and says so in the ledger."""
+    faulty = FaultAt(world.catalog, {"append"}, at=1, after=True)
+    with pytest.raises(ConcurrentChange):
+        world.publish(approved, rows, catalog=faulty)
+    assert world.catalog.read(TABLE).num_rows == 2
+    world.clock.instant += timedelta(days=8)
+    with pytest.raises(ApprovalRefused, match="expired"):
+        world.publish(approved, rows)
+    assert world.catalog.read(TABLE).num_rows == 0
+    last = world.ledger.head()
+    assert (last.kind, last.counts) == ("publish_refused", {"rows_in": 2, "withdrawn": 2})
+    assert verify(world.store, world.key.public_key()).uncovered == ()
+
+
+def test_a_release_that_was_taken_back_is_cut_anew_under_another_name(world, rows, approved):
+    """The rows of a refused release can leave in a new one; the refused one never does."""
+    with pytest.raises(GateRefused, match="other rows"):
+        world.publish(approved, rows, catalog=Meddling(world.catalog, lambda table: table.slice(0, 1)))
+    again = world.cut(rows)
+    assert again != approved
+    world.approve(again)
+    world.publish(again, rows)
+    assert world.catalog.read(TABLE).num_rows == 2

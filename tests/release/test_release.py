@@ -1,14 +1,16 @@
 """A release is cut once from its inputs, denies by default, and decides on every row."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from curation.audit.verify import verify
-from curation.errors import CurationError, PackRefused
+from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, PackRefused
 from curation.release_files import SUPERSEDED_FILE
-from curation.schema import RELEASE
+from curation.schema import MAPPING, RELEASE
+from curation.tables import from_parquet, to_parquet
 
 
 def decisions(world, release_id):
@@ -121,8 +123,78 @@ def test_published_rows_count_towards_k_and_do_not_leave_twice(world, rows, make
     world.publish(first, rows)
     more = make.table(*rows.to_pylist(), make.clip(6, vehicle="fleet-0009", day=9))
     assert world.cut(more) == first, "one release a window"
+    world.clock.instant += timedelta(days=7)
     second = world.cut(more, day=date(2026, 11, 28))
     withheld = decisions(world, second)
     assert world.folder(second).release().num_rows == 1
     assert sorted(withheld.values()).count(("row.already_published",)) == 2
     assert world.folder(second).evidence()["counts"]["already_published"] == 2
+
+
+@pytest.mark.parametrize(
+    ("today", "dated", "reason"),
+    [(date(2028, 1, 1), date(2026, 11, 21), "expired"), (date(2026, 11, 21), date(2026, 11, 22), "but today is")],
+)
+def test_a_date_of_ones_own_choice_does_not_help_a_pack_out(world, rows, today, dated, reason):
+    """A release dated back into an expired pack's days, or ahead of its own day, is refused and nothing is cut."""
+    world.clock.instant = datetime(today.year, today.month, today.day, 8, tzinfo=UTC)
+    with pytest.raises(PackRefused, match=reason):
+        world.cut(rows, day=dated)
+    assert list(world.store.keys("releases/")) == []
+
+
+def test_the_day_is_that_of_shanghai(world, rows):
+    """At 17:00 UTC it is the next day in Shanghai: a release of that day is cut, one of the day after is not."""
+    world.clock.instant = datetime(2026, 11, 21, 17, tzinfo=UTC)
+    assert world.cut(rows, day=date(2026, 11, 22))
+    with pytest.raises(PackRefused, match="but today is 2026-11-22"):
+        world.cut(rows, day=date(2026, 11, 23))
+
+
+def test_an_approval_under_fences_that_were_replaced_is_not_finished(world, rows):
+    """New fences close an approved release: the cut under them is another, and the old one can no longer leave."""
+    first = world.cut(rows)
+    world.approve(first)
+    second = world.cut(rows, law=replace(world.law, fences_bytes=world.law.fences_bytes.replace(b"1000", b"2000")))
+    assert first != second
+    with pytest.raises(ApprovalRefused, match="superseded"):
+        world.publish(first, rows)
+
+
+def test_a_publication_that_begins_while_it_is_superseded_stops_the_cut(world, rows, make):
+    """Between the look for an intent and the closing of an open release its publication begins: no second release of its rows is cut."""
+    first = world.cut(rows)
+    intent = world.folder(first).key("intent.json")
+
+    class BeginsMeanwhile:
+        def create(self, key, data):
+            if key.endswith(SUPERSEDED_FILE):
+                world.store.create(intent, b"{}")
+            return world.store.create(key, data)
+
+        def __getattr__(self, name):
+            return getattr(world.store, name)
+
+    more = make.table(*rows.to_pylist(), make.clip(5, vehicle="fleet-0004", province="CN-ZJ"))
+    with pytest.raises(ConcurrentChange, match="publication began"):
+        replace(world, store=BeginsMeanwhile()).cut(more)
+    assert world.cut(more) == first, "its rows count as published until its publication ends"
+
+
+def test_two_cuts_at_once_draw_ids_once(world, rows):
+    """A cut that finds another one's ids written between its look and its own writing goes on with those."""
+    early = "0123456789abcdef" * 2
+
+    class OtherIsFaster:
+        def create(self, key, data):
+            if key.endswith("mapping.parquet"):
+                mapping = from_parquet(data, MAPPING)
+                ids = pa.array([f"{number}{early}"[:32] for number in range(mapping.num_rows)])
+                world.store.create(key, to_parquet(mapping.set_column(0, MAPPING.field(0), ids), MAPPING))
+            return world.store.create(key, data)
+
+        def __getattr__(self, name):
+            return getattr(world.store, name)
+
+    release_id = replace(world, store=OtherIsFaster()).cut(rows)
+    assert {f"{number}{early}"[:32] for number in range(2)} == set(world.folder(release_id).release()["release_row_id"].to_pylist())
