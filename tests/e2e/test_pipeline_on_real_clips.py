@@ -138,8 +138,8 @@ def test_pyiceberg_polars_and_duckdb_read_the_published_table(job, monkeypatch):
     table = catalog.load_table(settings.publish.table)
     arrow = table.scan().to_arrow()
     by_polars = pl.scan_iceberg(table).collect()
-    rows = duckdb.sql("select count(*), count(distinct release_row_id) from arrow").fetchone()
-    assert (arrow.num_rows, by_polars.height, rows) == (len(RELEASED), len(RELEASED), (len(RELEASED), len(RELEASED)))
+    [by_duckdb] = duckdb.sql("select count(*), count(distinct release_row_id) from arrow").fetchall()
+    assert (arrow.num_rows, by_polars.height, by_duckdb) == (len(RELEASED), len(RELEASED), (len(RELEASED), len(RELEASED)))
     catalog.engine.dispose()
 
 
