@@ -1,0 +1,130 @@
+"""The benchmarks' own behaviour: which run, what a figure says, what is written; and each of them once, over very little."""
+
+import json
+
+import pytest
+
+from benchmarks.__main__ import chosen, main, table
+from benchmarks.measure import Cost, Figure, figure, interleave, peak_mib, timed, within
+from curation.errors import OutsideError, UsageError
+
+KEYS = ["name", "ours", "other", "ratio", "unit", "runs", "goal", "holds"]
+
+
+def two_seconds_against_three(folder):
+    """A benchmark of one figure that holds."""
+    assert [] == list(folder.iterdir())
+    yield figure("pull.copy/cp", [2.0], [3.0], unit="s", better="less", goal=1.0)
+
+
+def test_names_begin_the_benchmarks_that_run_and_none_means_all():
+    """Beginnings choose, in the order in which benchmarks are known."""
+    known = ["pull", "inspect", "inspect_truth", "shards"]
+    assert ["inspect", "inspect_truth"] == chosen(["inspect"], known)
+    assert ["pull", "shards"] == chosen(["sh", "pull"], known)
+    assert known == chosen([], known)
+
+
+def test_an_unknown_name_is_refused_and_the_known_ones_are_told():
+    """A name that begins nothing runs nothing."""
+    with pytest.raises(UsageError, match="choose from pull, shards"):
+        chosen(["pull", "nothing"], ["pull", "shards"])
+
+
+def test_an_unknown_name_exits_2_and_leaves_the_latest_figures_alone(tmp_path, capsys):
+    """Wrong use is exit 2, said on standard error."""
+    latest = tmp_path / "latest.json"
+    assert 2 == main(["nothing"], benchmarks={"pull": two_seconds_against_three}, latest=latest)
+    assert "benchmark nothing" in capsys.readouterr().err
+    assert not latest.exists()
+
+
+def test_latest_json_is_a_list_of_figures_with_exactly_the_agreed_keys(tmp_path, capsys):
+    """What is written is what a program reads; the table goes to standard output."""
+    latest = tmp_path / "latest.json"
+    assert 0 == main(["pull"], benchmarks={"pull": two_seconds_against_three}, latest=latest)
+    [found] = json.loads(latest.read_text(encoding="utf-8"))
+    assert KEYS == list(found)
+    assert {"name": "pull.copy/cp", "ours": 2.0, "other": 3.0, "ratio": 1.5, "goal": 1.0, "holds": True} == {
+        key: found[key] for key in ("name", "ours", "other", "ratio", "goal", "holds")
+    }
+    lines = capsys.readouterr().out.splitlines()
+    assert ["name", "ours", "other", "unit", "ratio", "goal", "holds", "runs"] == lines[0].split()
+    assert ["pull.copy/cp", "2", "3", "s", "1.5", "1", "yes", "1"] == lines[1].split()
+
+
+def test_json_is_printed_instead_of_the_table_when_asked(tmp_path, capsys):
+    """Standard output and the file hold the same list."""
+    latest = tmp_path / "latest.json"
+    main(["--json"], benchmarks={"pull": two_seconds_against_three}, latest=latest)
+    assert latest.read_text(encoding="utf-8") == capsys.readouterr().out
+
+
+def test_a_benchmark_that_fails_outside_exits_3_with_its_reason(tmp_path, capsys):
+    """A missing tool or a full disk is told, not taken for a figure."""
+
+    def fails(folder):
+        raise OutsideError("is full", subject=str(folder), fix="make room")
+        yield
+
+    assert 3 == main([], benchmarks={"pull": fails}, latest=tmp_path / "latest.json")
+    assert "is full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("better", "ratio"), [("less", 2.0), ("more", 0.5)])
+def test_a_ratio_above_one_means_that_ours_is_better(better, ratio):
+    """Less of seconds is better, more of rows a second; the ratio is turned accordingly, over medians."""
+    found = figure("pull.x/y", [9.0, 1.0, 1.0], [2.0, 2.0, 0.1], unit="s", better=better)
+    assert (1.0, 2.0, ratio, 3) == (found.ours, found.other, found.ratio, found.runs)
+
+
+@pytest.mark.parametrize(("goal", "holds"), [(None, None), (2.0, True), (2.1, False)])
+def test_holds_says_whether_the_goal_is_met_and_nothing_without_one(goal, holds):
+    """A goal that is missed is shown as missed."""
+    found = figure("pull.x/y", [1.0], [2.0], unit="s", better="less", goal=goal)
+    assert holds is found.holds
+    assert {None: " - ", True: " yes ", False: " NO "}[holds] in table([found])
+
+
+def test_a_limit_holds_up_to_itself_and_not_beyond():
+    """Staying within a limit is a goal like any other."""
+    assert within("pull.peak/limit", [300.0], 300.0, unit="MiB").holds
+    assert not within("pull.peak/limit", [301.0], 300.0, unit="MiB").holds
+
+
+def test_a_figure_of_nothing_is_refused():
+    """Zero seconds are no measurement."""
+    with pytest.raises(ValueError, match="nothing was measured"):
+        Figure(name="pull.x/y", ours=0.0, other=1.0, ratio=1.0, unit="s", runs=5, goal=None, holds=None)
+
+
+def test_sides_take_turns_and_every_second_round_goes_backwards():
+    """No side always runs after the same other one."""
+    order = []
+    sides = {name: (lambda name=name: order.append(name) or len(order)) for name in ("ours", "other")}
+    assert {"ours": [1, 4], "other": [2, 3]} == interleave(sides, runs=2)
+    assert ["ours", "other", "other", "ours"] == order
+
+
+def test_preparation_is_not_measured():
+    """CPU seconds begin with the work, not with what it needs."""
+
+    def side():
+        prepared = sum(range(3_000_000))
+        return lambda: prepared + 1
+
+    cost = timed(side)()
+    assert isinstance(cost, Cost)
+    assert cost.cpu_s < 0.02
+
+
+def test_peak_memory_is_that_of_a_process_of_its_own():
+    """64 MiB held there are seen, whatever this process holds."""
+    small, large = (peak_mib("numpy:ones", shape=shape)() for shape in (1, 64 * 1024 * 1024 // 8))
+    assert 60 <= large - small < 80
+
+
+def test_a_peak_side_that_fails_is_named():
+    """Its last words come with it."""
+    with pytest.raises(OutsideError, match="benchmark side builtins:nothing"):
+        peak_mib("builtins:nothing")()
