@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
@@ -16,10 +18,40 @@ from curation.errors import SettingsError
 FILE_NAME = "curation.toml"
 INSPECTOR_VERSION = "1"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
 MIB = 1024 * 1024
+# Lower-case DNS name; the last label begins with a letter, so that no number in any base passes for a name.
+HOST_NAME = r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HomeSettings(_Frozen):
+    """What counts as home: the allow-list of the jurisdiction guard. Empty, only this machine is home."""
+
+    jurisdiction: str = "CN"
+    hosts: tuple[str, ...] = ()  # exact names, or IP addresses in their canonical form
+    suffixes: tuple[str, ...] = ()  # ".oss-cn-shanghai.aliyuncs.com": every host below it
+    regions: tuple[str, ...] = ()
+    replica_buckets: tuple[str, ...] = ()  # buckets at home to which a store may be replicated
+
+    @field_validator("hosts")
+    @classmethod
+    def _plain_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not re.fullmatch(HOST_NAME, host) and not _is_canonical_address(host):
+                raise ValueError(
+                    "each host must be a lower-case DNS name or a canonical IP address, without scheme, port or dot at the end"
+                )
+        return hosts
+
+    @field_validator("suffixes")
+    @classmethod
+    def _narrow_suffixes(cls, suffixes: tuple[str, ...]) -> tuple[str, ...]:
+        for suffix in suffixes:
+            if not re.fullmatch(rf"\.{HOST_NAME}", suffix) or suffix.count(".") < 3:
+                raise ValueError("each suffix must begin with a dot and have three labels or more: shorter ones hold hosts abroad too")
+        return suffixes
 
 
 class StoreSettings(_Frozen):
@@ -120,6 +152,7 @@ class Settings(_Frozen):
     """Everything the project reads from outside, once."""
 
     work: Path
+    home: HomeSettings = HomeSettings()
     store: StoreSettings
     home_catalog: CatalogSettings
     overseas_catalog: CatalogSettings
@@ -133,6 +166,13 @@ class Settings(_Frozen):
     residency: ResidencySettings = ResidencySettings()
     publish: PublishSettings = PublishSettings()
     sources: Mapping[str, SourceSettings] = Field(default_factory=dict)
+
+
+def _is_canonical_address(host: str) -> bool:
+    try:
+        return str(ipaddress.ip_address(host)) == host
+    except ValueError:
+        return False
 
 
 def embedded_defaults(work: Path) -> dict[str, object]:
