@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import quote
+
+from curation.errors import CurationError
+
+STAGING: Final = ".staging"  # the part of a store that holds no objects: bytes on their way, probes, claims
+_PART_MAX_BYTES: Final = 255  # what ext4, xfs and APFS allow for one name
 
 
 def clip_key(clip_id: str, suffix: str) -> str:
@@ -88,3 +94,35 @@ def entry_uri(base_uri: str, name: str) -> str:
 def object_uri(key: str) -> str:
     """Address of a home object in tables: it names no host or folder, so it means nothing outside the home store."""
     return f"home:{key}"
+
+
+def check_key(key: str) -> None:
+    """Nothing, for a key of `/`-separated parts that cannot leave the store, whatever the store is.
+
+    Raises:
+        CurationError: it could.
+    """
+    parts = key.split("/")
+    problem = None
+    if not key or any(not part for part in parts):
+        problem = "has an empty part or is absolute"
+    elif any(part in {".", ".."} for part in parts):
+        problem = "has a part . or .."
+    elif "\\" in key or not key.isprintable():
+        problem = "has a backslash or a character that does not print"
+    elif parts[0] == STAGING:
+        problem = "lies in the staging folder"
+    elif any(len(part.encode()) > _PART_MAX_BYTES for part in parts):
+        problem = f"has a part of over {_PART_MAX_BYTES} bytes"
+    if problem:
+        raise CurationError(f"the key {problem}", subject=repr(key), fix="use a key of curation/layout.py")
+
+
+def check_range(key: str, offset_bytes: int, length_bytes: int) -> None:
+    """Nothing, for a range of bytes that an object can have.
+
+    Raises:
+        CurationError: a number is negative.
+    """
+    if offset_bytes < 0 or length_bytes < 0:
+        raise CurationError(f"has no range of {length_bytes} bytes from {offset_bytes}", subject=key, fix="give numbers of 0 or more")

@@ -72,6 +72,13 @@ class ObjectStore(Protocol):
             CurationError: there is no such object.
         """
 
+    def read_range(self, key: str, offset_bytes: int, length_bytes: int) -> bytes:
+        """Up to `length_bytes` bytes from `offset_bytes`; fewer, or none, where the object ends before.
+
+        Raises:
+            CurationError: there is no such object, or a number is negative.
+        """
+
     def local_path(self, key: str) -> AbstractContextManager[Path]:
         """A readable local file with the object's bytes, valid inside the context."""
 

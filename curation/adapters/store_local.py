@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import filecmp
 import os
 import secrets
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
+from curation import layout
+from curation.adapters.spool import make_folder, open_locked, sweep, sync_folder
 from curation.errors import CurationError, ImmutableConflict, OutsideError
+from curation.layout import check_key, check_range
 from curation.residency.jurisdiction import require_home
 
-STAGING: Final = ".staging"
+STAGING: Final = layout.STAGING
 _OBJECT_MODE: Final = 0o444
-_PART_MAX_BYTES: Final = 255  # what ext4, xfs and APFS allow for one name
-_LEFTOVER_AGE_S: Final = 60.0  # a writer locks its file right after creating it; a minute is far more than "right after"
-_UNLOCKABLE_AGE_S: Final = 86_400.0  # where the file system has no locks, only age tells a leftover from a live write
 
 
 class DirectoryStore:
@@ -46,10 +44,10 @@ class DirectoryStore:
         """A staged object; what was not committed is discarded on exit."""
         staging = self._root / STAGING
         with _outside(STAGING):
-            _make_folder(staging)
+            make_folder(staging)
         if not self._swept:
             self._swept = True
-            _sweep(staging)
+            sweep(staging)
         return DirectoryStagedObject(self._root, staging)
 
     def create(self, key: str, data: bytes) -> bool:
@@ -60,7 +58,7 @@ class DirectoryStore:
             ImmutableConflict: other bytes stand under `key`.
             OutsideError: the disk failed.
         """
-        _check_key(key)
+        check_key(key)
         with self.stage() as staged:
             staged.write(data)
             return staged.commit(key)
@@ -74,6 +72,18 @@ class DirectoryStore:
         path = self._existing(key)
         with _outside(key):
             return path.read_bytes()
+
+    def read_range(self, key: str, offset_bytes: int, length_bytes: int) -> bytes:
+        """Up to `length_bytes` bytes from `offset_bytes`; fewer, or none, where the object ends before.
+
+        Raises:
+            CurationError: there is no such object, or a number is negative.
+        """
+        check_range(key, offset_bytes, length_bytes)
+        path = self._existing(key)
+        with _outside(key), path.open("rb") as file:
+            file.seek(offset_bytes)
+            return file.read(length_bytes)
 
     @contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
@@ -98,12 +108,12 @@ class DirectoryStore:
         """All keys that begin with `prefix`, in lexicographic order; staged bytes are not keys."""
         folder, _, _ = prefix.rpartition("/")
         if folder:
-            _check_key(folder)
+            check_key(folder)
         with _outside(prefix or "keys"):
             yield from _walk(self._root / folder, f"{folder}/" if folder else "", prefix)
 
     def _path(self, key: str) -> Path:
-        _check_key(key)
+        check_key(key)
         return self._root / key
 
     def _existing(self, key: str) -> Path:
@@ -123,9 +133,7 @@ class DirectoryStagedObject:
         self._path = staging / secrets.token_hex(16)
         self._committed = False
         with _outside(STAGING):
-            self._file = self._path.open("xb")
-        with contextlib.suppress(OSError):  # without locks, `_sweep` goes by age alone
-            fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = open_locked(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +167,7 @@ class DirectoryStagedObject:
             ImmutableConflict: other bytes, or a folder of keys, stand under `key`.
             OutsideError: the disk failed.
         """
-        _check_key(key)
+        check_key(key)
         if self._committed:
             raise CurationError("the staged object was committed before", subject=key, fix="stage the bytes again")
         target = self._root / key
@@ -167,14 +175,14 @@ class DirectoryStagedObject:
             self._file.flush()
             os.fchmod(self._file.fileno(), _OBJECT_MODE)
             os.fsync(self._file.fileno())
-            _make_folder(target.parent)
+            make_folder(target.parent)
             try:
                 os.link(self._path, target)
             except FileExistsError:
                 self._committed = True
                 return self._same_as(target, key)
             self._committed = True
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return True
 
     def _same_as(self, target: Path, key: str) -> bool:
@@ -185,24 +193,6 @@ class DirectoryStagedObject:
                 fix="objects are written once: find out which of the two is wrong",
             )
         return False
-
-
-def _check_key(key: str) -> None:
-    """Nothing, for a key of `/`-separated parts that cannot leave the store."""
-    parts = key.split("/")
-    problem = None
-    if not key or any(not part for part in parts):
-        problem = "has an empty part or is absolute"
-    elif any(part in {".", ".."} for part in parts):
-        problem = "has a part . or .."
-    elif "\\" in key or not key.isprintable():
-        problem = "has a backslash or a character that does not print"
-    elif parts[0] == STAGING:
-        problem = "lies in the staging folder"
-    elif any(len(part.encode()) > _PART_MAX_BYTES for part in parts):
-        problem = f"has a part of over {_PART_MAX_BYTES} bytes"
-    if problem:
-        raise CurationError(f"the key {problem}", subject=repr(key), fix="use a key of curation/layout.py")
 
 
 @contextmanager
@@ -223,23 +213,6 @@ def _outside(subject: str) -> Iterator[None]:
         ) from error
 
 
-def _make_folder(folder: Path) -> None:
-    """Make `folder` and sync each new name into its parent, so that a power cut cannot lose the way to an object."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _walk(folder: Path, base: str, prefix: str) -> Iterator[str]:
     """Keys below `folder`, whose own key is `base`; a folder sorts as its name with `/`, which makes the whole order lexicographic."""
     try:
@@ -257,26 +230,3 @@ def _walk(folder: Path, base: str, prefix: str) -> Iterator[str]:
             yield from _walk(folder / name, key, prefix)
         elif key.startswith(prefix):
             yield key
-
-
-def _sweep(staging: Path) -> None:
-    """Remove what killed writers left behind; a failure to do so harms nobody and is tried again next time."""
-    now = time.time()
-    with contextlib.suppress(OSError):
-        for path in staging.iterdir():
-            with contextlib.suppress(OSError):
-                if _is_leftover(path, now - path.stat().st_mtime):
-                    path.unlink()
-
-
-def _is_leftover(path: Path, age_s: float) -> bool:
-    if age_s < _LEFTOVER_AGE_S:
-        return False
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return age_s > _UNLOCKABLE_AGE_S
-    return True

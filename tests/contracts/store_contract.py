@@ -101,6 +101,15 @@ class StoreContract:
         with pytest.raises(CurationError, match="no/such"), store.local_path("no/such"):
             pass
 
+    def test_a_range_is_read_alone(self, store: ObjectStore) -> None:
+        """Bytes from an offset come back, fewer where the object ends; a missing object and a negative number are errors."""
+        store.create("k", b"0123456789")
+        ranges = [(0, 4), (3, 4), (8, 4), (10, 1), (99, 1), (5, 0)]
+        assert [store.read_range("k", *one) for one in ranges] == [b"0123", b"3456", b"89", b"", b"", b""]
+        for key, offset_bytes, length_bytes in (("none", 0, 1), ("none", 0, 0), ("k", -1, 2), ("k", 0, -1)):
+            with pytest.raises(CurationError, match=key):
+                store.read_range(key, offset_bytes, length_bytes)
+
     def test_staged_bytes_are_invisible_until_committed(self, store: ObjectStore) -> None:
         """Nothing is listed or readable before the commit, and the staged file shows the bytes written so far."""
         with store.stage() as staged:
