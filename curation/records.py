@@ -39,6 +39,76 @@ class Telemetry:
     gnss_error_m: float | None = None
     track: tuple[TrackPoint, ...] | None = None
     speed_mean_mps: float | None = None
+    speed_max_mps: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """One believed position of a receiver: finite, in range, not 0/0, and where a vehicle can have got to.
+
+    offset_s: from the clip's start, or from the first position of a file that stands beside the clip. at: UTC, None where the receiver's
+    clock said nothing believable. quality: one of `telemetry.fixes.QUALITIES`.
+    """
+
+    offset_s: float
+    at: datetime | None
+    latitude_deg: float
+    longitude_deg: float
+    speed_mps: float | None
+    quality: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """What one telemetry file, or one telemetry stream of a clip, says of the vehicle's way. Every position is a fix or disbelieved.
+
+    source: the format that it came in. seen_count: positions in it. disbelieved: reason -> positions not believed for it. malformed:
+    what else could not be believed -> count. began_at: when the recording began, UTC, by `clock`; `zone` is the zone in which that clock
+    runs, `assumed` included where the format does not say. gnss_error_m: horizontal, 1 sigma, the largest that the receiver gave.
+    """
+
+    source: str
+    fixes: tuple[Fix, ...] = ()
+    datum: str = "unknown"
+    gnss_error_m: float | None = None
+    began_at: datetime | None = None
+    clock: str | None = None
+    zone: str | None = None
+    seen_count: int = 0
+    disbelieved: Mapping[str, int] = field(default_factory=dict)
+    malformed: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        told = len(self.fixes) + sum(self.disbelieved.values())
+        if told != self.seen_count:
+            raise NotConserved(
+                f"{self.seen_count} positions seen, {told} accounted for",
+                subject=f"{self.source} track",
+                fix="report this as a defect of the parser",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedBytes:
+    """Bytes that a clip carries from `start_s` of its timeline on; `duration_s` is None where the container names none."""
+
+    start_s: float
+    duration_s: float | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """What a clip's container carries beside pictures and sound, unread.
+
+    header: the container's metadata by name. gpmf: payloads of GoPro's metadata stream. sei: user data of the H.264 stream whose
+    identifier is Tesla's. malformed: what could not be taken out, by name.
+    """
+
+    header: Mapping[str, str] = field(default_factory=dict)
+    gpmf: tuple[TimedBytes, ...] = ()
+    sei: tuple[TimedBytes, ...] = ()
+    malformed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +176,7 @@ class Inspection:
     """All that inspection found out about one clip from its bytes alone.
 
     `signals` maps each measured name of `schema.SIGNALS` to its value; every other name stands in `unmeasured` with a reason.
+    `telemetry` is what lies inside the file itself, and `disbelieved` counts what of it was not believed, by reason.
     """
 
     container: Container | None
@@ -124,6 +195,8 @@ class Inspection:
     inspect_depth: str
     settings_digest: str
     inspected_at: datetime
+    telemetry: Telemetry = Telemetry()
+    disbelieved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

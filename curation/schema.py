@@ -70,6 +70,7 @@ _TELEMETRY = [
     column("gnss_error_m", pa.float64(), "place", "horizontal error of the fix as the receiver gave it", unit="m"),
     column("track", _TRACK, "place", "fixes during the clip, offset from captured_at; null where only one fix is known"),
     column("speed_mean_mps", pa.float64(), "person", "mean speed during the clip", unit="m/s"),
+    column("speed_max_mps", pa.float64(), "person", "highest speed during the clip that the receiver or the vehicle gave", unit="m/s"),
 ]
 
 LISTING: Final = _table(
@@ -138,6 +139,7 @@ CLIPS: Final = _table(
         column("size_bytes", pa.int64(), "internal", "size of the clip", unit="bytes", nullable=False),
         *_TELEMETRY,
         column("province", pa.string(), "place", "ISO 3166-2:CN code of the mainland province; null where unmeasured"),
+        column("sun_elevation_deg", pa.float64(), "place", "height of the sun at captured_at and the fix, refraction included", unit="deg"),
         column("container", pa.string(), "public", "container format as the demuxer names it"),
         column("video_codec", pa.string(), "public", "codec of the video stream"),
         column("width_px", pa.int32(), "public", "coded picture width", unit="px"),

@@ -292,6 +292,8 @@ _RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
     "longitude_deg": (-180.0, 180.0, "Outside it lies no place on Earth."),
     "gnss_error_m": (0.0, 1e7, "An error is a distance, and the Earth is no larger."),
     "speed_mean_mps": (0.0, 150.0, "No road vehicle is faster than 540 km/h."),
+    "speed_max_mps": (0.0, 150.0, "No road vehicle is faster than 540 km/h."),
+    "sun_elevation_deg": (-90.0, 90.0, "Outside it stands nothing in the sky."),
     "width_px": (1, 65535, "A picture has at least one column, and no codec at hand has more."),
     "height_px": (1, 65535, "A picture has at least one row, and no codec at hand has more."),
     "fps": (0.0, 1000.0, "No dashcam takes more pictures a second."),
