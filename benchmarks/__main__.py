@@ -29,7 +29,9 @@ def _benchmark(module: str) -> Benchmark:
     return figures
 
 
-BENCHMARKS: Final[Mapping[str, Benchmark]] = {}
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {
+    "residency": _benchmark("benchmarks.residency"),
+}
 
 
 def chosen(names: Sequence[str], known: Sequence[str]) -> list[str]:
