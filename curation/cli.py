@@ -17,6 +17,8 @@ from rich.table import Table
 from curation import __version__, cli_residency, pipeline, shard_request
 from curation.errors import CurationError, UsageError
 from curation.records import StageCount
+from curation.residency import sites
+from curation.settings import SiteApproval
 
 app = typer.Typer(name="curation", no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 shards_app = typer.Typer(no_args_is_help=True, help="Training shards, built at home for a YAML request.")
@@ -111,6 +113,29 @@ def _inspection_cells(row: Mapping[str, Any]) -> list[str]:
         row["timeofday"] or "-",
         *numbers,
     ]
+
+
+@app.command()
+def site(work: Work = None, as_json: AsJson = False) -> None:
+    """Where data rests, the permissions it rests on, and until when each holds; exit 1 where new pulls are stopped."""
+    settings = pipeline.open_settings(work)
+    found = pipeline.site_permissions(settings)
+    if as_json:
+        for one in found:
+            approval = None if one.approval is None else one.approval.model_dump(mode="json")
+            print(json.dumps({"kind": one.kind, "subject": one.subject, "state": one.state, "approval": approval}, ensure_ascii=False))
+    elif settings.site is None:
+        out.print("no site is declared in curation.toml: enough for a folder of this machine, and for nothing else")
+    else:
+        out.print(f"{settings.site.zone}, run by {settings.site.operator}")
+        rows = [(one.subject, one.state, *_approval_cells(one.approval)) for one in found]
+        _table(out, ("permission", "state", "until", "reference", "holder"), rows)
+    if any(one.state in sites.STOPPED for one in found):
+        raise typer.Exit(1)
+
+
+def _approval_cells(approval: SiteApproval | None) -> tuple[str, str, str]:
+    return ("-", "-", "-") if approval is None else (str(approval.expires_on), _shown(approval.reference), _shown(approval.holder))
 
 
 @app.command(name="pull")

@@ -70,6 +70,10 @@ class NotAtHome(CurationError):
     """Something that must stay at home would be written elsewhere."""
 
 
+class SiteRefused(CurationError):
+    """The place where data rests may not take more: a permission that it needs is missing or expired."""
+
+
 class PackRefused(CurationError):
     """A residency pack that may not allow anything: missing, expired, unsigned, broken or of another setting."""
 

@@ -17,8 +17,10 @@ from curation.audit import validation_report
 from curation.audit import verify as verification
 from curation.digests import file_digest, sha256_hex
 from curation.errors import UsageError
+from curation.ports import Clock
 from curation.records import LedgerEntry, StageCount
 from curation.release_files import ReleaseFolder, cut_releases
+from curation.residency import sites
 from curation.settings import EngineSettings, InspectSettings, PullSettings, Settings, read_settings
 from curation.shard_request import ShardRequest
 from curation.stages import inspect_clips, manifest, publish, pull, release, shards, validate
@@ -37,13 +39,31 @@ def open_settings(work: Path | None = None) -> Settings:
 
 
 def discover(settings: Settings, source_name: str) -> list[str]:
-    """Ids of the batches of a source that are still to do: new ones, and those that an earlier run left unfinished or unaudited."""
+    """Ids of the batches of a source that are still to do: new ones, and those that an earlier run left unfinished or unaudited.
+
+    Raises:
+        SiteRefused: the place where data rests may take no more.
+    """
     home = wiring.home(settings)
+    _require_site(settings, home)
     found = pull.discover(wiring.source(settings, source_name), store=home.store, batch_size=settings.pull.batch_size)
     entries = list(home.ledger.entries())
     audited = {entry.subject for entry in entries if entry.kind == "validate"}
     written = [entry.subject for entry in entries if entry.kind == "manifest" and source_of(entry.subject) == source_name]
     return list(dict.fromkeys([*found.batch_ids, *(batch_id for batch_id in written if batch_id not in audited)]))
+
+
+def site_permissions(settings: Settings) -> tuple[sites.SitePermission, ...]:
+    """The permissions that the declared site needs, as they stand today; none where no site is declared."""
+    return () if settings.site is None else sites.permissions(settings.site, today=_today(wiring.clock()))
+
+
+def _require_site(settings: Settings, home: wiring.Home) -> None:
+    sites.require_site(settings.site, is_this_machine=settings.store.kind == "directory", today=_today(home.clock))
+
+
+def _today(clock: Clock) -> date:
+    return clock.now().astimezone(HOME_ZONE).date()
 
 
 def source_of(batch_id: str) -> str:
@@ -57,8 +77,13 @@ def ingest_batch(settings: Settings, batch_id: str) -> list[StageCount]:
 
 
 def pull_batch(settings: Settings, batch_id: str) -> StageCount:
-    """Every entry of the batch's listing stored, quarantined or refused by name."""
+    """Every entry of the batch's listing stored, quarantined or refused by name.
+
+    Raises:
+        SiteRefused: the place where data rests may take no more.
+    """
     home = wiring.home(settings)
+    _require_site(settings, home)
     source = wiring.source(settings, source_of(batch_id))
     return pull.run(batch_id, source=source, store=home.store, video=wiring.video_reader(), ledger=home.ledger)
 
@@ -154,7 +179,7 @@ def cut_release(settings: Settings, *, requesters: Sequence[str], as_of: date | 
         PackRefused: the pack may allow nothing; zero fields leave.
     """
     home = wiring.home(settings)
-    today = as_of or home.clock.now().astimezone(HOME_ZONE).date()
+    today = as_of or _today(home.clock)
     snapshot_id = home.catalog.head(settings.curated_table)
     if snapshot_id is None:
         raise UsageError("is empty", subject=settings.curated_table, fix="ingest and validate a batch first")
@@ -246,7 +271,7 @@ def publish_release(settings: Settings, release_id: str) -> StageCount:
         ApprovalRefused, PackRefused, GateRefused, EvidenceBroken: nothing left, or it was taken back.
     """
     home = wiring.home(settings)
-    today = home.clock.now().astimezone(HOME_ZONE).date()
+    today = _today(home.clock)
     folder = ReleaseFolder(home.store, release_id)
 
     def check_law() -> None:

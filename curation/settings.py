@@ -7,10 +7,11 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
@@ -18,8 +19,13 @@ from curation.errors import SettingsError
 FILE_NAME = "curation.toml"
 INSPECTOR_VERSION = "1"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
 MIB = 1024 * 1024
+# The permissions that a site may need: curation/residency/sites.py says which, and why.
+SiteApprovalKind = Literal["map_custody", "foreign_data_centre"]
 # Lower-case DNS name; the last label begins with a letter, so that no number in any base passes for a name.
 HOST_NAME = r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
+
+# The name of an environment variable; the underscore it must have keeps a pasted key id out, since those have none.
+_VARIABLE_NAME = r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$"
 
 
 class _Frozen(BaseModel):
@@ -55,11 +61,47 @@ class HomeSettings(_Frozen):
 
 
 class StoreSettings(_Frozen):
-    """An object store and where it rests."""
+    """An object store in a directory, and where it rests."""
 
     kind: Literal["directory"] = "directory"
     path: Path
     jurisdiction: str = "CN"
+
+
+class VariableCredentials(_Frozen):
+    """The names of the environment variables that hold the keys."""
+
+    access_key_variable: str = Field(pattern=_VARIABLE_NAME)
+    secret_key_variable: str = Field(pattern=_VARIABLE_NAME)
+    session_token_variable: str | None = Field(default=None, pattern=_VARIABLE_NAME)
+
+
+class ProfileCredentials(_Frozen):
+    """A named profile of the AWS configuration files: keys, a role or a process that gives them. Nothing else is taken from there."""
+
+    named_profile: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+
+
+class S3StoreSettings(_Frozen):
+    """An object store in a bucket, and where it rests. What is sent to which `profile` of server: docs/storage.md."""
+
+    kind: Literal["s3"]
+    endpoint_url: str = Field(pattern=rf"^https?://(?:{HOST_NAME}|[0-9.]+|\[[0-9a-f:]+\])(?::[1-9][0-9]{{0,4}})?/?$")
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")  # a name, never an ARN: that would resolve to another host
+    region: str = Field(min_length=1)
+    prefix: str = Field(default="", pattern=r"^(?:[A-Za-z0-9._=-]+/)*$")
+    profile: Literal["aws", "seaweedfs", "aliyun", "huawei", "tencent", "ceph", "minio", "other"]
+    addressing: Literal["path", "virtual"] | None = None  # None: what the profile's servers take
+    credentials: VariableCredentials | ProfileCredentials
+    ca_bundle: Path | None = None  # None: the authorities that come with botocore, whatever the environment says
+    jurisdiction: str = "CN"
+
+
+def _kind_of(value: object) -> str:
+    return str(value.get("kind", "directory") if isinstance(value, Mapping) else getattr(value, "kind", "directory"))
+
+
+AnyStoreSettings = Annotated[Annotated[StoreSettings, Tag("directory")] | Annotated[S3StoreSettings, Tag("s3")], Discriminator(_kind_of)]
 
 
 class CatalogSettings(_Frozen):
@@ -121,6 +163,24 @@ class InspectSettings(_Frozen):
         return sha256_hex(canonical_json({"inspector_version": INSPECTOR_VERSION, **self.model_dump(mode="json")}))
 
 
+class SiteApproval(_Frozen):
+    """A permission that holding data at a site rests on: its number as the authority or the partner wrote it, and its last day."""
+
+    kind: SiteApprovalKind
+    reference: str = Field(min_length=1)
+    holder: str = Field(min_length=1)
+    expires_on: date
+
+
+class SiteSettings(_Frozen):
+    """Where the home store's data rests, who runs the place, and the permissions it rests on."""
+
+    operator: str = Field(min_length=1)
+    zone: str = Field(min_length=1)
+    foreign_operated: bool
+    approvals: tuple[SiteApproval, ...] = ()
+
+
 class EngineSettings(_Frozen):
     """How clips of a batch are spread over worker processes, and what one clip may cost."""
 
@@ -153,7 +213,7 @@ class Settings(_Frozen):
 
     work: Path
     home: HomeSettings = HomeSettings()
-    store: StoreSettings
+    store: AnyStoreSettings
     home_catalog: CatalogSettings
     overseas_catalog: CatalogSettings
     ledger_key: Path
@@ -165,6 +225,7 @@ class Settings(_Frozen):
     engine: EngineSettings = EngineSettings()
     residency: ResidencySettings = ResidencySettings()
     publish: PublishSettings = PublishSettings()
+    site: SiteSettings | None = None
     sources: Mapping[str, SourceSettings] = Field(default_factory=dict)
 
 
