@@ -94,15 +94,20 @@ class Source(Protocol):
 
     `base_uri` and an entry's name make its address (`layout.entry_uri`). After `entries()`, `dropped_keys` counts the unknown keys of
     sidecars by name, and `malformed_values` the known keys whose value could not be believed; neither is ever copied.
+    `entries_are_whole` where an entry can be seen only once all of it is there, as in an object store; else it may still be growing.
     """
 
     name: str
     base_uri: str
     dropped_keys: Mapping[str, int]
     malformed_values: Mapping[str, int]
+    entries_are_whole: bool
 
     def entries(self) -> Iterator[ListingEntry]:
         """Every entry of the source, in name order, telemetry from sidecars included."""
+
+    def look(self, entry: ListingEntry) -> ListingEntry | None:
+        """The entry with size, time and version as they are now, None where it is gone; no byte of it is read."""
 
     def open(self, entry: ListingEntry) -> AbstractContextManager[Iterator[bytes]]:
         """The entry's bytes in chunks.

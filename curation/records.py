@@ -120,6 +120,8 @@ class ListingEntry:
     reason: str | None
     size_bytes: int
     modified_ns: int
+    version: str | None = None
+    held_as: str | None = None
     telemetry: Telemetry = Telemetry()
 
 

@@ -23,7 +23,7 @@ WEATHER: Final = ("rainy", "snowy", "clear", "overcast", "undefined", "partly cl
 SCENE: Final = ("tunnel", "residential", "parking lot", "undefined", "city street", "gas stations", "highway")
 EGO_MOTION: Final = ("moving", "stationary", "undefined")
 ENTRY_KINDS: Final = ("clip", "sidecar", "refused")
-PULL_OUTCOMES: Final = ("stored", "duplicate", "quarantined", "sidecar", "refused")
+PULL_OUTCOMES: Final = ("stored", "duplicate", "quarantined", "growing", "sidecar", "refused")
 DATUMS: Final = ("WGS-84", "GCJ-02", "unknown")
 
 # The 31 mainland province-level divisions, ISO 3166-2:CN. Hong Kong, Macao and Taiwan are outcomes of their own and never released.
@@ -80,7 +80,11 @@ LISTING: Final = _table(
         column("kind", pa.string(), "internal", "clip, sidecar or refused", nullable=False),
         column("reason", pa.string(), "internal", "why a refused entry is refused"),
         column("size_bytes", pa.int64(), "internal", "size when listed", unit="bytes", nullable=False),
-        column("modified_ns", pa.int64(), "internal", "modification time when listed", unit="ns", nullable=False),
+        column(
+            "modified_ns", pa.int64(), "internal", "modification time when listed, 0 where the source tells none", unit="ns", nullable=False
+        ),
+        column("version", pa.string(), "internal", "what the source itself calls these bytes (ETag, CRC); null where it tells nothing"),
+        column("held_as", pa.string(), "internal", "object of the home store that held these bytes when listed; null where they are new"),
         *_TELEMETRY,
     ],
 )
@@ -89,7 +93,7 @@ PULLED: Final = _table(
     "pulled",
     [
         column("name", pa.string(), "internal", "entry of the listing", nullable=False),
-        column("outcome", pa.string(), "internal", "stored, duplicate, quarantined, sidecar or refused", nullable=False),
+        column("outcome", pa.string(), "internal", "stored, duplicate, quarantined, growing, sidecar or refused", nullable=False),
         column("reason", pa.string(), "internal", "why the entry was quarantined or refused, or which entry it duplicates"),
         column("clip_id", pa.string(), "internal", "SHA-256 of the bytes, hex; null where they could not be read"),
         column("object_key", pa.string(), "internal", "where the bytes rest in the home store"),
