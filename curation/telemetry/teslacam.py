@@ -1,15 +1,12 @@
-"""TeslaCam: what a clip's name and its folder's event.json say. Pure.
+"""TeslaCam: what a folder's event.json says. Pure; what a clip's name says is in `layouts`.
 
-A name as `2026-09-01_08-00-00-front.mp4` carries the start of the recording by the car's wall clock, which names no zone, and the camera.
-event.json tells where and when the event was, up to ten minutes after the first of its clips began.
+It tells where and when the event was, up to ten minutes after the first of its clips began.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -19,8 +16,6 @@ from curation.telemetry.sidecar import parse_object
 
 EVENT_FILE: Final = "event.json"
 DEFAULT_ZONE: Final = "Asia/Shanghai"
-_CAMERAS: Final = "front|back|left_repeater|right_repeater|left_pillar|right_pillar"
-_CLIP_NAME: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)-({_CAMERAS})\.mp4", re.ASCII | re.IGNORECASE)
 _KEYS: Final = ("timestamp", "city", "est_lat", "est_lon", "reason", "camera")
 
 
@@ -65,23 +60,6 @@ def parse_event(data: bytes, *, subject: str, zone: str = DEFAULT_ZONE) -> tuple
     )
     dropped = {shown(key): 1 for key in raw if key not in _KEYS}
     return event, Reading(telemetry=_telemetry_of(event, zone), dropped=dropped, malformed=malformed)
-
-
-def read_clip_name(name: str, *, zone: str = DEFAULT_ZONE) -> Telemetry:
-    """Camera and start time of a clip that a TeslaCam named; nothing for any other name.
-
-    Args:
-        name: path of the clip; only its last part counts.
-        zone: the zone that the car's clock is taken to be in.
-    """
-    match = _CLIP_NAME.fullmatch(PurePosixPath(name).name)
-    if match is None:
-        return Telemetry()
-    day, hour, minute, second, camera = match.groups()
-    at = _wall_clock(f"{day}T{hour}:{minute}:{second}")
-    if at is None:
-        return Telemetry(camera=camera.lower())
-    return Telemetry(camera=camera.lower(), captured_at=_in_utc(at, zone), captured_at_source=f"file name ({zone} assumed)")
 
 
 def _telemetry_of(event: TeslaEvent, zone: str) -> Telemetry:

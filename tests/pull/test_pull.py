@@ -83,7 +83,10 @@ def test_each_entry_goes_where_it_belongs(folder: Path, put: Put, store: Directo
     source, ledger = FolderSource("s", folder), fakes.Ledger()
     (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
     count = pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=ledger)
-    assert (6, {"stored": 1, "duplicate": 2, "quarantined": 1, "sidecar": 1, "refused": 1}) == (count.rows_in, count.accounted)
+    assert (6, {"stored": 1, "duplicate": 2, "quarantined": 1, "growing": 0, "sidecar": 1, "refused": 1}) == (
+        count.rows_in,
+        count.accounted,
+    )
     video, text = (hashlib.sha256(data).hexdigest() for data in (b"video 1", b"no clip"))
     rows = _pulled(store, batch_id)
     kept, quarantined = f"clips/{video[:2]}/{video}.mp4", f"quarantine/{text}/clip.mp4"

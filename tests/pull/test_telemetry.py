@@ -14,7 +14,7 @@ from curation.records import Telemetry
 from curation.telemetry.merge import merge, with_drive
 from curation.telemetry.reading import FIELDS, read_fields
 from curation.telemetry.sidecar import parse_fleet, parse_sidecar
-from curation.telemetry.teslacam import parse_event, read_clip_name
+from curation.telemetry.teslacam import parse_event
 
 GOOD_ROW = {
     "vehicle_id": "fleet-0001",
@@ -202,18 +202,6 @@ def test_a_drive_is_an_event_or_a_vehicles_day_at_home() -> None:
     assert with_drive(late, event_folder="S/e", zone="Asia/Shanghai").drive_id == "S/e"
     assert with_drive(late, event_folder=None, zone="Asia/Shanghai").drive_id == "v/2026-09-02"
     assert with_drive(Telemetry(vehicle_id="v"), event_folder=None, zone="Asia/Shanghai").drive_id is None
-
-
-def test_a_teslacam_name_gives_camera_and_start() -> None:
-    """The car's wall clock is taken to be in the given zone, and the source says so."""
-    told = read_clip_name("SavedClips/e/2026-09-01_08-00-00-left_repeater.mp4")
-    assert told == Telemetry(
-        camera="left_repeater", captured_at=datetime(2026, 9, 1, tzinfo=UTC), captured_at_source="file name (Asia/Shanghai assumed)"
-    )
-    assert read_clip_name("2026-09-01_08-00-00-front.mp4", zone="UTC").captured_at == datetime(2026, 9, 1, 8, tzinfo=UTC)
-    assert read_clip_name("2026-13-01_08-00-00-front.mp4") == Telemetry(camera="front")
-    for other in ("2026-09-01_08-00-00.mp4", "x2026-09-01_08-00-00-front.mp4", "2026-09-01_08-00-00-roof.mp4", "a.mp4"):
-        assert read_clip_name(other) == Telemetry()
 
 
 def test_a_teslacam_event_gives_place_and_moment() -> None:
