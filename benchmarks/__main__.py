@@ -30,6 +30,7 @@ def _benchmark(module: str) -> Benchmark:
 
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
+    "pull": _benchmark("benchmarks.pull"),
     "residency": _benchmark("benchmarks.residency"),
     "publish": _benchmark("benchmarks.publish"),
 }

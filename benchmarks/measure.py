@@ -111,7 +111,7 @@ def wall_s(costs: Sequence[Cost]) -> list[float]:
     return [cost.wall_s for cost in costs]
 
 
-def peak_mib(target: str, **arguments: object) -> Callable[[], float]:
+def peak_mib(target: str, /, **arguments: object) -> Callable[[], float]:
     """A run of `module:function` in a fresh process of its own: its peak resident memory in MiB, interpreter and imports included."""
     return partial(_peak_mib, [sys.executable, "-m", "benchmarks.peak", target, json.dumps(arguments)])
 
