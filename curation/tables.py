@@ -37,8 +37,10 @@ def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
         CurationError: the bytes are not Parquet, or their columns differ from `schema`.
     """
     try:
-        table = pq.read_table(io.BytesIO(data))
-    except pa.ArrowException as error:
+        # Not pq.read_table: its I/O threads outlive it, want the interpreter once more to let go of the bytes, and at the end of a short
+        # process abort or hang it (apache/arrow issues 33975 and 50482).
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:  # OSError: a page that does not decompress
         raise CurationError(f"is not readable Parquet: {error}", subject=_name(schema), fix="restore the file from its origin") from error
     _same_columns(table.schema, schema)
     return table.cast(schema)

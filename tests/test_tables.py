@@ -1,0 +1,62 @@
+"""Parquet bytes to tables and back: strict, refusing what is damaged, leaving no thread behind."""
+
+import io
+import os
+import threading
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import CurationError
+from curation.tables import from_parquet, to_parquet
+
+SCHEMA = pa.schema([pa.field("name", pa.string(), nullable=False), pa.field("size", pa.int64())])
+ROWS = pa.table({"name": [os.urandom(8).hex() for _ in range(1000)], "size": list(range(1000))}, schema=SCHEMA)
+
+
+class _Held(io.BytesIO):
+    """A file whose reader waits until it is let go."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.reached, self.let_go = threading.Event(), threading.Event()
+
+    def read(self, *size: int) -> bytes:
+        if threading.current_thread().name.startswith("Dummy"):  # one of Arrow's own
+            self.reached.set()
+            self.let_go.wait(30)
+        return super().read(*size)
+
+
+def test_rows_come_back_as_they_were_written():
+    """What is written is what is read."""
+    assert ROWS.equals(from_parquet(to_parquet(ROWS, SCHEMA), SCHEMA))
+
+
+def test_reading_hands_nothing_to_arrows_io_threads():
+    """With every I/O thread of Arrow held up, a table is read all the same: none of them has anything of ours at the process's end."""
+    data = to_parquet(ROWS, SCHEMA)
+    threads = pa.io_thread_count()
+    held = _Held(data)
+    pa.set_io_thread_count(1)
+    holding = threading.Thread(target=pq.read_table, args=(held,))
+    holding.start()
+    try:
+        assert held.reached.wait(10)
+        reading = threading.Thread(target=from_parquet, args=(data, SCHEMA), daemon=True)
+        reading.start()
+        reading.join(10)
+        assert not reading.is_alive()
+    finally:
+        held.let_go.set()
+        holding.join(30)
+        pa.set_io_thread_count(threads)
+
+
+def test_damaged_bytes_are_refused_by_name():
+    """A page without its head, a foot that is cut off, no Parquet at all: one error that names the table, whatever Arrow raises."""
+    data = to_parquet(ROWS, SCHEMA)
+    for damaged in (data[:4] + bytes(600) + data[604:], data[:-9], b"PAR1", b""):
+        with pytest.raises(CurationError, match="is not readable Parquet"):
+            from_parquet(damaged, SCHEMA)
