@@ -54,6 +54,10 @@ class SourceUnreachable(OutsideError):
     """A source as a whole cannot be reached: nothing may be concluded about its entries."""
 
 
+class EntryChanged(CurationError):
+    """An entry of a source is not what was listed: it may still be growing, and the next listing looks at it anew."""
+
+
 class ConcurrentChange(OutsideError):
     """Another writer was faster; reading again and retrying is safe."""
 

@@ -89,6 +89,20 @@ class ObjectStore(Protocol):
         """All keys that begin with `prefix`, in lexicographic order."""
 
 
+class Eraser(Protocol):
+    """The one way to undo a write, for lawful erasure alone; no other stage is handed one."""
+
+    def remove(self, key: str) -> None:
+        """Remove the object; nothing happens where there is none."""
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Put other bytes under `key`, whole or not at all; the same bytes change nothing.
+
+        Raises:
+            CurationError: there is no such object.
+        """
+
+
 class Source(Protocol):
     """Where clips come from. Reading never changes it.
 
@@ -113,7 +127,8 @@ class Source(Protocol):
         """The entry's bytes in chunks.
 
         Raises:
-            CurationError: the entry vanished, cannot be read, or changed since it was listed.
+            CurationError: the entry vanished or cannot be read; retryable where another try may help.
+            EntryChanged: it is not what was listed, before a byte was given.
             SourceUnreachable: the source as a whole is gone.
         """
 
