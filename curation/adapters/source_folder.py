@@ -15,7 +15,7 @@ from curation.adapters.source_listing import CHUNK_BYTES, FLEET_FILE, Found, che
 from curation.adapters.source_listing import shown_name as _shown
 from curation.adapters.source_listing import suffix_of as _suffix
 from curation.adapters.source_listing import unfit_name as _unfit_name
-from curation.errors import CurationError, OutsideError, SourceUnreachable, UsageError
+from curation.errors import CurationError, EntryChanged, OutsideError, SourceUnreachable, UsageError
 from curation.layout import entry_uri
 from curation.records import ListingEntry
 from curation.settings import PullSettings
@@ -82,14 +82,15 @@ class FolderSource:
         """The entry's bytes in chunks of 1 MiB, proven to be one unchanged file when the last chunk was taken.
 
         Raises:
-            CurationError: the entry vanished, is forbidden, is no file any more, or changed since it was listed.
+            CurationError: the entry vanished, is forbidden, or is no file any more.
+            EntryChanged: it changed since it was listed.
             OutsideError: it changed while being read, or the disk failed; a retry may help.
             SourceUnreachable: the folder is gone.
         """
         with self._file(entry.name) as file:
             now = os.fstat(file.fileno())
             if (now.st_size, now.st_mtime_ns) != (entry.size_bytes, entry.modified_ns):
-                raise CurationError("changed since it was listed", subject=entry.name, fix="list the source again")
+                raise EntryChanged("changed since it was listed", subject=entry.name, fix="list the source again")
             yield self._chunks(file, entry)
 
     def look(self, entry: ListingEntry) -> ListingEntry | None:

@@ -65,8 +65,8 @@ def run(
     base_uri = _base_uri(store, batch_id)
     rows: list[_Row] = []
     for entry in from_parquet(pulled, PULLED).to_pylist():
-        if entry["outcome"] not in {"stored", "quarantined"}:
-            continue
+        if entry["outcome"] not in {"stored", "quarantined"} or entry["clip_id"] is None:
+            continue  # bytes that could not be read have no id to stand under; pulled.parquet accounts for them
         inspection = _inspection_of(entry, inspections, policy=policy, clock=clock)
         row = {name: listed[entry["name"]][name] for name in _TELEMETRY} | {
             "clip_id": entry["clip_id"],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
+import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -17,8 +19,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from curation import layout
-from curation.errors import ClipUnreadable, CurationError, SourceUnreachable, UsageError
-from curation.ports import Ledger, ObjectStore, Source, StagedObject, VideoReader
+from curation.errors import ClipUnreadable, CurationError, EntryChanged, SourceUnreachable, UsageError
+from curation.ports import Clock, Ledger, ObjectStore, Source, StagedObject, VideoReader
 from curation.records import ListingEntry, PulledEntry, StageCount, Telemetry, TrackPoint
 from curation.schema import LISTING, PULL_OUTCOMES, PULLED
 from curation.tables import from_parquet, to_parquet
@@ -26,7 +28,9 @@ from curation.tables import from_parquet, to_parquet
 STAGE: Final = "pull"
 TRIES: Final = 3  # of reading one entry within a batch
 OFFERS: Final = 3  # of an entry that could not be read, each in a new batch
+FATES: Final = ("pull", "held", "growing", "sidecar", "refused")  # of an entry of a listing
 _DIGEST_DIGITS: Final = 16
+_NOT_OF_THE_ENTRY: Final = ("drive_id", "held_as")  # follow from other entries and from the store, so their change makes no entry new
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 # Demuxer names -> the suffix that bytes of this container get, whatever their name said, so that equal bytes have one key.
 _SUFFIX_OF: Final = {
@@ -47,16 +51,38 @@ _Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Settling:
+    """When an entry counts as written: nothing of it has changed for `settle_s`. A listing waits up to `wait_max_s` to find out."""
+
+    settle_s: float
+    wait_max_s: float
+    clock: Clock
+    wait: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospect:
+    """What pulling does with an entry, one of `FATES`: to pull, held already, still growing, read as a sidecar, or refused and why."""
+
+    entry: ListingEntry
+    fate: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
     """What listing a source found, and the batches to do: unfinished ones of earlier listings first, then new ones in name order.
 
-    `dropped_keys` and `malformed_values` count, by key, what its sidecars said and nobody took over.
+    `fates` counts all entries by fate, `growing` says why an entry waits for the next listing; `dropped_keys` and `malformed_values`
+    count, by key, what sidecars said and nobody took over.
     """
 
     batch_ids: tuple[str, ...]
     new_entries: int
     known_entries: int
     kinds: Mapping[str, int]
+    fates: Mapping[str, int]
+    growing: Mapping[str, str]
     dropped_keys: Mapping[str, int]
     malformed_values: Mapping[str, int]
 
@@ -71,60 +97,79 @@ class _EntryUnread(Exception):
 
 @dataclass(slots=True)
 class _Earlier:
-    """Batches of this source that stand in the store."""
+    """Batches of this source that stand in the store.
 
-    known: set[bytes] = dataclasses.field(default_factory=set)
-    unfinished: list[str] = dataclasses.field(default_factory=list)
-    finished: set[str] = dataclasses.field(default_factory=set)
+    `fates` of the rows they hold, by digest, `objects` that hold the bytes of an entry as it then was, by its identity.
+    """
+
+    fates: dict[bytes, tuple[str, str | None]] = field(default_factory=dict)
+    objects: dict[tuple[object, ...], str] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+    finished: set[str] = field(default_factory=set)
 
 
-def discover(source: Source, *, store: ObjectStore, batch_size: int) -> Discovery:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Survey:
+    """A source's entries with their fates, and the rows of those that no earlier listing holds."""
+
+    earlier: _Earlier
+    prospects: tuple[Prospect, ...]
+    fresh: tuple[_Row, ...]
+
+
+def discover(source: Source, *, store: ObjectStore, batch_size: int, settling: Settling | None = None) -> Discovery:
     """The batches of `source` that are still to do, each listed once and for ever; no byte of a clip is read.
 
-    An entry is known if an earlier listing holds it with the same name, size, time and telemetry. One that was listed and then could not
-    be read is offered again in a new batch, three times in all. A batch holds up to `batch_size` clips and the other entries among them.
+    An entry is known if an earlier listing of this place holds it with the same name, size, time, version and telemetry. One that was
+    listed and then could not be read is offered again in a new batch, three times in all. An entry that is still growing is in no batch:
+    the next listing looks at it again. A batch holds up to `batch_size` clips and the other entries among them.
+
+    Args:
+        settling: tells growing entries; without it, none is.
 
     Raises:
         UsageError: the source's name cannot begin a batch id, or a sidecar of the whole source is broken.
         SourceUnreachable: the source cannot be listed.
     """
-    if not _SOURCE_NAME.fullmatch(source.name):
-        raise UsageError(
-            "cannot begin a batch id", subject=f"source {source.name!r}", fix="use letters, digits, dots, hyphens, underscores"
-        )
-    earlier = _read_earlier(source.name, store)
-    kinds: Counter[str] = Counter()
-    fresh: list[_Row] = []
-    for entry in source.entries():
-        kinds[entry.kind] += 1
-        row = _row_of(entry)
-        if _digest_of([row]) not in earlier.known:
-            fresh.append(row)
-    batch_ids = list(earlier.unfinished)
-    for rows in _batches(fresh, batch_size):
-        batch_id = _new_id(source.name, rows, earlier.finished)
+    survey = _survey(source, store=store, settling=settling)
+    batch_ids = list(survey.earlier.unfinished)
+    for rows in _batches(survey.fresh, batch_size):
+        batch_id = _new_id(source.name, rows, survey.earlier.finished)
         base = json.dumps({"base_uri": source.base_uri, "source": source.name}, sort_keys=True, separators=(",", ":")).encode()
         store.create(layout.source_key(batch_id), base)
         store.create(layout.listing_key(batch_id), to_parquet(pa.Table.from_pylist(rows, schema=LISTING), LISTING))
         batch_ids.append(batch_id)
+    fates = Counter(prospect.fate for prospect in survey.prospects)
     return Discovery(
         batch_ids=tuple(dict.fromkeys(batch_ids)),
-        new_entries=len(fresh),
-        known_entries=kinds.total() - len(fresh),
-        kinds=dict(sorted(kinds.items())),
+        new_entries=len(survey.fresh),
+        known_entries=len(survey.prospects) - len(survey.fresh) - fates["growing"],
+        kinds=dict(sorted(Counter(prospect.entry.kind for prospect in survey.prospects).items())),
+        fates={fate: fates[fate] for fate in FATES},
+        growing={prospect.entry.name: prospect.reason or "" for prospect in survey.prospects if prospect.fate == "growing"},
         dropped_keys=dict(source.dropped_keys),
         malformed_values=dict(source.malformed_values),
     )
 
 
-def run(batch_id: str, *, source: Source, store: ObjectStore, video: VideoReader, ledger: Ledger) -> StageCount:
-    """Where each entry of the batch's listing went: stored, duplicate, quarantined, sidecar or refused.
-
-    Bytes are read once: hashed while they are staged, probed where they lie, committed under the key of their hash. A batch that was
-    pulled before is not read again.
+def prospects(source: Source, *, store: ObjectStore, settling: Settling | None = None) -> tuple[Prospect, ...]:
+    """What a pull would do with every entry of `source`, in name order; nothing is written and no byte of a clip is read.
 
     Raises:
-        UsageError: there is no listing of this batch, or it is another source's.
+        UsageError, SourceUnreachable: as `discover`.
+    """
+    return _survey(source, store=store, settling=settling).prospects
+
+
+def run(batch_id: str, *, source: Source, store: ObjectStore, video: VideoReader, ledger: Ledger) -> StageCount:
+    """Where each entry of the batch's listing went: stored, duplicate, quarantined, growing, sidecar or refused.
+
+    Bytes are read once: hashed while they are staged, probed where they lie, committed under the key of their hash. Bytes that the store
+    held when the batch was listed are not read again, and neither is a batch that was pulled before. An entry is quarantined without its
+    bytes where reading it failed again and again, and growing where it changed since it was listed.
+
+    Raises:
+        UsageError: there is no listing of this batch, or it is another source's, or it was listed from another place.
         SourceUnreachable: the source is gone; the batch goes on from its start next time.
         OutsideError: the store failed.
     """
@@ -135,6 +180,7 @@ def run(batch_id: str, *, source: Source, store: ObjectStore, video: VideoReader
         raise UsageError(
             f"is no batch of source {source.name}", subject=f"batch {batch_id}", fix="name the source that begins the batch id"
         )
+    _same_place(batch_id, source, store)
     listing = store.read(listing_key)
     if store.size(pulled_key) is None:
         entries = [_entry_of(row) for row in from_parquet(listing, LISTING).to_pylist()]
@@ -145,7 +191,7 @@ def run(batch_id: str, *, source: Source, store: ObjectStore, video: VideoReader
     outcomes = Counter(row["outcome"] for row in rows)
     rows_in = from_parquet(listing, LISTING).num_rows
     count = StageCount(stage=STAGE, subject=batch_id, rows_in=rows_in, accounted={name: outcomes[name] for name in PULL_OUTCOMES}).check()
-    objects = {row["object_key"]: row["clip_id"] for row in rows if row["outcome"] in {"stored", "quarantined"}}
+    objects = {row["object_key"]: row["clip_id"] for row in rows if row["object_key"] and row["outcome"] != "duplicate"}
     source_key = layout.source_key(batch_id)
     listed = {source_key: _sha256(store.read(source_key)), listing_key: _sha256(listing)}
     ledger.record(count, files={**listed, pulled_key: _sha256(pulled), **objects}, facts={"source": source.name})
@@ -155,29 +201,109 @@ def run(batch_id: str, *, source: Source, store: ObjectStore, video: VideoReader
 # --- listing ----------------------------------------------------------------------------------------------------------------------
 
 
-def _read_earlier(source_name: str, store: ObjectStore) -> _Earlier:
-    """What the earlier listings of this source hold, each read once."""
+def _survey(source: Source, *, store: ObjectStore, settling: Settling | None) -> _Survey:
+    if not _SOURCE_NAME.fullmatch(source.name):
+        raise UsageError(
+            "cannot begin a batch id", subject=f"source {source.name!r}", fix="use letters, digits, dots, hyphens, underscores"
+        )
+    earlier = _read_earlier(source, store)
+    entries = tuple(source.entries())
+    rows = [_row_of(entry) for entry in entries]
+    known = [earlier.fates.get(_entry_digest(row)) for row in rows]
+    new_clips = [entry for entry, fate in zip(entries, known, strict=True) if fate is None and entry.kind == "clip"]
+    growing = _growing(new_clips, source=source, settling=settling)
+    fresh: list[_Row] = []
+    found: list[Prospect] = []
+    for entry, row, before in zip(entries, rows, known, strict=True):
+        fate, reason = before or ("pull" if entry.kind == "clip" else entry.kind, entry.reason)
+        if entry.name in growing:
+            fate, reason = "growing", growing[entry.name]
+        elif before is None:
+            fresh.append(row | {"held_as": earlier.objects.get(_identity(row)) if entry.kind == "clip" else None})
+        found.append(Prospect(entry=entry, fate=fate, reason=reason))
+    return _Survey(earlier=earlier, prospects=tuple(found), fresh=tuple(fresh))
+
+
+def _growing(clips: Sequence[ListingEntry], *, source: Source, settling: Settling | None) -> dict[str, str]:
+    """Why each of those clips that may still be written is left alone, by name.
+
+    One whose time is long past is settled. Of the others, whose time is recent, unknown or not yet come, nothing may change until a second
+    look, and the time it shows then must be past as well.
+    """
+    if settling is None or source.entries_are_whole:
+        return {}
+    settle_s, now_s = settling.settle_s, settling.clock.now().timestamp()
+    due_s: dict[str, float] = {}
+    for clip in clips:
+        unknown = clip.modified_ns == 0 and clip.version is None
+        due_s[clip.name] = math.inf if unknown else settle_s - (now_s - clip.modified_ns / 1e9)
+    young = [clip for clip in clips if due_s[clip.name] > 0]
+    if not young:
+        return {}
+    waited_s = min(settling.wait_max_s, max(min(due_s[clip.name], settle_s) for clip in young))
+    settling.wait(waited_s)
+    found: dict[str, str] = {}
+    for clip in young:
+        seen = source.look(clip)
+        if seen is None:
+            found[clip.name] = "is gone on a second look"
+        elif _identity(_row_of(seen)) != _identity(_row_of(clip)):
+            found[clip.name] = "changed between two looks"
+        elif waited_s < due_s[clip.name] <= settle_s:
+            found[clip.name] = f"was modified less than {settle_s:g} s ago"
+    return found
+
+
+def _read_earlier(source: Source, store: ObjectStore) -> _Earlier:
+    """What the earlier listings of this source hold, each read once; those from another place are only told from new ones by their id."""
     earlier = _Earlier()
     unread: Counter[bytes] = Counter()
-    keys = set(store.keys(f"batches/{source_name}-"))
+    keys = set(store.keys(f"batches/{source.name}-"))
     for batch_id in sorted({key.split("/")[1] for key in keys}):
-        if _source_of(batch_id) != source_name or layout.listing_key(batch_id) not in keys:
+        if _source_of(batch_id) != source.name or layout.listing_key(batch_id) not in keys:
+            continue
+        finished = layout.finished_key(batch_id) in keys
+        (earlier.finished.add if finished else earlier.unfinished.append)(batch_id)
+        if _base_uri(batch_id, store) != source.base_uri:
             continue
         rows = from_parquet(store.read(layout.listing_key(batch_id)), LISTING).to_pylist()
-        outcomes = [""] * len(rows)
-        if layout.finished_key(batch_id) not in keys:
-            earlier.unfinished.append(batch_id)
-        else:
-            earlier.finished.add(batch_id)
-            outcomes = from_parquet(store.read(layout.pulled_key(batch_id)), PULLED)["outcome"].to_pylist()
-        for row, outcome in zip(rows, outcomes, strict=True):
-            digest = _digest_of([row])
-            if row["kind"] == "clip" and outcome == "refused":
-                unread[digest] += 1
-            else:
-                earlier.known.add(digest)
-    earlier.known.update(digest for digest, failures in unread.items() if failures >= OFFERS)
+        done: list[_Row] = [{}] * len(rows)
+        if finished:
+            done = from_parquet(store.read(layout.pulled_key(batch_id)), PULLED).to_pylist()
+        for row, pulled in zip(rows, done, strict=True):
+            _note(earlier, unread, row, pulled)
     return earlier
+
+
+def _note(earlier: _Earlier, unread: Counter[bytes], row: _Row, pulled: _Row) -> None:
+    """Remember the fate of one row of an earlier listing; `pulled` is empty while its batch is not finished."""
+    digest = _entry_digest(row)
+    if row["kind"] != "clip":
+        earlier.fates[digest] = (row["kind"], row["reason"])
+    elif not pulled:
+        earlier.fates[digest] = ("pull", "listed in a batch that is not finished")
+    elif pulled["clip_id"] is not None:
+        earlier.fates[digest] = ("held", pulled["reason"])
+        if pulled["object_key"].startswith("clips/"):
+            earlier.objects[_identity(row)] = pulled["object_key"]
+    else:
+        unread[digest] += 1
+        if unread[digest] >= OFFERS:
+            earlier.fates.setdefault(digest, ("refused", f"could not be read in {OFFERS} batches: {pulled['reason']}"))
+
+
+def _base_uri(batch_id: str, store: ObjectStore) -> str:
+    return str(json.loads(store.read(layout.source_key(batch_id)))["base_uri"])
+
+
+def _same_place(batch_id: str, source: Source, store: ObjectStore) -> None:
+    base_uri = _base_uri(batch_id, store)
+    if base_uri != source.base_uri:
+        raise UsageError(
+            f"was listed from {base_uri}, and source {source.name} is at {source.base_uri} now",
+            subject=f"batch {batch_id}",
+            fix="point the source back until this batch is finished, and give the new place a source of its own",
+        )
 
 
 def _batches(rows: Iterable[_Row], batch_size: int) -> Iterator[list[_Row]]:
@@ -222,6 +348,14 @@ def _entry_of(row: _Row) -> ListingEntry:
     return ListingEntry(**own, telemetry=Telemetry(**telemetry))
 
 
+def _identity(row: _Row) -> tuple[object, ...]:
+    return row["name"], row["size_bytes"], row["modified_ns"], row["version"]
+
+
+def _entry_digest(row: _Row) -> bytes:
+    return _digest_of([{name: value for name, value in row.items() if name not in _NOT_OF_THE_ENTRY}])
+
+
 def _digest_of(rows: Sequence[_Row]) -> bytes:
     canonical = json.dumps(rows, sort_keys=True, separators=(",", ":"), default=_plain, allow_nan=False)
     return hashlib.sha256(canonical.encode()).digest()
@@ -258,17 +392,42 @@ def _pull_all(entries: Iterable[ListingEntry], *, source: Source, store: ObjectS
 def _pull_clip(
     entry: ListingEntry, kept: Mapping[str, PulledEntry], *, source: Source, store: ObjectStore, video: VideoReader
 ) -> PulledEntry:
-    problem = ""
+    held = _held(entry, kept, store)
+    if held is not None:
+        return held
+    first: CurationError | None = None
     for _ in range(TRIES):
         try:
             with store.stage() as staged:
                 clip_id, size_bytes = _stage(entry, staged, source)
                 return _place(entry, clip_id, size_bytes, staged=staged, kept=kept, video=video)
         except _EntryUnread as failed:
-            problem = failed.cause.problem
+            first = first or failed.cause
             if not failed.cause.retryable:
                 break
-    return PulledEntry(name=entry.name, outcome="refused", reason=problem)
+    return _unread(entry, first)
+
+
+def _held(entry: ListingEntry, kept: Mapping[str, PulledEntry], store: ObjectStore) -> PulledEntry | None:
+    """The outcome of an entry whose very bytes the store holds since an earlier batch; None where they must be read."""
+    if entry.held_as is None or store.size(entry.held_as) != entry.size_bytes:
+        return None
+    return _once(entry, PurePosixPath(entry.held_as).stem, entry.size_bytes, entry.held_as, kept)
+
+
+def _once(entry: ListingEntry, clip_id: str, size_bytes: int, key: str, kept: Mapping[str, PulledEntry]) -> PulledEntry:
+    done = PulledEntry(name=entry.name, outcome="stored", clip_id=clip_id, size_bytes=size_bytes, object_key=key)
+    if clip_id not in kept:
+        return done
+    first = kept[clip_id]
+    return dataclasses.replace(done, outcome="duplicate", reason=f"same bytes as {first.name}", object_key=first.object_key)
+
+
+def _unread(entry: ListingEntry, first: CurationError | None) -> PulledEntry:
+    """Named after the first failure: those of later tries often only follow from it."""
+    problem = "was not tried" if first is None else first.problem
+    outcome = "growing" if isinstance(first, EntryChanged) else "quarantined" if first is not None and first.retryable else "refused"
+    return PulledEntry(name=entry.name, outcome=outcome, reason=problem)
 
 
 def _stage(entry: ListingEntry, staged: StagedObject, source: Source) -> tuple[str, int]:
@@ -297,10 +456,9 @@ def _place(
     entry: ListingEntry, clip_id: str, size_bytes: int, *, staged: StagedObject, kept: Mapping[str, PulledEntry], video: VideoReader
 ) -> PulledEntry:
     """Commit staged bytes to where they belong; bytes that this batch holds already are discarded on leaving the stage."""
-    done = PulledEntry(name=entry.name, outcome="stored", clip_id=clip_id, size_bytes=size_bytes)
-    if clip_id in kept:
-        first = kept[clip_id]
-        return dataclasses.replace(done, outcome="duplicate", reason=f"same bytes as {first.name}", object_key=first.object_key)
+    done = _once(entry, clip_id, size_bytes, "", kept)
+    if done.outcome == "duplicate":
+        return done
     suffix = PurePosixPath(entry.name).suffix.lower()
     try:
         with video.open(staged.path) as stream:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +21,7 @@ from curation import layout
 from curation.adapters import store_local
 from curation.adapters.source_folder import FolderSource
 from curation.adapters.store_local import DirectoryStore
-from curation.errors import CurationError, OutsideError, SourceUnreachable, UsageError
+from curation.errors import CurationError, EntryChanged, OutsideError, SourceUnreachable, UsageError
 from curation.records import ListingEntry
 from curation.schema import LISTING, PULL_OUTCOMES, PULLED
 from curation.stages import pull
@@ -172,7 +174,7 @@ def test_an_unfinished_batch_is_returned_again(folder: Path, put: Put, store: Di
 
 
 def test_one_bad_clip_never_stops_its_batch(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
-    """Reading is tried three times where a retry may help, else once; what fails is refused with its reason, what recovers is stored."""
+    """Reading is tried three times where a retry may help, then quarantined; else once, and refused; what recovers is stored."""
     for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4"):
         put(name, f"video {name}")
     final = CurationError("vanished since it was listed", subject="b.mp4", fix="list again")
@@ -180,8 +182,10 @@ def test_one_bad_clip_never_stops_its_batch(folder: Path, put: Put, store: Direc
     (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
     count = pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
     rows = _pulled(store, batch_id)
-    assert {"stored": 2, "refused": 2} == {name: rows_out for name, rows_out in count.accounted.items() if rows_out}
-    assert ("refused", "cannot be read: connection reset", None) == tuple(rows["a.mp4"][name] for name in ("outcome", "reason", "clip_id"))
+    assert {"stored": 2, "quarantined": 1, "refused": 1} == {name: rows_out for name, rows_out in count.accounted.items() if rows_out}
+    assert ("quarantined", "cannot be read: connection reset", None) == tuple(
+        rows["a.mp4"][name] for name in ("outcome", "reason", "clip_id")
+    )
     assert ("refused", "vanished since it was listed") == (rows["b.mp4"]["outcome"], rows["b.mp4"]["reason"])
     assert ["a.mp4"] * 3 + ["b.mp4"] + ["c.mp4"] * 3 + ["d.mp4"] == source.opened
 
@@ -189,7 +193,7 @@ def test_one_bad_clip_never_stops_its_batch(folder: Path, put: Put, store: Direc
 def test_what_could_not_be_read_is_offered_again_but_not_for_ever(
     folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace
 ) -> None:
-    """A refused clip comes back in a batch of its own, three times in all; one that then can be read is stored and done."""
+    """A clip that could not be read comes back in a batch of its own, three times in all; one that then can be read is stored and done."""
     put("a.mp4", b"video a")
     broken = _Failing(FolderSource("s", folder), {"a.mp4": [_reset() for _ in range(100)]})
     batches = [_whole_pull(broken, store, fakes) for _ in range(4)]
@@ -197,7 +201,7 @@ def test_what_could_not_be_read_is_offered_again_but_not_for_ever(
     assert 3 == len({one[0] for one in batches if one})
     put("b.mp4", b"video b")
     mended = _Failing(FolderSource("s", folder), {"b.mp4": [_reset()] * 3})
-    for outcome in ("refused", "stored"):
+    for outcome in ("quarantined", "stored"):
         (batch_id,) = _whole_pull(mended, store, fakes)
         assert outcome == _pulled(store, batch_id)["b.mp4"]["outcome"]
     assert [] == _whole_pull(mended, store, fakes)
@@ -256,6 +260,127 @@ def test_an_empty_source_makes_no_batch(folder: Path, store: DirectoryStore) -> 
     """Nothing listed, nothing written."""
     assert () == pull.discover(FolderSource("s", folder), store=store, batch_size=500).batch_ids
     assert [] == list(store.keys(""))
+
+
+def _settling(fakes: SimpleNamespace, *, at_s: float, wait: Callable[[float], None], wait_max_s: float = 10.0) -> pull.Settling:
+    clock = SimpleNamespace(now=lambda: datetime.fromtimestamp(at_s, tz=UTC))
+    return pull.Settling(settle_s=2.0, wait_max_s=wait_max_s, clock=clock, wait=wait)
+
+
+def _dated(path: Path, at_s: float) -> None:
+    os.utime(path, (at_s, at_s))
+
+
+def test_what_is_still_written_waits_for_the_next_listing(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """A clip that changes or goes between two looks is growing and in no batch; it is pulled whole once nothing of it changes."""
+    for name, at_s in (("grows.mp4", 999.5), ("goes.mp4", 999.5), ("rests.mp4", 999.5), ("old.mp4", 0.5), ("future.mp4", 5000.0)):
+        _dated(put(name, f"video {name}"), at_s)
+    waits: list[float] = []
+
+    def meanwhile(wait_s: float) -> None:
+        waits.append(wait_s)
+        _dated(put("grows.mp4", b"video of more bytes"), 1001.4)
+        (folder / "goes.mp4").unlink()
+
+    source = FolderSource("s", folder)
+    found = pull.discover(source, store=store, batch_size=500, settling=_settling(fakes, at_s=1000.0, wait=meanwhile))
+    assert {"grows.mp4": "changed between two looks", "goes.mp4": "is gone on a second look"} == found.growing
+    assert ([2.0], 3, {"pull": 3, "held": 0, "growing": 2, "sidecar": 0, "refused": 0}) == (waits, found.new_entries, found.fates)
+    (batch_id,) = found.batch_ids
+    assert ["future.mp4", "old.mp4", "rests.mp4"] == from_parquet(store.read(layout.listing_key(batch_id)), LISTING)["name"].to_pylist()
+    again = pull.discover(source, store=store, batch_size=500, settling=_settling(fakes, at_s=2000.0, wait=waits.append))
+    assert ([2.0], ["grows.mp4"]) == (waits, from_parquet(store.read(layout.listing_key(again.batch_ids[-1])), LISTING)["name"].to_pylist())
+
+
+def test_a_listing_does_not_wait_for_ever(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """Where settling takes longer than a listing may wait, the entry is growing; what settles within the wait is pulled."""
+    for name, at_s in (("soon.mp4", 998.5), ("later.mp4", 999.5)):
+        _dated(put(name), at_s)
+    waits: list[float] = []
+    found = pull.discover(
+        FolderSource("s", folder), store=store, batch_size=500, settling=_settling(fakes, at_s=1000.0, wait=waits.append, wait_max_s=1.0)
+    )
+    assert ([1.0], {"later.mp4": "was modified less than 2 s ago"}, 1) == (waits, found.growing, found.new_entries)
+
+
+def test_what_changed_between_listing_and_pull_is_growing(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """No byte of it is stored; the next listing offers it as it is then."""
+    put("a.mp4", b"video a")
+    source = fakes.CountingSource(FolderSource("s", folder))
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+    put("a.mp4", b"video a and more")
+    count = pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    _finish(store, batch_id)
+    row = _pulled(store, batch_id)["a.mp4"]
+    assert (1, "changed since it was listed", None, 0) == (count.accounted["growing"], row["reason"], row["object_key"], source.read_bytes)
+    (again,) = _whole_pull(source, store, fakes)
+    assert ("stored", len(b"video a and more")) == (_pulled(store, again)["a.mp4"]["outcome"], source.read_bytes)
+
+
+def test_what_breaks_in_the_middle_is_quarantined_with_the_first_reason(
+    folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace
+) -> None:
+    """A clip that changes under the reader is tried again, found changed, and quarantined for having changed while it was read."""
+    put("a.mp4", b"video a")
+    changed = OutsideError("changed while it was read", subject="a.mp4", fix="list again")
+    since = EntryChanged("changed since it was listed", subject="a.mp4", fix="list again")
+    source = _Failing(FolderSource("s", folder), {"a.mp4": [changed, since]})
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+    count = pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    row = _pulled(store, batch_id)["a.mp4"]
+    assert (1, "changed while it was read", 2) == (count.accounted["quarantined"], row["reason"], len(source.opened))
+    assert [] == list(store.keys("clips/")) + list(store.keys("quarantine/"))
+
+
+def test_new_telemetry_costs_no_second_reading(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """A fleet file that comes later makes new rows of clips that are held; their bytes are not read again, unless the store lost them."""
+    for name in ("a.mp4", "b.mp4"):
+        put(name, f"video {name}")
+    source = fakes.CountingSource(FolderSource("s", folder))
+    _whole_pull(source, store, fakes)
+    read_bytes = source.read_bytes
+    put("fleet.csv", "file,plate\na.mp4,A\nb.mp4,B\n")
+    lost = next(key for key in store.keys("clips/") if store.read(key) == b"video b.mp4")
+    (folder.parent / "store" / lost).unlink()
+    (batch_id,) = _whole_pull(source, store, fakes)
+    rows = _pulled(store, batch_id)
+    assert ["stored", "stored", "sidecar"] == [row["outcome"] for row in rows.values()]
+    assert hashlib.sha256(b"video a.mp4").hexdigest() == rows["a.mp4"]["clip_id"]
+    assert (read_bytes + len(b"video b.mp4"), b"video b.mp4") == (source.read_bytes, store.read(lost))
+
+
+def test_another_place_under_the_same_name_is_new(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """Entries of another folder are not taken for those of the first, and a batch of the first is not filled from the second."""
+    path = put("a.mp4", b"video a")
+    _dated(path, 1000.0)
+    other = folder.with_name("other")
+    other.mkdir()
+    (other / "a.mp4").write_bytes(b"video b")
+    _dated(other / "a.mp4", 1000.0)
+    (first,) = pull.discover(FolderSource("s", folder), store=store, batch_size=500).batch_ids
+    with pytest.raises(UsageError, match="was listed from"):
+        pull.run(first, source=FolderSource("s", other), store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    _whole_pull(FolderSource("s", folder), store, fakes)
+    assert 1 == pull.discover(FolderSource("s", other), store=store, batch_size=500).new_entries
+
+
+def test_a_look_ahead_writes_nothing_and_names_every_fate(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
+    """Before a pull every clip is to pull, after it held; refused and sidecar entries stay what they are; no clip is opened."""
+    for name in ("a.mp4", "b.mp4", "b.mp4.json", "c.txt"):
+        put(name, "{}" if name.endswith("json") else f"video {name}")
+    _dated(put("d.mp4", b"no clip"), 999.9)
+    source = fakes.CountingSource(FolderSource("s", folder))
+
+    def fates(settling: pull.Settling | None = None) -> dict[str, str]:
+        return {one.entry.name: one.fate for one in pull.prospects(source, store=store, settling=settling)}
+
+    rest = {"b.mp4.json": "sidecar", "c.txt": "refused"}
+    assert {"a.mp4": "pull", "b.mp4": "pull", "d.mp4": "growing"} | rest == fates(
+        _settling(fakes, at_s=1000.0, wait=lambda _: None, wait_max_s=0.1)
+    )
+    assert ([], []) == (source.opened, list(store.keys("")))
+    _whole_pull(source, store, fakes)
+    assert {"a.mp4": "held", "b.mp4": "held", "d.mp4": "held"} | rest == fates()
 
 
 _FILES = st.dictionaries(
