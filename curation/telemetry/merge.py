@@ -17,15 +17,30 @@ _FOLLOWERS: Final = {name for names in _TOGETHER.values() for name in names}
 
 
 def merge(*ranked: Telemetry) -> Telemetry:
-    """Field by field the first value in `ranked`; a fix with its datum and error, and a time with its clock, from one reading each."""
+    """Field by field the first value in `ranked`; a fix with its datum and error, and a time with its clock, from one reading each.
+
+    The fix and the track have one datum and one error between them: two datums are an unknown one, and of two errors the larger counts.
+    """
     merged: dict[str, Any] = {}
     for field in dataclasses.fields(Telemetry):
         if field.name in _FOLLOWERS:
             continue
-        origin = next((reading for reading in ranked if getattr(reading, field.name) is not None), None)
+        origin = _first(ranked, field.name)
         if origin is not None:
             merged.update({name: getattr(origin, name) for name in (field.name, *_TOGETHER.get(field.name, ()))})
-    return Telemetry(**merged)
+    return _under_one_datum(Telemetry(**merged), _first(ranked, "track"))
+
+
+def _first(ranked: tuple[Telemetry, ...], name: str) -> Telemetry | None:
+    return next((reading for reading in ranked if getattr(reading, name) is not None), None)
+
+
+def _under_one_datum(merged: Telemetry, tracked: Telemetry | None) -> Telemetry:
+    if tracked is None:
+        return merged
+    errors_m = [one.gnss_error_m for one in (merged, tracked) if one.gnss_error_m is not None]
+    datum = merged.datum if merged.datum == tracked.datum else "unknown"
+    return dataclasses.replace(merged, datum=datum, gnss_error_m=max(errors_m, default=None))
 
 
 def with_drive(telemetry: Telemetry, *, event_folder: str | None, zone: str) -> Telemetry:

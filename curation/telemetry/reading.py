@@ -12,8 +12,10 @@ from typing import Any, Final
 from curation.records import Telemetry
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+CLOCK_FROM_YEAR: Final = 2005  # no recorder of video files for cars is older
+CLOCK_BEFORE_YEAR: Final = 2036  # to be raised in that year, together with a test for the overflow itself
 _TEXT_MAX: Final = 200  # far beyond any id, plate or camera name; what is longer is not one
-_SPEED_MAX_MPS: Final = 150.0  # 540 km/h: no road vehicle is faster
+SPEED_MAX_MPS: Final = 150.0  # 540 km/h: no road vehicle is faster
 _DATUMS: Final = {"WGS84": "WGS-84", "GCJ02": "GCJ-02", "UNKNOWN": "unknown"}
 
 
@@ -57,8 +59,11 @@ def instant(raw: object) -> datetime | None:
 
 
 def is_of_a_clock(at: datetime) -> bool:
-    """Whether a recorder's clock can show the time: from 1970, where an unset clock stands, to before 2100."""
-    return 1970 <= at.year < 2100
+    """Whether a recorder's clock that was ever set can show the time.
+
+    Unset clocks show 1970 (Unix), 1980 (GPS) or 2000 (most chips), and overflown ones 1999 (GPS weeks), 2036 (NTP) or 2038 (32 bits).
+    """
+    return CLOCK_FROM_YEAR <= at.year < CLOCK_BEFORE_YEAR
 
 
 def datum(raw: object) -> str | None:
@@ -78,7 +83,7 @@ FIELDS: Final[Mapping[str, Callable[[object], Any]]] = {
     "longitude_deg": lambda raw: number(raw, -180.0, 180.0),
     "datum": datum,
     "gnss_error_m": lambda raw: number(raw, 0.0, 1e7),  # half the Earth's circumference is 2e7 m: beyond this nothing is known at all
-    "speed_mps": lambda raw: number(raw, 0.0, _SPEED_MAX_MPS),
+    "speed_mps": lambda raw: number(raw, 0.0, SPEED_MAX_MPS),
     "camera": text,
 }
 FILE_KEY: Final = "file"

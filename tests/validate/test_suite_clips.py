@@ -38,6 +38,8 @@ MUTATIONS = [
     ("good", {"gnss_error_m": math.nan}, "values.finite"),
     ("good", {"speed_mean_mps": 300.0}, "speed_mean_mps.range"),
     ("good", {"speed_mean_mps": math.inf}, "values.finite"),
+    ("good", {"speed_max_mps": -1.0}, "speed_max_mps.range"),
+    ("good", {"sun_elevation_deg": 90.5}, "sun_elevation_deg.range"),
     ("good", {"track": [{"offset_s": 1.0, "latitude_deg": 91.0, "longitude_deg": 0.0}]}, "track.on_globe"),
     ("good", {"track": [{"offset_s": -1.0, "latitude_deg": 1.0, "longitude_deg": 0.0}]}, "track.on_globe"),
     ("good", {"track": [{"offset_s": 1.0, "latitude_deg": None, "longitude_deg": 0.0}]}, "track.on_globe"),
