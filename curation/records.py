@@ -251,6 +251,9 @@ class ValidationResult:
         return ran and self.rows_present > 0 and self.rows_examined == self.rows_present and not self.failures
 
 
+REMOVED = "removed"  # kind of a ledger entry whose files a lawful erasure took away
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
     """One signed link of the chain. `files` maps object keys to SHA-256; `counts` conserves rows."""

@@ -112,6 +112,33 @@ class DirectoryStore:
         with _outside(prefix or "keys"):
             yield from _walk(self._root / folder, f"{folder}/" if folder else "", prefix)
 
+    def remove(self, key: str) -> None:
+        """Remove the object, durably; nothing happens where there is none. Implements `ports.Eraser`.
+
+        Raises:
+            OutsideError: the disk failed.
+        """
+        if self.size(key) is None:
+            return
+        path = self._path(key)
+        with _outside(key):
+            path.unlink(missing_ok=True)
+            sync_folder(path.parent)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Put other bytes under `key`, whole or not at all; the same bytes change nothing. Implements `ports.Eraser`.
+
+        Raises:
+            CurationError: there is no such object.
+            OutsideError: the disk failed.
+        """
+        path = self._existing(key)
+        if self.read(key) == data:
+            return
+        with self.stage() as staged:
+            staged.write(data)
+            staged.put_over(path, key)
+
     def _path(self, key: str) -> Path:
         check_key(key)
         return self._root / key
@@ -184,6 +211,20 @@ class DirectoryStagedObject:
             self._committed = True
             sync_folder(target.parent)
         return True
+
+    def put_over(self, target: Path, key: str) -> None:
+        """Put the bytes in the place of the object at `target`.
+
+        Raises:
+            OutsideError: the disk failed.
+        """
+        with _outside(key):
+            self._file.flush()
+            os.fchmod(self._file.fileno(), _OBJECT_MODE)
+            os.fsync(self._file.fileno())
+            os.replace(self._path, target)  # noqa: PTH105 - Path.replace would read as this store's own
+            self._committed = True
+            sync_folder(target.parent)
 
     def _same_as(self, target: Path, key: str) -> bool:
         if target.is_symlink() or not target.is_file() or not filecmp.cmp(self._path, target, shallow=False):

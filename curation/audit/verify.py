@@ -14,10 +14,13 @@ from curation.audit.ledger import GENESIS, check_link, from_bytes
 from curation.errors import CurationError, EvidenceBroken, UsageError
 from curation.layout import ledger_key
 from curation.ports import ObjectStore
-from curation.records import LedgerEntry
+from curation.records import REMOVED, LedgerEntry
 
 # Everything under these is evidence; resume points (inspections/, finished.json of a batch) and the ledger itself are covered by no entry.
-_COVERED: Final = ("batches/", "clips/", "fences/", "manifests/", "packs/", "quarantine/", "releases/", "shards/", "validation/")
+_COVERED: Final = (
+    *("batches/", "clips/", "erasures/", "fences/", "manifests/", "packs/"),
+    *("quarantine/", "releases/", "shards/", "tombstones/", "validation/"),
+)
 _RESUME_POINT: Final = re.compile(r"batches/[^/]+/finished\.json")
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -48,11 +51,10 @@ def verify(
     """
     entries = _chain(store, public_key)
     _check_head(entries, head)
-    digests: dict[str, str] = {}
-    for entry in entries:
-        for key, digest in entry.files.items():
-            if digests.setdefault(key, digest) != digest:
-                raise _broken(key, f"was recorded with two digests (entry {entry.sequence})")
+    digests, removed = _covered(entries)
+    for key in sorted(removed):
+        if store.size(key) is not None:
+            raise EvidenceBroken("was to be removed and is still there", subject=key, fix="finish the erasure (`curation erase confirm`)")
     for key, digest in sorted(digests.items()):
         if progress is not None:
             progress(key)
@@ -80,6 +82,26 @@ def _chain(store: ObjectStore, public_key: Ed25519PublicKey) -> list[LedgerEntry
         entries.append(entry)
         previous = entry.digest()
     return entries
+
+
+def _covered(entries: list[LedgerEntry]) -> tuple[dict[str, str], set[str]]:
+    """Key -> the digest that must stand there now, and the keys where nothing may stand any more.
+
+    An entry of kind `removed` names the objects that a lawful erasure takes away; only after one may a key be recorded with other bytes.
+    """
+    digests: dict[str, str] = {}
+    removed: set[str] = set()
+    for entry in entries:
+        for key, digest in entry.files.items():
+            if entry.kind == REMOVED:
+                if digests.pop(key, None) != digest:
+                    raise _broken(key, f"is called removed, but was not recorded so before (entry {entry.sequence})")
+                removed.add(key)
+            elif digests.setdefault(key, digest) != digest:
+                raise _broken(key, f"was recorded with two digests (entry {entry.sequence})")
+            else:
+                removed.discard(key)
+    return digests, removed
 
 
 def _check_head(entries: list[LedgerEntry], head: str | None) -> None:

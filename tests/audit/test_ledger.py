@@ -200,3 +200,45 @@ def test_bytes_that_are_nested_without_end_are_no_entry(store, key, filled, tmp_
     (tmp_path / "store" / "ledger" / f"{3:020d}.json").write_bytes(b"[" * 100_000)
     with pytest.raises(EvidenceBroken, match=f"{3:020d}.json: is no ledger entry"):
         verify(store, key.public_key())
+
+
+def _remove_second(filled, store):
+    digest = sha256_hex(b"file 2")
+    filled.record(StageCount(stage="removed", subject="e", rows_in=1, accounted={"removed": 1}), files={"manifests/2": digest})
+    return digest
+
+
+def test_a_removed_entry_excuses_what_an_erasure_took_away(store, key, filled):
+    """The object is gone, and the ledger holds; the rest is proved as before."""
+    _remove_second(filled, store)
+    store.remove("manifests/2")
+    proof = verify(store, key.public_key())
+    assert (4, 1, ()) == (proof.entry_count, proof.file_count, proof.uncovered)
+
+
+def test_an_object_that_was_to_be_removed_and_is_still_there_is_named(store, key, filled):
+    """An erasure that stopped half-way is no erasure."""
+    _remove_second(filled, store)
+    with pytest.raises(EvidenceBroken, match="still there") as refusal:
+        verify(store, key.public_key())
+    assert "manifests/2" == refusal.value.subject
+
+
+def test_after_a_removal_the_key_may_hold_other_bytes_once_they_are_recorded(store, key, filled, tmp_path):
+    """A scrubbed file takes the place of the first; its own digest counts from then on."""
+    _remove_second(filled, store)
+    store.replace("manifests/2", b"scrubbed")
+    event = StageCount(stage="erase", subject="e", rows_in=1, accounted={"erased": 1})
+    filled.record(event, files={"manifests/2": sha256_hex(b"scrubbed")})
+    assert 2 == verify(store, key.public_key()).file_count
+    overwrite(tmp_path, "manifests/2", b"file 2")
+    with pytest.raises(EvidenceBroken, match="not what the ledger recorded"):
+        verify(store, key.public_key())
+
+
+def test_a_removal_of_what_was_never_recorded_excuses_nothing(store, key, filled):
+    """Nobody hides a changed file behind a removal of other bytes."""
+    event = StageCount(stage="removed", subject="e", rows_in=1, accounted={"removed": 1})
+    filled.record(event, files={"manifests/2": sha256_hex(b"other bytes")})
+    with pytest.raises(EvidenceBroken, match="was not recorded so before"):
+        verify(store, key.public_key())

@@ -161,3 +161,36 @@ def test_a_planted_link_is_no_object(store: DirectoryStore, root: Path, tmp_path
         store.read("b")
     with pytest.raises(CurationError):
         store.create("b", b"2")
+
+
+def test_removal_takes_the_object_and_nothing_else(tmp_path):
+    """Removing twice is removing once; the key can be written anew."""
+    store = DirectoryStore(tmp_path, jurisdiction="CN")
+    store.create("a/one", b"1")
+    store.create("a/two", b"2")
+    store.remove("a/one")
+    store.remove("a/one")
+    store.remove("a/never")
+    assert ["a/two"] == list(store.keys(""))
+    assert store.create("a/one", b"other")
+
+
+def test_a_replaced_object_is_whole_read_only_and_leaves_nothing_staged(tmp_path):
+    """A reader that holds the old file open still reads the old bytes; the next one reads the new ones."""
+    store = DirectoryStore(tmp_path, jurisdiction="CN")
+    store.create("a/one", b"old")
+    with store.local_path("a/one") as path, path.open("rb") as reader:
+        store.replace("a/one", b"newer")
+        assert b"old" == reader.read()
+        assert 0o444 == path.stat().st_mode & 0o777
+    assert b"newer" == store.read("a/one")
+    store.replace("a/one", b"newer")
+    assert [] == list((tmp_path / ".staging").iterdir())
+
+
+def test_nothing_is_replaced_where_nothing_stands(tmp_path):
+    """Erasure never writes a new object under a free key."""
+    store = DirectoryStore(tmp_path, jurisdiction="CN")
+    with pytest.raises(CurationError, match="no such object"):
+        store.replace("a/one", b"1")
+    assert [] == list(store.keys(""))
