@@ -1,0 +1,141 @@
+"""Building a shard set, beside webdataset's writer, `tarfile`, and one plain sequential write; SHA-256 and fsync on every side."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import pyarrow as pa
+from webdataset import TarWriter
+
+from benchmarks import rows
+from benchmarks.clip_files import MIB, write_clips
+from benchmarks.measure import RUNS, Figure, Work, cpu_s, figure, interleave, timed, wall_s
+from curation import layout, schema, wiring
+from curation.digests import canonical_json, file_digest
+from curation.ports import Ledger, ObjectStore
+from curation.settings import Settings, embedded_defaults
+from curation.shard_request import ShardRequest
+from curation.stages import shards
+
+CLIPS: Final = 32
+CLIP_BYTES: Final = 8 * MIB
+SHARD_BYTES: Final = 64 * MIB
+# Issue G: >= 0.95 of a raw sequential write, fsync on both sides, SHA-256 on; at least as fast as webdataset's TarWriter.
+GOALS: Final[Mapping[str, float | None]] = {"raw_write": 0.95, "webdataset": 1.0, "tarfile": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Home:
+    """A home that holds clips, with their rows of curated.clips and what stands beside each of them in a shard."""
+
+    folder: Path
+    store: ObjectStore
+    ledger: Ledger
+    rows: pa.Table
+    samples: Sequence[tuple[str, Path, bytes]]
+
+
+def figures(folder: Path, *, clip_count: int = CLIPS, clip_bytes: int = CLIP_BYTES, runs: int = RUNS) -> Iterator[Figure]:
+    """Figures of the same samples written into shards of the same size by each side, in time and in CPU seconds."""
+    home = _home(folder, clip_count, clip_bytes)
+    writers = {"raw_write": _raw_write, "webdataset": _webdataset, "tarfile": _tarfile}
+    sides = {"ours": partial(_ours, home)} | {name: partial(_theirs, home, write) for name, write in writers.items()}
+    costs = interleave({name: timed(side) for name, side in sides.items()}, runs=runs)
+    for name, goal in GOALS.items():
+        yield figure(f"shards.wall/{name}", wall_s(costs["ours"]), wall_s(costs[name]), unit="s", better="less", goal=goal)
+        yield figure(f"shards.cpu/{name}", cpu_s(costs["ours"]), cpu_s(costs[name]), unit="CPU s", better="less")
+
+
+def _home(folder: Path, clip_count: int, clip_bytes: int) -> _Home:
+    opened = wiring.home(Settings.model_validate(embedded_defaults(folder / "work")))
+    invented = rows.clips(clip_count).to_pylist()
+    samples = []
+    for row, file in zip(invented, write_clips(folder / "source", clip_count, clip_bytes), strict=True):
+        clip_id = file_digest(file)
+        key = layout.clip_key(clip_id, ".mp4")
+        opened.store.create(key, file.read_bytes())
+        row |= {"clip_id": clip_id, "object_uri": layout.object_uri(key), "size_bytes": clip_bytes, "verdict": "accepted", "reasons": []}
+        description = canonical_json({name: row[name] for name in _request().columns})
+        with opened.store.local_path(key) as path:
+            samples.append((clip_id, path, description))
+        file.unlink()
+    table = pa.Table.from_pylist(invented, schema=schema.CLIPS)
+    return _Home(folder=folder, store=opened.store, ledger=opened.ledger, rows=table, samples=sorted(samples))
+
+
+def _request() -> ShardRequest:
+    return ShardRequest(name="bench", shard_size_bytes=SHARD_BYTES)
+
+
+def _ours(home: _Home) -> Work:
+    shutil.rmtree(home.folder / "work" / "home" / "store" / "shards", ignore_errors=True)
+    return lambda: shards.run(_request(), home.rows, 1, store=home.store, ledger=home.ledger)
+
+
+class _HashedFile:
+    """A new file, as tar writers want it: all that is written goes through SHA-256, and closing waits for the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: BinaryIO = path.open("xb")
+        self._hasher = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._hasher.update(data)
+        return self._file.write(data)
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+_Sample = tuple[str, Path, bytes]
+_Write = Callable[[_HashedFile, Sequence[_Sample]], None]
+
+
+def _theirs(home: _Home, write: _Write) -> Work:
+    target = home.folder / "theirs"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    per_shard = max(1, SHARD_BYTES // home.rows["size_bytes"][0].as_py() - 1)  # headers and descriptions take the place of one clip
+
+    def work() -> None:
+        for begin in range(0, len(home.samples), per_shard):
+            with closing(_HashedFile(target / f"{begin:06d}.tar")) as file:
+                write(file, home.samples[begin : begin + per_shard])
+
+    return work
+
+
+def _raw_write(file: _HashedFile, samples: Sequence[_Sample]) -> None:
+    for _, path, description in samples:
+        file.write(description)
+        with path.open("rb") as clip:
+            while chunk := clip.read(MIB):
+                file.write(chunk)
+
+
+def _webdataset(file: _HashedFile, samples: Sequence[_Sample]) -> None:
+    with TarWriter(file, encoder=False) as tar:
+        for clip_id, path, description in samples:
+            tar.write({"__key__": clip_id, "json": description, "mp4": path.read_bytes()})
+
+
+def _tarfile(file: _HashedFile, samples: Sequence[_Sample]) -> None:
+    with tarfile.open(fileobj=file, mode="w|") as tar:
+        for clip_id, path, description in samples:
+            told = tarfile.TarInfo(f"{clip_id}.json")
+            told.size = len(description)
+            tar.addfile(told, io.BytesIO(description))
+            with path.open("rb") as clip:
+                tar.addfile(tar.gettarinfo(arcname=f"{clip_id}.mp4", fileobj=clip), clip)
