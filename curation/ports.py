@@ -241,6 +241,9 @@ class HomeCatalog(Protocol):
     def drop_branch(self, table: str, branch: str) -> None:
         """Forget a branch; nothing happens where there is none."""
 
+    def erase(self, table: str, clip_ids: Sequence[str]) -> int:
+        """How many rows of these clips main held; afterwards no snapshot, branch or file of the table holds one."""
+
 
 class OverseasCatalog(Protocol):
     """The overseas Iceberg catalog. It holds copies only and nothing that resolves into the home store."""

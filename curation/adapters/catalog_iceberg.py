@@ -43,10 +43,12 @@ from curation.settings import CatalogSettings
 
 ROOT: Final = "curation.root"  # marks the empty snapshot that a home table begins with: a branch needs something to grow from
 RELEASE_ID: Final = "curation.release-id"
+ERASED: Final = "curation.erased"  # snapshot property: how many rows an erasure took away
 WITHDRAWN: Final = "curation.withdrawn"
 _REGISTERED: Final = "curation.release."  # table property: a release's snapshot, remembered after that snapshot has expired
 _BUSY_S: Final = 60  # how long SQLite waits for another process's write; one commit takes about 10 ms
 _TRIES: Final = 40
+_WRITING_S: Final = 3600.0  # longer than any commit takes: an older file that nothing refers to is nobody's work under way
 _TUNED: Final = {
     "commit.retry.num-retries": "0",
     "commit.manifest-merge.enabled": "true",
@@ -54,7 +56,7 @@ _TUNED: Final = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "5",
 }
-# Bounds of column values would stay in manifests after the rows are gone, so overseas they are never written.
+# Bounds of column values would stay in manifests after the rows are gone, so they are never written.
 _NO_BOUNDS: Final = {"write.metadata.metrics.default": "counts"}
 
 _T = TypeVar("_T")
@@ -275,7 +277,7 @@ class IcebergHome(_Tables):
     """The home catalog. Implements `ports.HomeCatalog`."""
 
     def __init__(self, settings: CatalogSettings, schemas: Mapping[str, pa.Schema]) -> None:
-        super().__init__(settings, schemas, _TUNED)
+        super().__init__(settings, schemas, {**_TUNED, **_NO_BOUNDS})
         self._written: dict[tuple[str, str], int] = {}
 
     def head(self, table: str) -> int | None:
@@ -403,6 +405,49 @@ class IcebergHome(_Tables):
 
         with _outside(f"table {table}"):
             self._retried(f"table {table}", attempt)
+
+    def erase(self, table: str, clip_ids: Sequence[str]) -> int:
+        """How many rows of these clips main held; afterwards no snapshot, branch, tag or file of the table holds one.
+
+        All earlier snapshots expire with them, so that none can be read at an earlier time; a branch that holds such a row is dropped, and
+        whoever was auditing it writes it again. Files that no snapshot refers to go once no writer can still be at work on them.
+        """
+        subject = f"table {table}"
+        with _outside(subject):
+            if (found := self._load(table)) is None:
+                return 0
+            for name, ref in found.metadata.refs.items():
+                is_other = name != MAIN_BRANCH and ref.snapshot_ref_type == SnapshotRefType.BRANCH
+                if is_other and self._rows(table, found, ref.snapshot_id, clip_ids).num_rows:
+                    self.drop_branch(table, name)
+            count = self._retried(subject, lambda: self._delete(table, clip_ids))
+            self._retried(subject, lambda: self._forget(table))
+            return count
+
+    def _delete(self, table: str, clip_ids: Sequence[str]) -> int:
+        found = self._ensure(table)
+        count = self._rows(table, found, _ref(found, MAIN_BRANCH), clip_ids).num_rows
+        if count:
+            transaction = found.transaction()
+            transaction.delete(_among(self._schema(table).names[0], clip_ids), snapshot_properties={ERASED: str(count)})
+            _commit(transaction, found)
+        return count
+
+    def _forget(self, table: str) -> None:
+        """Expire all but the heads of main and of branches under way, and remove what only those snapshots referred to."""
+        found = self._ensure(table)
+        tips = {r.snapshot_id for n, r in found.metadata.refs.items() if n == MAIN_BRANCH or r.snapshot_ref_type == SnapshotRefType.BRANCH}
+        old = [snapshot for snapshot in found.metadata.snapshots if snapshot.snapshot_id not in tips]
+        shown = {str(path) for snapshot in old for path in _files_of(found, snapshot)}
+        if old:
+            transaction = found.transaction()
+            for name, ref in found.metadata.refs.items():
+                if ref.snapshot_id not in tips:
+                    ManageSnapshots(transaction).remove_tag(name).commit()
+            ExpireSnapshots(transaction).by_ids(sorted(snapshot.snapshot_id for snapshot in old)).commit()
+            _commit(transaction, found)
+            found = self._ensure(table)
+        _sweep(found, only=lambda path: str(path) in shown or time.time() - path.stat().st_mtime > _WRITING_S)
 
 
 def _info(snapshot: Snapshot, told: set[int]) -> SnapshotInfo:
@@ -582,22 +627,22 @@ def _registered(found: Table, release_id: str) -> SnapshotInfo | None:
     return _releases(found).get(release_id)
 
 
-def _sweep(found: Table) -> None:
+def _sweep(found: Table, *, only: Callable[[Path], bool] = lambda _: True) -> None:
     """Remove data files, manifests and manifest lists that no snapshot refers to: withdrawn rows, and leftovers of killed writers."""
-    kept: set[Path] = set()
-    read: set[str] = set()
-    for snapshot in found.metadata.snapshots:
-        kept.add(_path(snapshot.manifest_list))
-        for manifest in snapshot.manifests(found.io):
-            if manifest.manifest_path not in read:
-                read.add(manifest.manifest_path)
-                kept.add(_path(manifest.manifest_path))
-                live = manifest.fetch_manifest_entry(found.io, discard_deleted=True)
-                kept.update(_path(entry.data_file.file_path) for entry in live)
+    kept = {path for snapshot in found.metadata.snapshots for path in _files_of(found, snapshot)}
     root = _path(found.location())
     for file in [*root.glob("data/**/*"), *root.glob("metadata/*.avro")]:
-        if file.is_file() and file not in kept:
+        if file.is_file() and file not in kept and only(file):
             file.unlink(missing_ok=True)
+
+
+def _files_of(found: Table, snapshot: Snapshot) -> Iterator[Path]:
+    """The snapshot's manifest list, its manifests, and the data files that it shows."""
+    yield _path(snapshot.manifest_list)
+    for manifest in snapshot.manifests(found.io):
+        yield _path(manifest.manifest_path)
+        for entry in manifest.fetch_manifest_entry(found.io, discard_deleted=True):
+            yield _path(entry.data_file.file_path)
 
 
 __all__ = ["RELEASE_ID", "WITHDRAWN", "IcebergHome", "IcebergOverseas"]

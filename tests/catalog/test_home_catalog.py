@@ -301,3 +301,58 @@ def test_a_warehouse_that_cannot_be_named_is_refused(tmp_path) -> None:
     settings = CatalogSettings(name="home", uri=f"sqlite:///{tmp_path}/c.db", warehouse=tmp_path / "a#b")
     with pytest.raises(SettingsError, match="holds # or"):
         IcebergHome(settings, {TABLE: KINDS}).head(TABLE)
+
+
+def _bytes_of(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted((folder / "warehouse").rglob("*")) if path.is_file())
+
+
+def test_erased_rows_are_in_no_snapshot_branch_or_file(home, tmp_path) -> None:
+    """Rows of two clips go from main, from its history, from a tag and from a batch under audit; the others stay as they were."""
+    put(home, "b1", rows("keep-1", "erase-me-1"))
+    put(home, "b2", rows("keep-2", "erase-me-2"))
+    table = home._catalog().load_table(TABLE)
+    table.manage_snapshots().create_tag(table.current_snapshot().snapshot_id, "pinned").commit()
+    home.write_branch(TABLE, "under-audit", rows("keep-3", "erase-me-1"), replace=["erase-me-1"], properties={})
+    home.write_branch(TABLE, "other-audit", rows("keep-4"), replace=[], properties={})
+    earlier = [snapshot.snapshot_id for snapshot in home.snapshots(TABLE)]
+
+    assert 2 == home.erase(TABLE, ["erase-me-1", "erase-me-2", "never-there"])
+
+    assert ["keep-1", "keep-2"] == home.read(TABLE)["clip_id"].to_pylist()
+    assert [True] * 2 == [row["track"] is not None for row in home.read(TABLE).to_pylist()]
+    for snapshot_id in earlier:
+        with pytest.raises(UsageError, match="has no snapshot"):
+            home.read(TABLE, snapshot_id=snapshot_id)
+    with pytest.raises(ConcurrentChange, match="no branch"):
+        home.read(TABLE, branch="under-audit")
+    shown = [row for file in data_files(tmp_path) for row in pa.parquet.read_table(file)["clip_id"].to_pylist()]
+    assert [] == [name for name in shown if name.startswith("erase-me")]
+    assert b"erase-me" not in _bytes_of(tmp_path)
+
+
+def test_erasing_twice_changes_nothing(home, tmp_path) -> None:
+    """The second erasure finds no row and commits nothing."""
+    put(home, "b1", rows("keep-1", "erase-me-1"))
+    home.erase(TABLE, ["erase-me-1"])
+    before = (home.head(TABLE), data_files(tmp_path))
+    assert 0 == home.erase(TABLE, ["erase-me-1"])
+    assert before == (home.head(TABLE), data_files(tmp_path))
+    assert 0 == catalog(tmp_path / "empty").erase(TABLE, ["erase-me-1"])
+
+
+def test_a_batch_written_during_an_erasure_is_not_lost(home, tmp_path) -> None:
+    """Files of a writer that has not committed yet are not swept away with the erased ones."""
+    put(home, "b1", rows("keep-1", "erase-me-1"))
+    young = tmp_path / "warehouse" / "curated" / "clips" / "data" / "under-way.parquet"
+    young.write_bytes(b"somebody writes this")
+    home.erase(TABLE, ["erase-me-1"])
+    assert young.exists()
+    assert put(home, "b2", rows("keep-2"))
+
+
+def test_no_value_stands_in_the_files_that_describe_data(home, tmp_path) -> None:
+    """Manifests hold counts, not bounds: they outlive rows, and a bound is a value."""
+    put(home, "b1", rows("unlikely-name"))
+    metadata = b"".join(path.read_bytes() for path in (tmp_path / "warehouse").rglob("metadata/*") if path.is_file())
+    assert b"unlikely-name" not in metadata
