@@ -111,7 +111,7 @@ def inspect_clip(path: Path, *, video: VideoReader, tagger: Tagger, policy: Insp
         with video.open(path) as clip:
             return _inspect(path.name, clip, tagger=tagger, policy=policy, clock=clock)
     except ClipUnreadable as error:
-        return quarantined(str(error), policy=policy, at=clock.now())
+        return quarantined(str(error), reason=error.problem, policy=policy, at=clock.now())
 
 
 def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSettings, clock: Clock) -> Inspection:
@@ -170,15 +170,15 @@ def _why(name: str, packets: Sequence[Packet], decoded_frame_count: int) -> str:
     return timeline.why_unmeasured(packets)
 
 
-def quarantined(error: str, *, policy: InspectSettings, at: datetime) -> Inspection:
-    """The Inspection of a clip of which nothing could be measured: every value unmeasured, with `error` as the reason."""
+def quarantined(error: str, *, reason: str, policy: InspectSettings, at: datetime) -> Inspection:
+    """The Inspection of a clip of which nothing could be measured: every value unmeasured for `reason`, the whole text in `error`."""
     return Inspection(
         container=None,
         fps=None,
         frame_count=None,
         decoded_frame_count=None,
         duration_s=None,
-        unmeasured=dict.fromkeys((*SIGNALS, *_FACTS), error),
+        unmeasured=dict.fromkeys((*SIGNALS, *_FACTS), reason),
         verdict="quarantined",
         error=error,
         inspector_version=INSPECTOR_VERSION,
@@ -261,7 +261,8 @@ def _mapped(chunk: Mapping[str, str], *, store: ObjectStore, engine: Engine, pol
 def inspection_of(outcome: Outcome, *, clip_id: str, policy: InspectSettings, clock: Clock) -> Inspection:
     """What a worker found out of a clip; quarantined where the worker died over it, with its end as the error."""
     if outcome.value is None:
-        return quarantined(f"clip {clip_id}: {outcome.failure}. Fix: look at the clip alone", policy=policy, at=clock.now())
+        reason = outcome.failure or "the worker gave no answer"
+        return quarantined(f"clip {clip_id}: {reason}. Fix: look at the clip alone", reason=reason, policy=policy, at=clock.now())
     return from_json(json.dumps(outcome.value).encode())
 
 

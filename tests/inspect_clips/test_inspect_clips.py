@@ -162,7 +162,7 @@ def test_the_tagger_sees_few_frames_however_long_the_clip(scene: Callable, encod
 
 def test_an_inspection_survives_its_json(scene: Callable, encode: Callable, inspect: Callable, clock: PinnedClock):
     """There and back gives the same record, and equal records give equal bytes."""
-    for inspection in (inspect(encode(scene(30))), quarantined("why", policy=POLICY, at=clock.now())):
+    for inspection in (inspect(encode(scene(30))), quarantined("clip: why. Fix: none", reason="why", policy=POLICY, at=clock.now())):
         assert from_json(to_json(inspection)) == inspection
         assert to_json(from_json(to_json(inspection))) == to_json(inspection)
 
@@ -239,7 +239,7 @@ def test_a_lost_race_takes_what_stands(three: dict[str, str], store: Any, clock:
 
     class Faster(Recording):
         def map(self, job: str, items: Sequence[Mapping[str, Any]]) -> Iterator[Outcome]:
-            store.objects[key] = to_json(quarantined("by the other run", policy=POLICY, at=clock.now()))
+            store.objects[key] = to_json(quarantined("by the other run", reason="raced", policy=POLICY, at=clock.now()))
             yield from super().map(job, items)
 
     found = run({"aa": three["aa"]}, store=store, engine=Faster(), policy=POLICY, clock=clock)
@@ -267,6 +267,7 @@ def test_a_dead_worker_quarantines_its_clip_and_is_remembered(
     found = run(three, store=store, engine=engine, policy=POLICY, clock=clock)
     assert [inspection.verdict for inspection in found.values()] == ["accepted", "quarantined", "quarantined"]
     assert found["bb"].error == "clip bb: worker died: exit status 9. Fix: look at the clip alone"
+    assert set(found["bb"].unmeasured.values()) == {"worker died: exit status 9"}
     assert found["bb"].inspected_at == clock.now()
     after = Recording()
     assert run(three, store=store, engine=after, policy=POLICY, clock=clock) == found
