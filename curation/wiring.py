@@ -34,7 +34,7 @@ from curation.ports import (
     VideoReader,
     VideoWriter,
 )
-from curation.settings import EngineSettings, Settings
+from curation.settings import EngineSettings, Settings, StoreSettings
 from curation.stages.release import Law, is_under
 
 _SIGNATURES_SUFFIX = ".signatures.json"
@@ -71,7 +71,12 @@ def store(settings: Settings) -> ObjectStore:
     Raises:
         NotAtHome: it does not rest in the home jurisdiction.
     """
-    return DirectoryStore(settings.store.path, jurisdiction=settings.store.jurisdiction)
+    found = settings.store
+    if isinstance(found, StoreSettings):
+        return DirectoryStore(found.path, jurisdiction=found.jurisdiction, home_jurisdiction=settings.home.jurisdiction)
+    from curation.adapters.store_s3 import S3Store
+
+    return S3Store(found, home=settings.home, spool=settings.work / "home" / "spool")
 
 
 def ledger_public_key(settings: Settings) -> Ed25519PublicKey:

@@ -21,7 +21,7 @@ from curation.demo import law
 from curation.demo.airflow_stack import AirflowStack, Approval
 from curation.errors import CurationError, GateRefused, ValidationFailed
 from curation.records import LedgerEntry
-from curation.settings import FILE_NAME, Settings
+from curation.settings import FILE_NAME, Settings, StoreSettings
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SOURCE: Final = "demo"
@@ -244,9 +244,10 @@ def _show_release(summary: Mapping[str, Any], say: Console) -> None:
     say.print(f"{summary['rows']} rows in the release, {summary['withheld']} withheld (a row may fall under several rules)\n")
 
 
-def _places(settings: Settings, entries: Sequence[LedgerEntry]) -> list[tuple[str, Path]]:
-    store = settings.store.path
-    places = [("home store", store), ("overseas catalog", settings.work / "overseas" / "catalog.db")]
-    places += [("validation report", store / "validation" / entry.subject / "report.html") for entry in entries if entry.kind == "validate"]
-    places += [("training shards", store / "shards" / entry.subject) for entry in entries if entry.kind == "shards"]
+def _places(settings: Settings, entries: Sequence[LedgerEntry]) -> list[tuple[str, str]]:
+    place = settings.store
+    store = str(place.path) if isinstance(place, StoreSettings) else f"{place.endpoint_url}/{place.bucket}/{place.prefix}".rstrip("/")
+    places = [("home store", store), ("overseas catalog", str(settings.work / "overseas" / "catalog.db"))]
+    places += [("validation report", f"{store}/validation/{entry.subject}/report.html") for entry in entries if entry.kind == "validate"]
+    places += [("training shards", f"{store}/shards/{entry.subject}") for entry in entries if entry.kind == "shards"]
     return places

@@ -44,6 +44,8 @@ class MakeStore(Protocol):
 class StoreContract:
     """Subclass with a fixture `make_store`."""
 
+    race_turns = 10
+
     @pytest.fixture
     def make_store(self) -> Callable[[], ObjectStore]:
         raise NotImplementedError
@@ -145,7 +147,7 @@ class StoreContract:
         for prefix in ("a", "a/", "a/b", "a/b-", "ledger/0", "ledger/01", "none", "none/at/all", "清"):
             assert list(store.keys(prefix)) == sorted(key for key in keys if key.startswith(prefix))
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors])
     @given(data=st.binary(max_size=4096))
     def test_any_bytes_survive(self, store: ObjectStore, data: bytes) -> None:
         """Bytes in, the same bytes out."""
@@ -157,7 +159,7 @@ class StoreContract:
         """Eight threads with equal bytes: one creates, seven find it there."""
         stores = [make_store() for _ in range(8)]
         with ThreadPoolExecutor(8) as pool:
-            for turn in range(10):
+            for turn in range(self.race_turns):
                 created = list(pool.map(lambda store, turn=turn: store.create(f"race/{turn}", b"x" * 10_000), stores))
                 assert sorted(created) == [False] * 7 + [True]
 

@@ -1,0 +1,168 @@
+"""A real SeaweedFS on loopback, over HTTP and over TLS, with keys and signed internal ports, once per session."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import http.client
+import ipaddress
+import json
+import os
+import secrets
+import signal
+import socket
+import ssl
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from curation.adapters import s3_client
+from curation.settings import HomeSettings, S3StoreSettings
+
+WEED = Path(sysconfig.get_path("scripts")) / "weed"
+BUCKET = "clips"
+READY_S = 30.0
+STOP_S = 15.0
+_JWT = ("WEED_JWT_SIGNING_KEY", "WEED_JWT_SIGNING_READ_KEY", "WEED_JWT_FILER_SIGNING_KEY", "WEED_JWT_FILER_SIGNING_READ_KEY")
+_PORTS = ("master.port", "volume.port", "filer.port", "s3.port", "admin.port")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A running S3 server."""
+
+    url: str
+    env: Mapping[str, str]
+    ca_bundle: Path | None
+
+    def settings(self, *, prefix: str = "", **changed: object) -> S3StoreSettings:
+        """Settings of a store in this server's bucket."""
+        return S3StoreSettings.model_validate(
+            {
+                "kind": "s3",
+                "endpoint_url": self.url,
+                "bucket": BUCKET,
+                "region": "cn-north-1",
+                "prefix": prefix,
+                "profile": "seaweedfs",
+                "credentials": {"access_key_variable": "HOME_S3_KEY", "secret_key_variable": "HOME_S3_SECRET"},
+                "ca_bundle": self.ca_bundle,
+                **changed,
+            }
+        )
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """SeaweedFS over HTTP."""
+    with _running(tmp_path_factory.mktemp("seaweed"), tls=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweed_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """SeaweedFS over TLS, with a certificate of its own authority."""
+    with _running(tmp_path_factory.mktemp("seaweed-tls"), tls=True) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _running(folder: Path, *, tls: bool) -> Iterator[Server]:
+    keys = {"HOME_S3_KEY": f"key{secrets.token_hex(8)}", "HOME_S3_SECRET": secrets.token_hex(24)}
+    identity = {"name": "home", "credentials": [{"accessKey": keys["HOME_S3_KEY"], "secretKey": keys["HOME_S3_SECRET"]}]}
+    everything = {"identities": [{**identity, "actions": ["Admin", "Read", "List", "Tagging", "Write"]}]}
+    config = folder / "s3.json"
+    config.touch(mode=0o600)
+    config.write_text(json.dumps(everything))
+    ca_bundle = _certify(folder) if tls else None
+    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "GOMEMLIMIT": "400MiB", **{name: secrets.token_hex(16) for name in _JWT}}
+    sockets = folder / "s"
+    command = [
+        str(WEED), "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
+        *(f"-{name}={port}" for name, port in ports.items()), "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false",
+        "-s3.autoCreateBucket=false", f"-filer.localSocket={sockets}f", f"-s3.localSocket={sockets}3", f"-s3.config={config}",
+        *([f"-s3.cert.file={folder}/cert.pem", f"-s3.key.file={folder}/key.pem"] if tls else []),
+    ]  # fmt: skip
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True) as process:
+        try:
+            _wait(process, ports["s3.port"], ca_bundle, folder / "log")
+            server = Server(url=f"http{'s' if tls else ''}://127.0.0.1:{ports['s3.port']}", env=keys, ca_bundle=ca_bundle)
+            s3_client.connect(server.settings(), home=HomeSettings(), env=keys).create_bucket(Bucket=BUCKET)
+            yield server
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, ca_bundle: Path | None, log: Path) -> None:
+    """Return once the server refuses a request without keys, which shows that it knows its keys."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if ca_bundle is None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        else:
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", port, timeout=2, context=ssl.create_default_context(cafile=str(ca_bundle))
+            )
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", f"/{BUCKET}")
+            if connection.getresponse().status == http.client.FORBIDDEN:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"SeaweedFS is not ready: {log.read_text()[-2000:]}")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free, and with them their twins 10,000 above, which SeaweedFS takes for gRPC."""
+    found: list[int] = []
+    while len(found) < count:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as one, socket.socket() as twin, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            twin.bind(("127.0.0.1", port + 10_000))
+            found.append(port)
+    return found
+
+
+def _certify(folder: Path) -> Path:
+    """A certificate for 127.0.0.1 in `cert.pem` and `key.pem`; the path of the authority that vouches for it."""
+    now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
+    issuer_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of the test")])
+
+    def draft(name: str, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public)
+        return builder.serial_number(x509.random_serial_number()).not_valid_before(now - day).not_valid_after(now + day)
+
+    usage = x509.KeyUsage(
+        digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    authority = draft("authority of the test", issuer_key.public_key()).add_extension(
+        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    )
+    authority = authority.add_extension(usage, critical=True)
+    authority = authority.add_extension(x509.SubjectKeyIdentifier.from_public_key(issuer_key.public_key()), critical=False)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    leaf = draft("127.0.0.1", key.public_key()).add_extension(names, critical=False)
+    leaf = leaf.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    (folder / "ca.pem").write_bytes(authority.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    (folder / "cert.pem").write_bytes(leaf.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").touch(mode=0o600)
+    (folder / "key.pem").write_bytes(private)
+    return folder / "ca.pem"
