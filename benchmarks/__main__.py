@@ -34,6 +34,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "inspect": _benchmark("benchmarks.inspect_clips"),
     "residency": _benchmark("benchmarks.residency"),
     "publish": _benchmark("benchmarks.publish"),
+    "validate": _benchmark("benchmarks.validate"),
     "shards": _benchmark("benchmarks.shards"),
 }
 

@@ -4,9 +4,12 @@ import json
 
 import pytest
 
-from benchmarks.__main__ import chosen, main, table
+from benchmarks import inspect_clips, publish, pull, residency, rows, shards, validate
+from benchmarks.__main__ import BENCHMARKS, chosen, main, table
+from benchmarks.clip_files import write_clips
 from benchmarks.measure import Cost, Figure, figure, interleave, peak_mib, timed, within
-from curation.errors import OutsideError, UsageError
+from curation.adapters.validator_gx import GxValidator
+from curation.errors import NotConserved, OutsideError, UsageError
 
 KEYS = ["name", "ours", "other", "ratio", "unit", "runs", "goal", "holds"]
 
@@ -128,3 +131,54 @@ def test_a_peak_side_that_fails_is_named():
     """Its last words come with it."""
     with pytest.raises(OutsideError, match="benchmark side builtins:nothing"):
         peak_mib("builtins:nothing")()
+
+
+def test_make_bench_runs_all_benchmarks_of_the_main_job():
+    """Their names are those of design.md, as far as they exist."""
+    assert {"pull", "inspect", "residency", "publish", "validate", "shards"} <= set(BENCHMARKS)
+
+
+@pytest.mark.parametrize(
+    ("figures", "little", "prefix"),
+    [
+        (pull.figures, {"clip_count": 2, "clip_bytes": 50_000}, "pull."),
+        (residency.figures, {"row_count": 2_000}, "residency."),
+        (publish.figures, {"row_count": 200, "gated_row_count": 50}, "publish."),
+        (shards.figures, {"clip_count": 2, "clip_bytes": 50_000}, "shards."),
+    ],
+)
+def test_a_benchmark_over_very_little_gives_figures_under_its_name(figures, little, prefix, tmp_path):
+    """Each runs from start to end; what they check on the way (equal decisions, all clips stored) holds."""
+    found = list(figures(tmp_path, runs=1, **little))
+    assert found
+    assert all(one.name.startswith(prefix) and one.runs == 1 for one in found)
+
+
+def test_inspecting_is_measured_over_the_clips_given(tmp_path):
+    """One figure per depth and decoder, and one of peak memory."""
+    names = {one.name for one in inspect_clips.figures(tmp_path, clips=write_clips(tmp_path / "clips", 1, 50_000), runs=1)}
+    assert {"inspect.full/opencv", "inspect.peak/limit"} <= names
+
+
+def test_clips_that_cannot_be_measured_are_refused_not_timed(tmp_path):
+    """The cost of failing would look like speed."""
+    (tmp_path / "none.mp4").write_bytes(b"no video")
+    with pytest.raises(OutsideError, match="could not be measured"):
+        inspect_clips.inspect("full", str(tmp_path / "none.mp4"))
+
+
+def test_the_plain_sql_of_validation_must_find_what_the_suite_finds():
+    """Over damaged rows both name the same checks; one condition that finds nothing is noticed."""
+    checks = json.loads((validate.EXPECTATIONS / "clips.json").read_text(encoding="utf-8"))["expectations"]
+    clips, gx = validate._damaged(rows.clips(20)), GxValidator(validate.EXPECTATIONS)
+    validate._same_failures(clips, checks, gx)
+    blind = [{**one, "kwargs": {**one["kwargs"], "regex": ""}} if "batch_id.pattern" == one["meta"]["check"] else one for one in checks]
+    with pytest.raises(NotConserved, match=r"otherwise in batch_id\.pattern"):
+        validate._same_failures(clips, blind, gx)
+
+
+def test_a_peer_that_decides_otherwise_is_refused(monkeypatch, tmp_path):
+    """Costs of unequal work are never printed."""
+    monkeypatch.setattr(residency, "_RULES", {**residency._RULES, "geofence.datum": "FALSE"})
+    with pytest.raises(NotConserved, match="decides otherwise"):
+        next(residency.figures(tmp_path, row_count=500, runs=1))

@@ -1,0 +1,144 @@
+"""The Great Expectations suite over a manifest, beside the same checks as conditions of one plain DuckDB statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from benchmarks import rows
+from benchmarks.measure import PROJECT, RUNS, Figure, Work, cpu_s, figure, interleave, timed
+from curation import schema
+from curation.adapters.validator_gx import GxValidator
+from curation.errors import NotConserved
+
+ROWS: Final = 10_000
+EXPECTATIONS: Final = PROJECT / "expectations"
+_Check = Mapping[str, Any]
+# What is done to the first rows, so that both sides have something to find.
+_DAMAGE: Final[tuple[dict[str, Any], ...]] = (
+    {"clip_id": "0" * 64, "province": "CN-TW"},
+    {"clip_id": "0" * 64, "brightness": 2.0, "batch_id": "unnamed"},
+    {"latitude_deg": 95.0, "datum": None},
+    {"sharpness": float("nan"), "contrast": None},
+    {"verdict": "quarantined", "error": None, "weather": "windy"},
+    {"verdict": "accepted", "reasons": ["too_dark", ""], "error": "none"},
+    {"verdict": "rejected", "reasons": [], "unmeasured": [("motion_px", "still"), ("nobody", "")]},
+    {"verdict": "accepted", "reasons": [], "fps": None, "source_uri": "", "track": [{"offset_s": -1.0}]},
+)
+
+
+def figures(folder: Path, *, row_count: int = ROWS, runs: int = RUNS) -> Iterator[Figure]:  # noqa: ARG001 - all in memory
+    """CPU seconds over rows of which the first eight are damaged; both sides name the same failed checks and count the same rows."""
+    clips, gx = _damaged(rows.clips(row_count)), GxValidator(EXPECTATIONS)
+    checks = json.loads((EXPECTATIONS / "clips.json").read_text(encoding="utf-8"))["expectations"]
+    _same_failures(clips, checks, gx)  # and imports Great Expectations, whose 4 s are none of the suite's time
+    sides = {"ours": timed(lambda: lambda: gx.validate("clips", clips)), "other": timed(lambda: _query(clips, checks))}
+    found = interleave(sides, runs=runs)
+    yield figure("validate.suite/duckdb_sql", cpu_s(found["ours"]), cpu_s(found["other"]), unit="CPU s", better="less")
+
+
+def _damaged(clips: pa.Table) -> pa.Table:
+    first = [row | damage for row, damage in zip(clips.slice(0, len(_DAMAGE)).to_pylist(), _DAMAGE, strict=True)]
+    return pa.concat_tables([pa.Table.from_pylist(first, schema=schema.CLIPS), clips.slice(len(_DAMAGE))])
+
+
+def _same_failures(clips: pa.Table, checks: list[_Check], gx: GxValidator) -> None:
+    """Nothing, if both sides say the same: otherwise their costs cannot be compared."""
+    ours = {failure.check: failure.row_count for failure in gx.validate("clips", clips).failures}
+    other = {name: count for name, count in _query(clips, checks)().items() if count}
+    if ours != other or not ours:
+        differing = sorted(name for name in ours.keys() | other.keys() if ours.get(name) != other.get(name))
+        fix = "bring the benchmark's conditions up to the suite"
+        raise NotConserved(f"the plain SQL finds otherwise in {', '.join(differing)}", subject="benchmark validate", fix=fix)
+
+
+def _query(clips: pa.Table, checks: list[_Check]) -> Work:
+    sql = _sql(clips.schema, checks)
+
+    def work() -> dict[str, int]:
+        with duckdb.connect() as connection:
+            connection.register("clips", clips)
+            [counts] = connection.sql(sql).fetchall()
+        return dict(zip((check["meta"]["check"] for check in checks), counts, strict=True))
+
+    return work
+
+
+def _sql(found: pa.Schema, checks: list[_Check]) -> str:
+    """One row: per check, how many rows violate it."""
+    counts = ", ".join(_counted(check, found) for check in checks)
+    # Great Expectations takes NaN for a missing value; the suite has a check of its own for it.
+    floats = [field.name for field in found if pa.types.is_floating(field.type)]
+    known = ", ".join(f"nullif({name}, 'nan'::DOUBLE) AS {name}" for name in floats)
+    return f"""
+        WITH keyed AS (SELECT * REPLACE ({known}), {_finite(floats)} AS nonfinite, map_keys(unmeasured) AS named FROM clips),
+        flat AS (SELECT *, count(*) OVER (PARTITION BY clip_id) AS standing, {", ".join(_flat_columns(found))} FROM keyed)
+        SELECT {counts} FROM flat
+    """  # noqa: S608 - names of the schema and values of the suite
+
+
+def _finite(floats: list[str]) -> str:
+    return f"CASE WHEN {' AND '.join(f'coalesce(isfinite({name}), TRUE)' for name in floats)} THEN '' ELSE 'some' END"
+
+
+def _flat_columns(found: pa.Schema) -> Iterator[str]:
+    """The columns that the suite checks beside those of the table; `validator_gx` says what each of them is."""
+    yield f"'{_types(found)}' AS arrow_types"
+    yield "len(reasons) AS reasons_count, len(list_filter(reasons, lambda one: one = '')) AS reasons_blank_count"
+    names = ", ".join(f"'{name}'" for name in found.names)
+    yield f"CASE WHEN len(list_filter(named, lambda one: one NOT IN ({names}))) = 0 THEN '' ELSE 'some' END AS unmeasured_unknown"
+    yield "CASE WHEN list_contains(map_values(unmeasured), '') THEN 'some' ELSE '' END AS unmeasured_unexplained"
+    others = [name for name in found.names if name not in schema.SIGNALS and name != "unmeasured"]
+    both = " OR ".join(f"({_has_value(found.field(name))} AND list_contains(named, '{name}'))" for name in others)
+    yield f"CASE WHEN {both} THEN 'some' ELSE '' END AS unmeasured_with_value"
+    for name in schema.SIGNALS:
+        has, named = f"{name} IS NOT NULL", f"list_contains(named, '{name}')"
+        state = f"WHEN {has} AND {named} THEN 'both' WHEN {has} THEN 'measured' WHEN {named} THEN 'unmeasured' ELSE 'neither'"
+        yield f"CASE {state} END AS {name}_state"
+    given = "(latitude_deg IS NOT NULL)::INT + (longitude_deg IS NOT NULL)::INT + (datum IS NOT NULL)::INT"
+    yield f"CASE {given} WHEN 3 THEN 'complete' WHEN 0 THEN 'none' ELSE 'partial' END AS fix_state"
+    on_globe = "abs(fix.latitude_deg) <= 90 AND abs(fix.longitude_deg) <= 180 AND fix.offset_s >= 0 AND fix.offset_s < 'inf'"
+    yield f"len(list_filter(coalesce(track, []), lambda fix: NOT coalesce({on_globe}, FALSE))) AS track_wrong_count"
+    yield "CASE WHEN contains(object_uri, clip_id) THEN 'yes' ELSE 'no' END AS object_names_clip"
+
+
+def _types(found: pa.Schema) -> str:
+    return "; ".join(f"{field.name} {field.type}" for field in found)
+
+
+def _has_value(field: pa.Field) -> str:
+    is_undefined = f" AND {field.name} <> 'undefined'" if pa.types.is_string(field.type) else ""
+    return f"({field.name} IS NOT NULL{is_undefined})"
+
+
+def _counted(check: _Check, found: pa.Schema) -> str:
+    """Rows that violate a check; for one about the table as a whole, 0 or 1."""
+    kwargs = check["kwargs"]
+    if check["type"] == "expect_table_row_count_to_be_between":
+        return f"(count(*) < {kwargs['min_value']})::INT"
+    if check["type"] == "expect_table_columns_to_match_ordered_list":
+        return f"{int(kwargs['column_list'][: len(found)] != found.names)}"
+    where = kwargs.get("row_condition")
+    condition = _violates(check["type"], kwargs)
+    if where is not None:
+        condition = f"{where['column']['name']} {where['operator']} '{where['parameter']}' AND {condition}"
+    return f"count(*) FILTER (WHERE {condition})"
+
+
+def _violates(kind: str, kwargs: Mapping[str, Any]) -> str:
+    column, least, most = kwargs["column"], kwargs.get("min_value"), kwargs.get("max_value")
+    words = ", ".join("'" + str(word).replace("'", "''") + "'" for word in kwargs.get("value_set", ()))
+    return {
+        "expect_column_values_to_be_in_set": f"{column}::VARCHAR NOT IN ({words})",
+        "expect_column_values_to_be_between": f"NOT {column} BETWEEN {least} AND {most}",
+        "expect_column_value_lengths_to_be_between": f"length({column}) < {least}",
+        "expect_column_values_to_match_regex": f"NOT regexp_matches({column}, '{kwargs.get('regex')}')",
+        "expect_column_values_to_not_be_null": f"{column} IS NULL",
+        "expect_column_values_to_be_null": f"{column} IS NOT NULL",
+        "expect_column_values_to_be_unique": "standing > 1",
+    }[kind]
