@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
@@ -34,8 +36,13 @@ out = Console(markup=False, highlight=False, soft_wrap=True)
 
 def main() -> None:
     """Run the command; every error raised on purpose becomes one line and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name must not stop a terminal that cannot show it
     try:
         app()
+    except BrokenPipeError:  # whoever read us has seen enough (`| head`); what is still buffered has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except CurationError as error:
         Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(_shown(f"curation: {error}"), style="red")
         sys.exit(error.exit_code)
@@ -82,7 +89,7 @@ def inspect(paths: Annotated[list[Path], typer.Argument(help="Video files, or fo
     """Measure clips: any file, no store, no settings. With --json one object a line, keys = manifest columns."""
     if as_json:
         for row in pipeline.inspect_files(paths):
-            print(json.dumps(row, default=str, ensure_ascii=False), flush=True)
+            print(_json_line(row), flush=True)
         return
     table = Table("clip", "verdict", "why", "codec", "size", "length", "light", "sharp", "bright", box=None, pad_edge=False)
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -91,6 +98,16 @@ def inspect(paths: Annotated[list[Path], typer.Argument(help="Video files, or fo
             progress.advance(task)
             table.add_row(*_inspection_cells(row))
     out.print(table)
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    """The row as JSON; in ASCII escapes where standard output cannot carry its text, such as a file name that is no UTF-8."""
+    line = json.dumps(row, default=str, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return json.dumps(row, default=str)
+    return line
 
 
 def _shown(text: str) -> str:
@@ -145,7 +162,7 @@ def pull_command(
     """List a source and pull every new clip into the home store."""
     settings = pipeline.open_settings(work)
     batches = pipeline.discover(settings, source)
-    if not batches:
+    if not batches and not as_json:
         out.print(f"pull {source}: nothing new")
     for batch_id in batches:
         _say(pipeline.pull_batch(settings, batch_id), as_json=as_json)

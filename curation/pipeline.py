@@ -17,7 +17,7 @@ from curation.audit import validation_report
 from curation.audit import verify as verification
 from curation.digests import file_digest, sha256_hex
 from curation.errors import UsageError
-from curation.ports import Clock
+from curation.ports import Clock, Outcome
 from curation.records import LedgerEntry, StageCount
 from curation.release_files import ReleaseFolder, cut_releases
 from curation.residency import sites
@@ -44,9 +44,10 @@ def discover(settings: Settings, source_name: str) -> list[str]:
     Raises:
         SiteRefused: the place where data rests may take no more.
     """
+    source = wiring.source(settings, source_name)  # an unknown one is wrong use, and leaves no work folder behind
     home = wiring.home(settings)
     _require_site(settings, home)
-    found = pull.discover(wiring.source(settings, source_name), store=home.store, batch_size=settings.pull.batch_size)
+    found = pull.discover(source, store=home.store, batch_size=settings.pull.batch_size)
     entries = list(home.ledger.entries())
     audited = {entry.subject for entry in entries if entry.kind == "validate"}
     written = [entry.subject for entry in entries if entry.kind == "manifest" and source_of(entry.subject) == source_name]
@@ -91,6 +92,8 @@ def pull_batch(settings: Settings, batch_id: str) -> StageCount:
 def write_manifest(settings: Settings, batch_id: str) -> StageCount:
     """Inspect the batch's clips (going on from checkpoints) and write its manifest."""
     home = wiring.home(settings)
+    if home.store.size(layout.pulled_key(batch_id)) is None:
+        raise UsageError("was not pulled", subject=f"batch {batch_id}", fix="pull its source first (`curation pull SOURCE`)")
     pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
     stored = pulled.filter(pc.equal(pulled["outcome"], "stored"))
     keys = dict(zip(stored["clip_id"].to_pylist(), stored["object_key"].to_pylist(), strict=True))
@@ -151,19 +154,32 @@ def inspect_files(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     if not files:
         raise UsageError("holds no clip", subject=", ".join(map(str, paths)), fix="give video files, or folders that hold some")
     clock = wiring.clock()
-    clip_ids = [file_digest(file) for file in files]
     said = policy.model_dump(mode="json")
-    items = [{"clip_id": clip_id, "path": str(file.resolve()), "policy": said} for clip_id, file in zip(clip_ids, files, strict=True)]
-    for clip_id, file, outcome in zip(clip_ids, files, wiring.engine(engine).map("inspect", items), strict=True):
-        inspection = inspect_clips.inspection_of(outcome, clip_id=clip_id, policy=policy, clock=clock)
+    digests = [_digest_of(file) for file in files]
+    readable = [(file, clip_id) for file, (clip_id, _) in zip(files, digests, strict=True) if clip_id is not None]
+    items = [{"clip_id": clip_id, "path": str(file.resolve()), "policy": said} for file, clip_id in readable]
+    outcomes = wiring.engine(engine).map("inspect", items)
+    for file, (clip_id, problem) in zip(files, digests, strict=True):
+        outcome = Outcome(value=None, failure=problem) if clip_id is None else next(outcomes)
+        inspection = inspect_clips.inspection_of(outcome, clip_id=clip_id or file.name, policy=policy, clock=clock)
         row: dict[str, Any] = dict.fromkeys(schema.CLIPS.names)
-        row |= {"clip_id": clip_id, "source_uri": str(file), "size_bytes": file.stat().st_size}
+        row |= {"clip_id": clip_id, "source_uri": str(file), "size_bytes": file.lstat().st_size}
         yield manifest.inspected_row(row, inspection)
+
+
+def _digest_of(file: Path) -> tuple[str | None, str | None]:
+    """The file's clip id, or why it has none."""
+    if not file.is_file():  # a pipe would never end
+        return None, "is no regular file"
+    try:
+        return file_digest(file), None
+    except OSError as error:
+        return None, f"cannot be read ({error.strerror})"
 
 
 def _clips_of(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in PullSettings().suffixes)
+        return sorted(file for file in path.rglob("*") if not file.is_dir() and file.suffix.lower() in PullSettings().suffixes)
     if not path.is_file():
         raise UsageError("is no file", subject=str(path), fix="give the path of a video file or of a folder")
     return [path]

@@ -1,6 +1,7 @@
 """The command as people use it: exit codes, one line per error, JSON for programs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +129,24 @@ def test_verify_names_a_changed_file_and_exits_1(rendered_job):
     assert path.name in curation("audit", "verify", "--work", work, check=1).stderr
     path.write_bytes(data)
     curation("audit", "verify", "--work", work, check=0)
+
+
+def test_a_file_that_cannot_be_read_costs_only_itself(tmp_path):
+    """A pipe, a link that leads nowhere and a name that is no UTF-8 beside a text: one line of ASCII JSON each, whatever the terminal."""
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "lost.mp4").symlink_to(tmp_path / "nowhere")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/name\xff.mp4")).write_text("no video")
+    env = {"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii"}
+    rows = {
+        Path(row["source_uri"]).name: row
+        for row in map(json.loads, curation("inspect", "--json", tmp_path, check=0, env=env).stdout.splitlines())
+    }
+    assert {name: row["verdict"] for name, row in rows.items()} == dict.fromkeys(("lost.mp4", "name\udcff.mp4", "pipe.mp4"), "quarantined")
+    assert rows["pipe.mp4"]["clip_id"] is None
+    assert set(rows["pipe.mp4"]["unmeasured"].values()) == {"is no regular file"}
+    assert "Traceback" not in curation("inspect", tmp_path, check=0, env=env).stderr
+
+
+def test_an_unknown_batch_is_wrong_use(tmp_path):
+    """No batch of that name: exit 2, and the fix."""
+    assert "curation pull" in curation("manifest", "fleet-0", "--work", tmp_path, check=2).stderr
