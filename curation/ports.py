@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from curation.records import (
     Container,
+    Embedded,
     LedgerEntry,
     ListingEntry,
     Packet,
@@ -160,6 +161,9 @@ class ClipStream(Protocol):
     @property
     def decode_errors(self) -> int:
         """Packets that failed to decode so far."""
+
+    def embedded(self) -> Embedded:
+        """Telemetry that the container and the packets seen by `packets` carry, unread."""
 
 
 class VideoReader(Protocol):

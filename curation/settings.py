@@ -17,7 +17,7 @@ from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
 
 FILE_NAME = "curation.toml"
-INSPECTOR_VERSION = "1"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
+INSPECTOR_VERSION = "2"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
 MIB = 1024 * 1024
 # The permissions that a site may need: curation/residency/sites.py says which, and why.
 SiteApprovalKind = Literal["map_custody", "foreign_data_centre"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 import av.container
@@ -18,7 +19,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from curation.errors import ClipUnreadable
 from curation.ports import Frame
-from curation.records import Container, Packet
+from curation.records import Container, Embedded, Packet
+from curation.telemetry.embedded import Collection, h264_length_bytes
 
 WORKING_WIDTH_PX: Final = 640
 _WORKING_HEIGHT_MAX_PX: Final = 2560  # a picture of 16 x 20000 px must not grow to gigabytes on its way to 640 px
@@ -51,6 +53,7 @@ class AvClipStream:
         self._path = path
         self._container = container
         self._decode_errors = 0
+        self._embedded = Embedded()
 
     @property
     def container(self) -> Container:
@@ -62,12 +65,17 @@ class AvClipStream:
         """Packets of the last pass over `frames` that failed to decode or were flagged corrupt, and reads that broke off."""
         return self._decode_errors
 
+    def embedded(self) -> Embedded:
+        """Telemetry that the header and the packets of the last pass over `packets` carry, unread."""
+        return self._embedded
+
     def packets(self) -> tuple[Sequence[Packet], str]:
         """All video packets in demux order, and SHA-256 over their bytes, hex."""
         digest = hashlib.sha256()
         packets = []
         with _opened(self._path) as (container, stream):
-            demuxed = container.demux(stream)
+            sight = _Sight(container, stream)
+            demuxed = container.demux(stream, *container.streams.data)
             while True:
                 try:
                     packet = next(demuxed)
@@ -78,8 +86,11 @@ class AvClipStream:
                 except av.error.FFmpegError:
                     break
                 if packet.size:
-                    digest.update(memoryview(packet))
-                    packets.append(_packet(packet))
+                    sight.see(packet)
+                    if packet.stream_index == stream.index:
+                        digest.update(memoryview(packet))
+                        packets.append(_packet(packet))
+            self._embedded = sight.embedded()
         return packets, digest.hexdigest()
 
     def frames(self) -> Iterator[Frame]:
@@ -112,6 +123,32 @@ class AvClipStream:
         except (av.error.FFmpegError, ValueError):  # a picture format that cannot be converted is a ValueError
             failed = True
         self._decode_errors += failed
+
+
+class _Sight:
+    """Shows the telemetry of passing packets to a Collection, on the clip's timeline."""
+
+    def __init__(self, container: av.container.InputContainer, stream: av.video.VideoStream) -> None:
+        self._collection = Collection()
+        self._header = dict(container.metadata)
+        self._video_index = stream.index
+        self._is_h264 = stream.codec_context.name == "h264"
+        self._length_bytes = h264_length_bytes(stream.codec_context.extradata)
+        self._start_s = (container.start_time or 0) / av.time_base
+
+    def see(self, packet: av.packet.Packet[Any]) -> None:
+        """Look at one packet that holds bytes."""
+        tick_s = packet.time_base
+        start_s = math.nan if packet.pts is None or tick_s is None else float(packet.pts * tick_s) - self._start_s
+        if packet.stream_index != self._video_index:
+            duration_s = float(packet.duration * tick_s) if packet.duration and tick_s is not None else None
+            self._collection.see_data(memoryview(packet), start_s, duration_s)
+        elif self._is_h264:
+            self._collection.see_h264(memoryview(packet), start_s, length_bytes=self._length_bytes)
+
+    def embedded(self) -> Embedded:
+        """What was found."""
+        return self._collection.embedded(self._header)
 
 
 @contextmanager
@@ -156,7 +193,7 @@ def _container(path: Path, container: av.container.InputContainer, stream: av.vi
     )
 
 
-def _packet(packet: av.packet.Packet[av.video.VideoStream]) -> Packet:
+def _packet(packet: av.packet.Packet[Any]) -> Packet:
     tick_s = packet.time_base
     return Packet(
         pts_s=None if packet.pts is None else float(packet.pts * tick_s),

@@ -14,11 +14,12 @@ from typing import Any, Final
 from curation import layout
 from curation.errors import ClipUnreadable, CurationError, ImmutableConflict
 from curation.ports import ClipStream, Clock, Engine, Frame, ObjectStore, Outcome, Tagger, VideoReader
-from curation.records import Container, Inspection, Packet, Tags
+from curation.records import Container, Inspection, Packet, Tags, Telemetry, TrackPoint
 from curation.schema import SIGNALS
 from curation.settings import INSPECTOR_VERSION, InspectSettings
 from curation.signals import motion, picture, timeline
 from curation.signals.verdict import judge
+from curation.telemetry.embedded import read_embedded
 
 SAMPLES_PER_S: Final = 2.0
 TAGGED_FRAMES_MAX: Final = 16  # frames of 640 px width kept for the tagger: 11 MB at 16:9, whatever the clip's length
@@ -128,6 +129,7 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
     judgement = judge({**signals, **{fact: value for fact, value in facts.items() if value is not None}}, policy)
     unmeasured = {signal: _why(signal, packets, watch.frame_count) for signal in SIGNALS if signal not in signals}
     unmeasured |= {fact: _why(fact, packets, watch.frame_count) for fact, value in facts.items() if value is None}
+    told = read_embedded(clip.embedded(), subject=name)
     error = None
     if judgement.unmeasured:
         error = f"{name}: could not be judged without {', '.join(f'{key} ({unmeasured[key]})' for key in judgement.unmeasured)}"
@@ -148,6 +150,8 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
         inspect_depth=policy.depth,
         settings_digest=policy.digest(),
         inspected_at=clock.now(),
+        telemetry=told.telemetry,
+        disbelieved=told.malformed,
     )
 
 
@@ -191,6 +195,8 @@ def quarantined(error: str, *, reason: str, policy: InspectSettings, at: datetim
 def to_json(inspection: Inspection) -> bytes:
     """Canonical JSON of an Inspection: sorted keys, no spaces, times in ISO 8601; equal Inspections give equal bytes."""
     plain = {**dataclasses.asdict(inspection), "inspected_at": inspection.inspected_at.isoformat()}
+    captured_at = inspection.telemetry.captured_at
+    plain["telemetry"]["captured_at"] = None if captured_at is None else captured_at.isoformat()
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -218,6 +224,18 @@ def _from_plain(plain: Mapping[str, Any]) -> Inspection:
             "tags": None if plain["tags"] is None else Tags(**plain["tags"]),
             "reasons": tuple(plain["reasons"]),
             "inspected_at": datetime.fromisoformat(plain["inspected_at"]),
+            "telemetry": _telemetry_from(plain["telemetry"]),
+        }
+    )
+
+
+def _telemetry_from(plain: Mapping[str, Any]) -> Telemetry:
+    captured_at, track = plain["captured_at"], plain["track"]
+    return Telemetry(
+        **{
+            **plain,
+            "captured_at": None if captured_at is None else datetime.fromisoformat(captured_at),
+            "track": None if track is None else tuple(TrackPoint(**point) for point in track),
         }
     )
 

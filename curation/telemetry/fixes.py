@@ -22,6 +22,7 @@ REASONS: Final = ("no fix", "simulated", "no position", "off the globe", "0/0", 
 FIXES_MAX: Final = 100_000  # 1.5 hours at the 18 a second of a GoPro; a clip has a hundredth of it
 
 _ZERO_DEG: Final = 1e-3  # 110 m around 0/0 lies open sea
+_OFFSET_MAX_S: Final = 1e9  # 32 years
 _JITTER_M: Final = 100.0  # two readings of one place differ by less, with a fix that is worth anything
 _CHAINS_MAX: Final = 16
 _EARTH_RADIUS_M: Final = 6_371_008.8  # mean radius, IUGG
@@ -110,7 +111,7 @@ def _reason(one: Seen) -> str | None:
         "off the globe": not (abs(latitude_deg) <= 90.0 and abs(longitude_deg) <= 180.0),
         "0/0": abs(latitude_deg) < _ZERO_DEG and abs(longitude_deg) < _ZERO_DEG,
         "clock": one.at is not None and not is_of_a_clock(one.at),
-        "no time": one.offset_s is None or not math.isfinite(one.offset_s),
+        "no time": one.offset_s is None or not abs(one.offset_s) <= _OFFSET_MAX_S,
     }
     return next((reason for reason, hit in against.items() if hit), None)
 

@@ -164,7 +164,7 @@ def _seen(moment: _Moment, at: datetime | None) -> Seen:
 
 
 def _quality(moment: _Moment) -> str:
-    """The least that any sentence of the moment says."""
+    """What GGA says, else RMC; less than a fix if any sentence says so."""
     said = []
     if moment.rmc is not None:
         mode = str(moment.rmc.mode_indicator or "") if len(moment.rmc.data) > moment.rmc.name_to_idx["mode_indicator"] else "A"
