@@ -272,7 +272,7 @@ def found_at(name: str, entry: Found, *, suffixes: Sequence[str], seen: dict[str
 
     A hidden folder becomes one refused entry, as it is not entered elsewhere; a folder called like a video is a refused entry of its own.
     """
-    problem = entry.problem or unfit_name(name) or _unfit_path(name)
+    problem = entry.problem or unfit_name(name) or path_problem(name)
     shown = shown_name(name)
     if problem is not None:
         seen[shown] = replace(entry, name=shown, problem=problem)
@@ -302,7 +302,8 @@ def shown_name(name: str) -> str:
     return name if unfit_name(name) is None else name.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def _unfit_path(name: str) -> str | None:
+def path_problem(name: str) -> str | None:
+    """Why a name leads nowhere below its source, None where it is a plain path."""
     return "name is no path below the source" if any(part in {"", ".", ".."} for part in name.split("/")) else None
 
 
