@@ -6,6 +6,7 @@ a run of bytes 0x42 ended by 0x69, or an identifier of 16 bytes and then that ru
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -75,6 +76,8 @@ def user_data(packet: bytes | memoryview, *, length_bytes: int | None) -> list[b
 def parse_tesla_sei(payloads: Sequence[TimedBytes], *, subject: str) -> Track:
     """The way of a car by the messages of its clip, one for each payload; what does not parse as one is counted, and nothing is guessed.
 
+    Messages are read in the order in which their pictures are shown, which is not that in which a stream holds them.
+
     Raises:
         ClipUnreadable: there are over 100,000 payloads.
     """
@@ -88,7 +91,7 @@ def parse_tesla_sei(payloads: Sequence[TimedBytes], *, subject: str) -> Track:
             malformed["message"] += 1
             continue
         seen.append(_seen(message, payload.start_s))
-    belief = believe(seen)
+    belief = believe(sorted(seen, key=lambda one: math.inf if one.offset_s is None or math.isnan(one.offset_s) else one.offset_s))
     return Track(
         source=SOURCE,
         fixes=belief.fixes,
