@@ -46,6 +46,21 @@ def inspection_key(settings_digest: str, clip_id: str) -> str:
     return f"inspections/{settings_digest}/{clip_id}.json"
 
 
+def overrun_key(settings_digest: str, limits_digest: str, clip_id: str) -> str:
+    """The resume point of a clip that its worker could not measure within these limits; under others it is measured again."""
+    return f"inspections/{settings_digest}/overrun/{limits_digest}/{clip_id}.json"
+
+
+def tombstone_key(clip_id: str) -> str:
+    """Says that a clip was erased, so that no pull brings it back."""
+    return f"tombstones/{clip_id}.json"
+
+
+def erasure_key(erasure_id: str, name: str) -> str:
+    """A file of an erasure: request.json, receipt.json."""
+    return f"erasures/{erasure_id}/{name}"
+
+
 def manifest_key(batch_id: str) -> str:
     """The batch's manifest."""
     return f"manifests/batch={batch_id}/clips.parquet"

@@ -98,7 +98,12 @@ def write_manifest(settings: Settings, batch_id: str) -> StageCount:
     stored = pulled.filter(pc.equal(pulled["outcome"], "stored"))
     keys = dict(zip(stored["clip_id"].to_pylist(), stored["object_key"].to_pylist(), strict=True))
     inspections = inspect_clips.run(
-        keys, store=home.store, engine=wiring.engine(settings.engine), policy=settings.inspect, clock=home.clock
+        keys,
+        store=home.store,
+        engine=wiring.engine(settings.engine),
+        policy=settings.inspect,
+        clock=home.clock,
+        limits=settings.engine.limits_digest(),
     )
     return manifest.run(
         batch_id,
@@ -163,7 +168,7 @@ def inspect_files(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
         outcome = Outcome(value=None, failure=problem) if clip_id is None else next(outcomes)
         inspection = inspect_clips.inspection_of(outcome, clip_id=clip_id or file.name, policy=policy, clock=clock)
         row: dict[str, Any] = dict.fromkeys(schema.CLIPS.names)
-        row |= {"clip_id": clip_id, "source_uri": str(file), "size_bytes": file.lstat().st_size}
+        row |= {"clip_id": clip_id, "source_uri": str(file), "size_bytes": None if clip_id is None else file.stat().st_size}
         yield manifest.inspected_row(row, inspection)
 
 

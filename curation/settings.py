@@ -189,6 +189,10 @@ class EngineSettings(_Frozen):
     time_limit_s: float = Field(default=120.0, gt=0)
     memory_limit_bytes: int = Field(default=4096 * MIB, ge=256 * MIB)
 
+    def limits_digest(self) -> str:
+        """SHA-256 over what one clip may cost, hex: a clip that overran is measured again under other limits, and not under these."""
+        return sha256_hex(canonical_json({"time_limit_s": self.time_limit_s, "memory_limit_bytes": self.memory_limit_bytes}))
+
 
 class ResidencySettings(_Frozen):
     """Which pack decides, who may sign it, and to whom its outputs go."""

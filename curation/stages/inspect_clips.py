@@ -24,6 +24,7 @@ from curation.telemetry.embedded import read_embedded
 SAMPLES_PER_S: Final = 2.0
 TAGGED_FRAMES_MAX: Final = 16  # frames of 640 px width kept for the tagger: 11 MB at 16:9, whatever the clip's length
 CHUNK_CLIPS: Final = 128  # local files held at once
+NO_LIMITS: Final = "none"  # an engine that stops no clip
 
 _FRAME_SIGNALS: Final[Mapping[str, Callable[[picture.Picture], float]]] = {
     "sharpness": picture.sharpness,
@@ -241,12 +242,13 @@ def _telemetry_from(plain: Mapping[str, Any]) -> Telemetry:
 
 
 def run(
-    clip_keys: Mapping[str, str], *, store: ObjectStore, engine: Engine, policy: InspectSettings, clock: Clock
+    clip_keys: Mapping[str, str], *, store: ObjectStore, engine: Engine, policy: InspectSettings, clock: Clock, limits: str = NO_LIMITS
 ) -> dict[str, Inspection]:
     """The Inspection of every clip of `clip_keys` (clip_id -> object key), in its order.
 
     A clip with a checkpoint under these settings is not measured again; one whose worker died, ran out of time or out of
-    memory is quarantined with that as its error.
+    memory is quarantined with that as its error, until the engine's `limits` (their digest) are other ones: how long a clip
+    takes says as much of the machine as of the clip.
 
     Raises:
         CurationError: a clip's object is missing, or a checkpoint is damaged.
@@ -255,15 +257,18 @@ def run(
     found: dict[str, Inspection] = {}
     todo: list[str] = []
     for clip_id in clip_keys:
-        checkpoint = layout.inspection_key(digest, clip_id)
-        if store.size(checkpoint) is None:
+        keys = (layout.inspection_key(digest, clip_id), layout.overrun_key(digest, limits, clip_id))
+        checkpoint = next((key for key in keys if store.size(key) is not None), None)
+        if checkpoint is None:
             todo.append(clip_id)
         else:
             found[clip_id] = from_json(store.read(checkpoint))
     for start in range(0, len(todo), CHUNK_CLIPS):
         chunk = {clip_id: clip_keys[clip_id] for clip_id in todo[start : start + CHUNK_CLIPS]}
         for clip_id, outcome in _mapped(chunk, store=store, engine=engine, policy=policy):
-            found[clip_id] = _checkpoint(clip_id, outcome, store=store, policy=policy, clock=clock)
+            key = layout.inspection_key(digest, clip_id) if outcome.value is not None else layout.overrun_key(digest, limits, clip_id)
+            inspection = inspection_of(outcome, clip_id=clip_id, policy=policy, clock=clock)
+            found[clip_id] = _checkpoint(key, inspection, store=store)
     return {clip_id: found[clip_id] for clip_id in clip_keys}
 
 
@@ -284,9 +289,7 @@ def inspection_of(outcome: Outcome, *, clip_id: str, policy: InspectSettings, cl
     return from_json(json.dumps(outcome.value).encode())
 
 
-def _checkpoint(clip_id: str, outcome: Outcome, *, store: ObjectStore, policy: InspectSettings, clock: Clock) -> Inspection:
-    inspection = inspection_of(outcome, clip_id=clip_id, policy=policy, clock=clock)
-    key = layout.inspection_key(policy.digest(), clip_id)
+def _checkpoint(key: str, inspection: Inspection, *, store: ObjectStore) -> Inspection:
     try:
         store.create(key, to_json(inspection))
     except ImmutableConflict:  # another run was faster; what stands there is the clip's inspection

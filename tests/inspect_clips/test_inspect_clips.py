@@ -274,6 +274,23 @@ def test_a_dead_worker_quarantines_its_clip_and_is_remembered(
     assert after.seen == []
 
 
+def test_a_clip_that_overran_is_measured_again_under_other_limits_only(three: dict[str, str], store: Any, clock: PinnedClock):
+    """Under equal limits an overrun stands, so that running twice changes nothing; under other limits the clip gets its chance."""
+
+    class Slow(Recording):
+        def map(self, job: str, items: Sequence[Mapping[str, Any]]) -> Iterator[Outcome]:
+            self.seen += [item["clip_id"] for item in items]
+            yield from (Outcome(value=None, failure="took longer than 1 s") for _ in items)
+
+    engine, one = Slow(), {"aa": three["aa"]}
+    first = run(one, store=store, engine=engine, policy=POLICY, clock=clock, limits="short")
+    assert run(one, store=store, engine=engine, policy=POLICY, clock=clock, limits="short") == first
+    assert [engine.seen, first["aa"].verdict] == [["aa"], "quarantined"]
+    assert run(one, store=store, engine=Recording(), policy=POLICY, clock=clock, limits="long")["aa"].verdict == "accepted"
+    assert run(one, store=store, engine=Slow(), policy=POLICY, clock=clock, limits="short")["aa"].verdict == "accepted"
+    assert EngineSettings(workers=9).limits_digest() == EngineSettings().limits_digest() != EngineSettings(time_limit_s=1).limits_digest()
+
+
 def test_worker_and_inline_measure_the_same(three: dict[str, str], store: Any, clock: PinnedClock, monkeypatch: pytest.MonkeyPatch):
     """The process a clip is measured in leaves no trace in its inspection."""
     monkeypatch.setenv("CURATION_NOW", clock.now().isoformat())
