@@ -25,6 +25,9 @@ import httpx
 
 from curation.demo import process_tree
 from curation.errors import CurationError, OutsideError, UsageError
+from curation.residency.control_plane import control_plane, read_airflow_cfg
+from curation.residency.jurisdiction import require_control_plane_home
+from curation.settings import HomeSettings
 
 LOOPBACK: Final = "127.0.0.1"
 ROLES: Final[Mapping[str, str]] = {"admin": "admin", "officer": "op", "auditor": "viewer", "engineer": "user"}
@@ -89,6 +92,7 @@ class AirflowStack:
         parallelism: int = 2,
         fresh: bool = False,
         start_limit_s: float = 180.0,
+        allowed: HomeSettings | None = None,
     ) -> None:
         """Describe the stack; nothing is started yet.
 
@@ -101,6 +105,7 @@ class AirflowStack:
             parallelism: tasks that run at once.
             fresh: forget the runs of earlier starts.
             start_limit_s: longest time until all components report healthy.
+            allowed: hosts at home besides this machine, to which the control plane may reach.
         """
         self.home = home.resolve()
         self.dags = dags.resolve()
@@ -111,6 +116,7 @@ class AirflowStack:
         self.fresh = fresh
         self.parallelism = parallelism
         self.start_limit_s = start_limit_s
+        self.allowed = allowed or HomeSettings()
         self._extra_env = dict(env or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tokens: dict[str, str] = {}
@@ -128,6 +134,7 @@ class AirflowStack:
         """Bring the database up to date and start the components; returns when all are healthy.
 
         Raises:
+            NotAtHome: API, database, remote log or lineage would lead abroad; nothing was started.
             OutsideError: a component ended or did not become healthy in time; its log is named. Nothing is left running.
         """
         executable = _airflow_executable()
@@ -140,6 +147,7 @@ class AirflowStack:
                 file.unlink()
         _write_private(self.home / "passwords.json", json.dumps(dict(self.passwords)))
         environment = self._environment()
+        self._require_home(environment)
         self._migrate(executable, environment)
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
@@ -379,6 +387,13 @@ class AirflowStack:
             "no_proxy": direct,
             **self._extra_env,
         }
+
+    def _require_home(self, environment: Mapping[str, str]) -> None:
+        file = self.home / "airflow.cfg"
+        config = read_airflow_cfg(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        lineage = environment.get("OPENLINEAGE_CONFIG") or config.get("openlineage.config_path") or ""
+        text = Path(lineage).read_text(encoding="utf-8") if lineage and Path(lineage).is_file() else None
+        require_control_plane_home(control_plane(environment, config, lineage_file=text), home=self.allowed)
 
     def _migrate(self, executable: str, environment: Mapping[str, str]) -> None:
         log = self.log("db-migrate")

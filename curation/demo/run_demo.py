@@ -86,7 +86,7 @@ def _stack(settings: Settings, *, fresh: bool) -> AirflowStack:
     env = {"CURATION_WORK": str(settings.work)}
     if "CURATION_NOW" in os.environ:
         env["CURATION_NOW"] = os.environ["CURATION_NOW"]
-    return AirflowStack(settings.work / "airflow", ROOT / "dags", plugins=ROOT / "plugins", env=env, fresh=fresh)
+    return AirflowStack(settings.work / "airflow", ROOT / "dags", plugins=ROOT / "plugins", env=env, fresh=fresh, allowed=settings.home)
 
 
 # --- before Airflow -------------------------------------------------------------------------------------------------------------
