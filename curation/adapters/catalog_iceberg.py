@@ -426,7 +426,7 @@ class IcebergHome(_Tables):
 
     def _delete(self, table: str, clip_ids: Sequence[str]) -> int:
         found = self._ensure(table)
-        count = self._rows(table, found, _ref(found, MAIN_BRANCH), clip_ids).num_rows
+        count: int = self._rows(table, found, _ref(found, MAIN_BRANCH), clip_ids).num_rows
         if count:
             transaction = found.transaction()
             transaction.delete(_among(self._schema(table).names[0], clip_ids), snapshot_properties={ERASED: str(count)})

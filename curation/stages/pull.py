@@ -12,16 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 import pyarrow as pa
 
 from curation import layout
+from curation.erasure_files import ERASED, erased_entries, is_erased
 from curation.errors import ClipUnreadable, CurationError, EntryChanged, SourceUnreachable, UsageError
+from curation.listing_rows import digest_of, entry_digest, entry_of, row_of
 from curation.ports import Clock, Ledger, ObjectStore, Source, StagedObject, VideoReader
-from curation.records import ListingEntry, PulledEntry, StageCount, Telemetry, TrackPoint
+from curation.records import ListingEntry, PulledEntry, StageCount
 from curation.schema import LISTING, PULL_OUTCOMES, PULLED
 from curation.tables import from_parquet, to_parquet
 
@@ -30,7 +31,6 @@ TRIES: Final = 3  # of reading one entry within a batch
 OFFERS: Final = 3  # of an entry that could not be read, each in a new batch
 FATES: Final = ("pull", "held", "growing", "sidecar", "refused")  # of an entry of a listing
 _DIGEST_DIGITS: Final = 16
-_NOT_OF_THE_ENTRY: Final = ("drive_id", "held_as")  # follow from other entries and from the store, so their change makes no entry new
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 # Demuxer names -> the suffix that bytes of this container get, whatever their name said, so that equal bytes have one key.
 _SUFFIX_OF: Final = {
@@ -183,7 +183,7 @@ def run(batch_id: str, *, source: Source, store: ObjectStore, video: VideoReader
     _same_place(batch_id, source, store)
     listing = store.read(listing_key)
     if store.size(pulled_key) is None:
-        entries = [_entry_of(row) for row in from_parquet(listing, LISTING).to_pylist()]
+        entries = [entry_of(row) for row in from_parquet(listing, LISTING).to_pylist()]
         done = _pull_all(entries, source=source, store=store, video=video)
         store.create(pulled_key, to_parquet(pa.Table.from_pylist([dataclasses.asdict(row) for row in done], schema=PULLED), PULLED))
     pulled = store.read(pulled_key)
@@ -208,8 +208,8 @@ def _survey(source: Source, *, store: ObjectStore, settling: Settling | None) ->
         )
     earlier = _read_earlier(source, store)
     entries = tuple(source.entries())
-    rows = [_row_of(entry) for entry in entries]
-    known = [earlier.fates.get(_entry_digest(row)) for row in rows]
+    rows = [row_of(entry) for entry in entries]
+    known = [earlier.fates.get(entry_digest(row)) for row in rows]
     new_clips = [entry for entry, fate in zip(entries, known, strict=True) if fate is None and entry.kind == "clip"]
     growing = _growing(new_clips, source=source, settling=settling)
     fresh: list[_Row] = []
@@ -247,7 +247,7 @@ def _growing(clips: Sequence[ListingEntry], *, source: Source, settling: Settlin
         seen = source.look(clip)
         if seen is None:
             found[clip.name] = "is gone on a second look"
-        elif _identity(_row_of(seen)) != _identity(_row_of(clip)):
+        elif _identity(row_of(seen)) != _identity(row_of(clip)):
             found[clip.name] = "changed between two looks"
         elif waited_s < due_s[clip.name] <= settle_s:
             found[clip.name] = f"was modified less than {settle_s:g} s ago"
@@ -272,16 +272,19 @@ def _read_earlier(source: Source, store: ObjectStore) -> _Earlier:
             done = from_parquet(store.read(layout.pulled_key(batch_id)), PULLED).to_pylist()
         for row, pulled in zip(rows, done, strict=True):
             _note(earlier, unread, row, pulled)
+    earlier.fates.update((digest, ("refused", ERASED)) for digest in erased_entries(store))
     return earlier
 
 
 def _note(earlier: _Earlier, unread: Counter[bytes], row: _Row, pulled: _Row) -> None:
     """Remember the fate of one row of an earlier listing; `pulled` is empty while its batch is not finished."""
-    digest = _entry_digest(row)
+    digest = entry_digest(row)
     if row["kind"] != "clip":
         earlier.fates[digest] = (row["kind"], row["reason"])
     elif not pulled:
         earlier.fates[digest] = ("pull", "listed in a batch that is not finished")
+    elif pulled["reason"] == ERASED:
+        earlier.fates[digest] = ("refused", ERASED)
     elif pulled["clip_id"] is not None:
         earlier.fates[digest] = ("held", pulled["reason"])
         if pulled["object_key"].startswith("clips/"):
@@ -324,7 +327,7 @@ def _batches(rows: Iterable[_Row], batch_size: int) -> Iterator[list[_Row]]:
 def _new_id(source_name: str, rows: Sequence[_Row], finished: set[str]) -> str:
     """Id over the listing's rows; where just these rows were a batch before and are offered again, over the rows and the number of that."""
     for offer in range(OFFERS):
-        batch_id = f"{source_name}-{_digest_of([*rows, *([{'offer': offer}] if offer else [])]).hex()[:_DIGEST_DIGITS]}"
+        batch_id = f"{source_name}-{digest_of([*rows, *([{'offer': offer}] if offer else [])]).hex()[:_DIGEST_DIGITS]}"
         if batch_id not in finished:
             return batch_id
     raise CurationError("was listed too often", subject=f"source {source_name}", fix="report this as a defect")
@@ -334,37 +337,8 @@ def _source_of(batch_id: str) -> str:
     return batch_id[: -_DIGEST_DIGITS - 1]
 
 
-def _row_of(entry: ListingEntry) -> _Row:
-    row = dataclasses.asdict(entry)
-    row.update(row.pop("telemetry"))
-    return row
-
-
-def _entry_of(row: _Row) -> ListingEntry:
-    telemetry = {field.name: row[field.name] for field in dataclasses.fields(Telemetry)}
-    if telemetry["track"] is not None:
-        telemetry["track"] = tuple(TrackPoint(**point) for point in telemetry["track"])
-    own = {field.name: row[field.name] for field in dataclasses.fields(ListingEntry) if field.name != "telemetry"}
-    return ListingEntry(**own, telemetry=Telemetry(**telemetry))
-
-
 def _identity(row: _Row) -> tuple[object, ...]:
     return row["name"], row["size_bytes"], row["modified_ns"], row["version"]
-
-
-def _entry_digest(row: _Row) -> bytes:
-    return _digest_of([{name: value for name, value in row.items() if name not in _NOT_OF_THE_ENTRY}])
-
-
-def _digest_of(rows: Sequence[_Row]) -> bytes:
-    canonical = json.dumps(rows, sort_keys=True, separators=(",", ":"), default=_plain, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).digest()
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    raise TypeError(f"{type(value).__name__} has no canonical form")
 
 
 def _sha256(data: bytes) -> str:
@@ -400,6 +374,8 @@ def _pull_clip(
         try:
             with store.stage() as staged:
                 clip_id, size_bytes = _stage(entry, staged, source)
+                if is_erased(clip_id, store):
+                    return PulledEntry(name=entry.name, outcome="refused", reason=ERASED)
                 return _place(entry, clip_id, size_bytes, staged=staged, kept=kept, video=video)
         except _EntryUnread as failed:
             first = first or failed.cause
