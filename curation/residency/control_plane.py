@@ -159,8 +159,7 @@ def _transport(name: str, transport: object) -> Iterator[tuple[str, str]]:
         yield name, UNTOLD
         return
     kind = str(transport.get("type", "")).lower()
-    if kind in _EXECUTORS: Final = {"celery": "celery", "edge": "edge"}  # sections that only these executors obey; the shipped file fills them in
-_LINEAGE_SILENT:
+    if kind in _LINEAGE_SILENT:
         return
     if kind in {"http", "async_http"}:
         yield f"{name} url", str(transport.get("url") or UNTOLD)
