@@ -1,6 +1,7 @@
 """The benchmarks' own behaviour: which run, what a figure says, what is written; and each of them once, over very little."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -170,7 +171,9 @@ def test_clips_that_cannot_be_measured_are_refused_not_timed(tmp_path):
 def test_the_plain_sql_of_validation_must_find_what_the_suite_finds():
     """Over damaged rows both name the same checks; one condition that finds nothing is noticed."""
     checks = json.loads((validate.EXPECTATIONS / "clips.json").read_text(encoding="utf-8"))["expectations"]
-    clips, gx = validate._damaged(rows.clips(20)), GxValidator(validate.EXPECTATIONS)
+    clips = validate._damaged(rows.clips(20))
+    answer = GxValidator(validate.EXPECTATIONS).validate("clips", clips)
+    gx = SimpleNamespace(validate=lambda _suite, _rows: answer)  # asked once: it takes seconds
     validate._same_failures(clips, checks, gx)
     blind = [{**one, "kwargs": {**one["kwargs"], "regex": ""}} if "batch_id.pattern" == one["meta"]["check"] else one for one in checks]
     with pytest.raises(NotConserved, match=r"otherwise in batch_id\.pattern"):
