@@ -9,15 +9,15 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from curation import __version__, cli_residency, pipeline, shard_request
-from curation.errors import CurationError, UsageError
+from curation import __version__, cli_erase, cli_residency, pipeline, shard_request
+from curation.errors import CurationError, OutsideError, UsageError
 from curation.records import StageCount
 from curation.residency import sites
 from curation.settings import SiteApproval
@@ -28,6 +28,7 @@ audit_app = typer.Typer(no_args_is_help=True, help="Offline proof of what happen
 app.add_typer(shards_app, name="shards")
 app.add_typer(audit_app, name="audit")
 app.add_typer(cli_residency.app, name="residency")
+app.add_typer(cli_erase.app, name="erase")
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
@@ -44,8 +45,15 @@ def main() -> None:
     except BrokenPipeError:  # whoever read us has seen enough (`| head`); what is still buffered has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except CurationError as error:
-        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(_shown(f"curation: {error}"), style="red")
-        sys.exit(error.exit_code)
+        _refuse(error)
+    except OSError as error:  # a folder that cannot be written, a full disk: whichever stage met it
+        problem = f"cannot be used: {error.strerror or type(error).__name__}"
+        _refuse(OutsideError(problem, subject=str(error.filename or "disk"), fix="look at its permissions and at the disk, then run again"))
+
+
+def _refuse(error: CurationError) -> NoReturn:
+    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(_shown(f"curation: {error}"), style="red")
+    sys.exit(error.exit_code)
 
 
 def _say(count: StageCount, *, as_json: bool) -> None:

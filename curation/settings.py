@@ -276,9 +276,11 @@ def read_settings(env: Mapping[str, str] | None = None, *, work: Path | None = N
         work = Path(named)
     file = work / FILE_NAME
     overlay: dict[str, object] = {}
-    if file.is_file():
+    if os.path.lexists(file):  # a link that leads nowhere must not mean "no settings"
         try:
             overlay = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"cannot be read: {error.strerror}", subject=str(file), fix="make it a readable file") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"is not TOML: {error}", subject=str(file), fix="correct the file") from error
     try:

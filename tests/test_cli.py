@@ -150,3 +150,11 @@ def test_a_file_that_cannot_be_read_costs_only_itself(tmp_path):
 def test_an_unknown_batch_is_wrong_use(tmp_path):
     """No batch of that name: exit 2, and the fix."""
     assert "curation pull" in curation("manifest", "fleet-0", "--work", tmp_path, check=2).stderr
+
+
+def test_a_work_folder_that_cannot_be_written_exits_3(tmp_path):
+    """A file where a folder must be: one line that names it, no traceback."""
+    (tmp_path / "file").write_text("")
+    result = curation("release", "--work", tmp_path / "file" / "work", check=3)
+    assert str(tmp_path / "file") in result.stderr
+    assert "Traceback" not in result.stderr

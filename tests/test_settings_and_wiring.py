@@ -46,6 +46,15 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, text, problem):
         read_settings({}, work=tmp_path)
 
 
+def test_settings_that_cannot_be_read_are_not_taken_for_none(tmp_path):
+    """A link that leads nowhere, or a folder, in the place of the file is refused, not read as embedded defaults."""
+    (tmp_path / "curation.toml").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "other" / "curation.toml").mkdir(parents=True)
+    for work in (tmp_path, tmp_path / "other"):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            read_settings({}, work=work)
+
+
 def test_a_store_abroad_is_refused(tmp_path):
     """A home store in another jurisdiction cannot even be opened."""
     write(tmp_path, f"[store]\npath = '{tmp_path}/store'\njurisdiction = 'US'\n")
