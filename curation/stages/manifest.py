@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -14,17 +15,20 @@ import pyarrow as pa
 from curation import layout
 from curation.errors import CurationError, UsageError
 from curation.ports import Clock, Ledger, ObjectStore, Places
-from curation.records import Inspection, StageCount
+from curation.records import Inspection, StageCount, Telemetry, TrackPoint
 from curation.schema import CLIPS, LISTING, PULLED, SIGNALS, VERDICTS
 from curation.settings import InspectSettings
 from curation.tables import from_parquet, to_parquet
+from curation.telemetry.merge import merge, with_drive
+from curation.telemetry.sun import contradicts, sun_elevation_deg
+from curation.telemetry.teslacam import DEFAULT_ZONE
 
 STAGE: Final = "manifest"
 NOT_INSPECTED: Final = "none"  # inspector_version of bytes that pull found to be no video
 MOVING_FROM_MPS: Final = 1.0  # a slow walk: a receiver at rest shows less
 STATIONARY_BELOW_MPS: Final = 0.3  # what a receiver at rest shows; between the two nothing is sure
-_CLIPS_NAMES: Final = frozenset(CLIPS.names)
-_TELEMETRY: Final = tuple(name for name in LISTING.names if name in _CLIPS_NAMES and name != "size_bytes")
+_TELEMETRY: Final = tuple(field.name for field in dataclasses.fields(Telemetry))
+CONFIDENCE: Final = "timeofday_confidence"
 _COUNTS: Final = frozenset(name for name in SIGNALS if pa.types.is_integer(CLIPS.field(name).type))
 _TAGS: Final = ("timeofday", "weather", "scene")
 _HEADER: Final = ("container", "video_codec", "width_px", "height_px")
@@ -64,6 +68,7 @@ def run(
     listed = {row["name"]: row for row in from_parquet(store.read(listing_key), LISTING).to_pylist() if row["kind"] == "clip"}
     base_uri = _base_uri(store, batch_id)
     rows: list[_Row] = []
+    disbelieved: Counter[str] = Counter()
     for entry in from_parquet(pulled, PULLED).to_pylist():
         if entry["outcome"] not in {"stored", "quarantined"} or entry["clip_id"] is None:
             continue  # bytes that could not be read have no id to stand under; pulled.parquet accounts for them
@@ -75,7 +80,8 @@ def run(
             "object_uri": store_uri(entry["object_key"]),
             "size_bytes": entry["size_bytes"],
         }
-        rows.append(_placed(inspected_row(row, inspection), places))
+        rows.append(_under_the_sun(_placed(inspected_row(row, inspection), places)))
+        disbelieved.update(inspection.disbelieved)
     rows.sort(key=lambda row: str(row["clip_id"]))
     data = _write_once(manifest_key, pa.Table.from_pylist(rows, schema=CLIPS), store)
     verdicts = Counter(row["verdict"] for row in rows)
@@ -84,7 +90,7 @@ def run(
     ledger.record(
         count,
         files={manifest_key: manifest_digest, pulled_key: hashlib.sha256(pulled).hexdigest()},
-        facts={"settings_digest": policy.digest()},
+        facts={"settings_digest": policy.digest(), **_doubts(rows, disbelieved)},
     )
     store.create(layout.finished_key(batch_id), json.dumps({manifest_key: manifest_digest}).encode())
     return count
@@ -132,6 +138,7 @@ def _inspection_of(entry: Mapping[str, Any], inspections: Mapping[str, Inspectio
 def inspected_row(row: _Row, inspection: Inspection) -> _Row:
     """The row with everything that the clip's bytes told."""
     signals, unmeasured = _signals(row["clip_id"], inspection)
+    row |= _telemetry(row, inspection)
     container, tags = inspection.container, inspection.tags
     row |= {name: getattr(container, name) if container else None for name in _HEADER}
     row |= {name: getattr(inspection, name) for name in _MEASURED}
@@ -154,7 +161,26 @@ def inspected_row(row: _Row, inspection: Inspection) -> _Row:
         if row[name] is None:
             why = inspection.unmeasured.get(name) or inspection.unmeasured.get("container" if name in _HEADER else name)
             unmeasured[name] = why or inspection.error or "the inspection names no value"
+    if row["latitude_deg"] is None and inspection.disbelieved:
+        told = ", ".join(f"{reason} ({count})" for reason, count in sorted(inspection.disbelieved.items()))
+        unmeasured["latitude_deg"] = unmeasured["longitude_deg"] = f"not believed: {told}"
     return row | {"unmeasured": unmeasured}
+
+
+def _telemetry(row: _Row, inspection: Inspection) -> _Row:
+    """The telemetry columns: what the source said, and where it said nothing, what lies in the clip's own file."""
+    listed = {name: row[name] for name in _TELEMETRY}
+    if listed["track"] is not None:
+        listed["track"] = tuple(TrackPoint(**point) for point in listed["track"])
+    merged = merge(Telemetry(**listed), inspection.telemetry)
+    return dataclasses.asdict(with_drive(merged, event_folder=merged.drive_id, zone=DEFAULT_ZONE))
+
+
+def _doubts(rows: list[_Row], disbelieved: Counter[str]) -> dict[str, str]:
+    """Counts for the ledger, where there are any: telemetry inside clips that was not believed, and pictures that the sun contradicts."""
+    against_sun = sum(CONFIDENCE in row["unmeasured"] for row in rows)
+    found = {"telemetry_disbelieved": json.dumps(disbelieved, sort_keys=True)} if disbelieved else {}
+    return found | ({"timeofday_against_sun": str(against_sun)} if against_sun else {})
 
 
 def _signals(clip_id: str, inspection: Inspection) -> tuple[dict[str, float | int | None], dict[str, str]]:
@@ -193,6 +219,20 @@ def _placed(row: _Row, places: Places) -> _Row:
     if place.province is None:
         return _without_province(row, place.reason or "no province was found")
     return row | {"province": place.province}
+
+
+def _under_the_sun(row: _Row) -> _Row:
+    """The sun's height; where it contradicts the picture's time of day, how sure that is stands unmeasured, and the tag stays."""
+    at, latitude_deg, longitude_deg = row["captured_at"], row["latitude_deg"], row["longitude_deg"]
+    row |= {"sun_elevation_deg": None}
+    if at is None or latitude_deg is None or longitude_deg is None or (latitude_deg, longitude_deg) == (0.0, 0.0):
+        reason = "no time of capture" if at is None else "no fix" if latitude_deg is None else "fix is 0/0"
+        return row | {"unmeasured": {**row["unmeasured"], "sun_elevation_deg": reason}}
+    row["sun_elevation_deg"] = sun_elevation_deg(at, latitude_deg, longitude_deg)
+    if not contradicts(row["timeofday"], row["sun_elevation_deg"]):
+        return row
+    reason = f"the picture says {row['timeofday']}, the sun stood at {row['sun_elevation_deg']:.0f} deg: picture, clock or fix is wrong"
+    return row | {CONFIDENCE: None, "unmeasured": {**row["unmeasured"], CONFIDENCE: reason}}
 
 
 def _without_province(row: _Row, reason: str) -> _Row:

@@ -17,7 +17,7 @@ from curation import layout, schema
 from curation.adapters.source_folder import FolderSource
 from curation.adapters.store_local import DirectoryStore
 from curation.errors import CurationError, ImmutableConflict, UsageError
-from curation.records import StageCount, Tags
+from curation.records import StageCount, Tags, Telemetry, TrackPoint
 from curation.settings import InspectSettings
 from curation.stages import manifest, pull
 from curation.tables import from_parquet
@@ -48,7 +48,9 @@ def batch_id(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespa
 
 @pytest.fixture
 def inspections(fakes: SimpleNamespace) -> dict[str, Any]:
-    tags = Tags(timeofday="night", timeofday_confidence=0.9, weather="clear", weather_confidence=0.8, scene="highway", tagger_version="t1")
+    tags = Tags(
+        timeofday="daytime", timeofday_confidence=0.9, weather="clear", weather_confidence=0.8, scene="highway", tagger_version="t1"
+    )
     rejected = {"verdict": "rejected", "reasons": ("too_dark",)}
     return {_id(CLIP): fakes.inspection_of(CLIP, tags=tags), _id(OTHER): fakes.inspection_of(OTHER, **rejected)}
 
@@ -89,7 +91,7 @@ def test_each_distinct_clip_is_one_row(
         "sharpness": 7.0,
         "gap_count": 7,
         "motion_px": None,
-        "timeofday": "night",
+        "timeofday": "daytime",
         "timeofday_confidence": 0.9,
         "ego_motion": "moving",
         "ego_motion_confidence": 1.0,
@@ -247,3 +249,76 @@ def test_the_source_address_is_the_one_that_was_listed(
     rows = _rows(store, batch_id).values()
     assert {f"{base}/{name}.mp4" for name in "abc"} == {row["source_uri"] for row in rows}
     assert all(row["object_uri"].startswith("mem:") for row in rows)
+
+
+INSIDE = Telemetry(
+    latitude_deg=39.9, longitude_deg=116.4, datum="unknown", captured_at=datetime(2026, 9, 2, tzinfo=UTC), captured_at_source="gpmf (UTC)",
+    speed_mean_mps=5.0, speed_max_mps=12.0,
+    track=(TrackPoint(offset_s=0.0, latitude_deg=39.9, longitude_deg=116.4),
+        TrackPoint(offset_s=1.0, latitude_deg=39.9, longitude_deg=116.41),
+    ),
+)  # fmt: skip
+
+
+def test_what_lies_in_the_clip_fills_what_the_source_leaves_open(
+    batch_id: str, store: DirectoryStore, fakes: SimpleNamespace, inspections: dict[str, Any]
+) -> None:
+    """The source's own words stand; the way and the highest speed come from the file, and two datums are an unknown one."""
+    inspections[_id(CLIP)] = dataclasses.replace(inspections[_id(CLIP)], telemetry=INSIDE)
+    _run(batch_id, store, fakes, inspections)
+    row = _rows(store, batch_id)[_id(CLIP)]
+    assert (31.3, "unknown", 9.0, 12.0, "fleet.csv") == tuple(
+        row[name] for name in ("latitude_deg", "datum", "speed_mean_mps", "speed_max_mps", "captured_at_source")
+    )
+    assert [point["longitude_deg"] for point in row["track"]] == [116.4, 116.41]
+    assert "datum is unknown" in row["unmeasured"]["province"]
+
+
+def test_a_clip_without_sidecars_lives_on_its_own_telemetry(
+    folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace, inspections: dict[str, Any]
+) -> None:
+    """Fix, time and speeds of the file are the row's."""
+    put("a.mp4", CLIP)
+    source = FolderSource("s", folder)
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+    pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    telemetry = dataclasses.replace(INSIDE, datum="WGS-84")
+    _run(batch_id, store, fakes, {_id(CLIP): dataclasses.replace(inspections[_id(CLIP)], telemetry=telemetry)})
+    row = _rows(store, batch_id)[_id(CLIP)]
+    assert (39.9, "WGS-84", INSIDE.captured_at, "gpmf (UTC)", "CN-JS", "moving") == tuple(
+        row[name] for name in ("latitude_deg", "datum", "captured_at", "captured_at_source", "province", "ego_motion")
+    )
+
+
+def test_telemetry_that_was_not_believed_is_said_in_the_row_and_in_the_ledger(
+    folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace, inspections: dict[str, Any]
+) -> None:
+    """A camera without a fix: no place, the reason in the row, the counts in the ledger."""
+    put("a.mp4", CLIP)
+    source = FolderSource("s", folder)
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+    pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
+    ledger = fakes.Ledger()
+    inspection = dataclasses.replace(inspections[_id(CLIP)], disbelieved={"gpmf: no fix": 36})
+    _run(batch_id, store, fakes, {_id(CLIP): inspection}, ledger=ledger)
+    row = _rows(store, batch_id)[_id(CLIP)]
+    assert (None, "not believed: gpmf: no fix (36)") == (row["latitude_deg"], row["unmeasured"]["latitude_deg"])
+    assert ("no fix", "no time of capture") == (row["unmeasured"]["province"], row["unmeasured"]["sun_elevation_deg"])
+    assert '{"gpmf: no fix": 36}' == ledger.events[0][-1]["telemetry_disbelieved"]
+
+
+def test_the_sun_is_measured_and_contradicts_a_picture(
+    batch_id: str, store: DirectoryStore, fakes: SimpleNamespace, inspections: dict[str, Any]
+) -> None:
+    """08:00 in Suzhou is day: a picture of night keeps its tag, loses its confidence with the reason, and is counted; 0/0 has no sun."""
+    night = Tags(timeofday="night", timeofday_confidence=0.9, tagger_version="t1")
+    inspections[_id(CLIP)] = dataclasses.replace(inspections[_id(CLIP)], tags=night)
+    ledger = fakes.Ledger()
+    _run(batch_id, store, fakes, inspections, ledger=ledger)
+    rows = _rows(store, batch_id)
+    row = rows[_id(CLIP)]
+    assert 30.0 == pytest.approx(row["sun_elevation_deg"], abs=1.0)
+    assert ("night", None) == (row["timeofday"], row["timeofday_confidence"])
+    assert "the picture says night, the sun stood at 30 deg" in row["unmeasured"]["timeofday_confidence"]
+    assert "1" == ledger.events[0][-1]["timeofday_against_sun"]
+    assert (None, "fix is 0/0") == (rows[_id(TEXT)]["sun_elevation_deg"], rows[_id(TEXT)]["unmeasured"]["sun_elevation_deg"])
