@@ -40,6 +40,7 @@ _CONNECT_TIMEOUT_S: Final = 10
 _READ_TIMEOUT_S: Final = 60
 _RETRYABLE_CODES: Final = frozenset(
     {
+        "BadDigest",  # the bytes were damaged on their way
         "ConditionalRequestConflict",
         "InternalError",
         "OperationAborted",
