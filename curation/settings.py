@@ -9,7 +9,9 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
@@ -26,6 +28,17 @@ HOST_NAME = r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}
 
 # The name of an environment variable; the underscore it must have keeps a pasted key id out, since those have none.
 _VARIABLE_NAME = r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$"
+
+
+DEFAULT_ZONE = "Asia/Shanghai"  # what a recorder's clock is taken to show where nothing says more
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{name!r} is no zone of the IANA time zone database, such as {DEFAULT_ZONE}") from error
+    return name
 
 
 class _Frozen(BaseModel):
@@ -113,11 +126,57 @@ class CatalogSettings(_Frozen):
 
 
 class SourceSettings(_Frozen):
-    """Where clips come from."""
+    """Where clips come from: a folder."""
 
     kind: Literal["folder"] = "folder"
     path: Path
     fleet: Path | None = None
+    zone: str = Field(default=DEFAULT_ZONE)
+
+    check_zone = field_validator("zone")(_zone)
+
+
+class FsspecSourceSettings(_Frozen):
+    """Where clips come from: a folder behind an fsspec URL. `options` go to its file system, `secrets` name variables with more."""
+
+    kind: Literal["fsspec"]
+    url: str = Field(pattern=r"^[a-z][a-z0-9_+-]*:/")
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    secrets: Mapping[str, Annotated[str, Field(pattern=_VARIABLE_NAME)]] = Field(default_factory=dict)
+    fleet: Path | None = None
+    zone: str = Field(default=DEFAULT_ZONE)
+
+    check_zone = field_validator("zone")(_zone)
+
+    @field_validator("url")
+    @classmethod
+    def check_url(cls, url: str) -> str:
+        """No password, which listings would carry on, and no S3, which s3fs would read."""
+        if any(urlsplit(link).password for link in url.split("::")):
+            raise ValueError("holds a password: name the variable that has it under secrets")
+        if url.startswith(("s3:", "s3a:")):
+            raise ValueError('use kind = "s3" for a bucket: s3fs does not go with the boto3 that the store needs')
+        return url
+
+
+class S3SourceSettings(S3StoreSettings):
+    """Where clips come from: a prefix of a bucket, which must be at home as the store is."""
+
+    prefix: str = Field(default="", pattern=r"^(?:[^/]+/)*$")
+    fleet: Path | None = None
+    zone: str = Field(default=DEFAULT_ZONE)
+
+    check_zone = field_validator("zone")(_zone)
+
+
+def _source_kind(value: object) -> str:
+    return str(value.get("kind", "folder") if isinstance(value, Mapping) else getattr(value, "kind", "folder"))
+
+
+AnySourceSettings = Annotated[
+    Annotated[SourceSettings, Tag("folder")] | Annotated[FsspecSourceSettings, Tag("fsspec")] | Annotated[S3SourceSettings, Tag("s3")],
+    Discriminator(_source_kind),
+]
 
 
 class PullSettings(_Frozen):
@@ -125,6 +184,8 @@ class PullSettings(_Frozen):
 
     batch_size: int = Field(default=500, ge=1, le=10_000)
     max_clip_bytes: int = Field(default=8 * 1024 * MIB, ge=1)
+    settle_s: float = Field(default=2.0, ge=0, le=86_400)  # recorders and copies write at least every second
+    settle_wait_max_s: float = Field(default=10.0, ge=0, le=600)  # how long a listing may wait for that
     suffixes: tuple[str, ...] = (
         ".mp4",
         ".mov",
@@ -194,6 +255,12 @@ class EngineSettings(_Frozen):
         return sha256_hex(canonical_json({"time_limit_s": self.time_limit_s, "memory_limit_bytes": self.memory_limit_bytes}))
 
 
+class RetentionSettings(_Frozen):
+    """How long data rests at home, by class; None: no term is set, and nothing is ever past it."""
+
+    clips_days: int | None = Field(default=None, ge=1)  # since they were pulled; with them go rows, inspections and shard sets
+
+
 class ResidencySettings(_Frozen):
     """Which pack decides, who may sign it, and to whom its outputs go."""
 
@@ -230,7 +297,8 @@ class Settings(_Frozen):
     residency: ResidencySettings = ResidencySettings()
     publish: PublishSettings = PublishSettings()
     site: SiteSettings | None = None
-    sources: Mapping[str, SourceSettings] = Field(default_factory=dict)
+    retention: RetentionSettings = RetentionSettings()
+    sources: Mapping[str, AnySourceSettings] = Field(default_factory=dict)
 
 
 def _is_canonical_address(host: str) -> bool:
@@ -287,5 +355,12 @@ def read_settings(env: Mapping[str, str] | None = None, *, work: Path | None = N
         return Settings.model_validate({**embedded_defaults(work), **overlay})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = _where(first["loc"], no_such_kind=first["type"] == "union_tag_invalid")
         raise SettingsError(f"{where}: {first['msg']}", subject=str(file), fix=f"correct {where} in {FILE_NAME}") from error
+
+
+def _where(place: tuple[str | int, ...], *, no_such_kind: bool) -> str:
+    """The setting as the file writes it: pydantic puts the kind of a store or source between its table and its keys."""
+    tagged = {"store": 1, "sources": 2}.get(str(place[0]), len(place))
+    parts = [str(part) for index, part in enumerate(place) if index != tagged]
+    return ".".join([*parts, "kind"] if no_such_kind else parts)

@@ -23,6 +23,7 @@ from curation.errors import PackRefused, SettingsError
 from curation.ports import (
     Clock,
     Engine,
+    Eraser,
     HomeCatalog,
     Ledger,
     ObjectStore,
@@ -34,7 +35,7 @@ from curation.ports import (
     VideoReader,
     VideoWriter,
 )
-from curation.settings import EngineSettings, Settings, StoreSettings
+from curation.settings import EngineSettings, FsspecSourceSettings, S3SourceSettings, Settings, StoreSettings
 from curation.stages.release import Law, is_under
 
 _SIGNATURES_SUFFIX = ".signatures.json"
@@ -79,6 +80,14 @@ def store(settings: Settings) -> ObjectStore:
     return S3Store(found, home=settings.home, spool=settings.work / "home" / "spool")
 
 
+def eraser(settings: Settings) -> Eraser:
+    """The home store, for erasure alone."""
+    found = store(settings)
+    if not isinstance(found, Eraser):
+        raise SettingsError("cannot erase", subject=f"store {settings.store.kind}", fix="use a directory or an S3 store")
+    return found
+
+
 def ledger_public_key(settings: Settings) -> Ed25519PublicKey:
     """The key whose signature every ledger entry must carry."""
     return load_public(settings.ledger_public_key)
@@ -97,15 +106,34 @@ def source(settings: Settings, name: str) -> Source:
     Raises:
         SettingsError: there is none of that name.
     """
-    from curation.adapters.source_folder import FolderSource
-
     found = settings.sources.get(name)
     if found is None:
         known = ", ".join(sorted(settings.sources)) or "none"
         raise SettingsError(
             f"is not in curation.toml (known: {known})", subject=f"source {name}", fix=f"add [sources.{name}] with its path"
         )
-    return FolderSource(name, found.path, fleet=found.fleet, settings=settings.pull)
+    if isinstance(found, S3SourceSettings):
+        from curation.adapters.source_s3 import S3Source
+
+        return S3Source(name, found, home=settings.home, env=os.environ, pull=settings.pull)
+    if isinstance(found, FsspecSourceSettings):
+        from curation.adapters.source_fsspec import FsspecSource
+
+        options = {**found.options, **_secrets(name, found.secrets)}
+        return FsspecSource(name, found.url, options=options, fleet=found.fleet, settings=settings.pull, zone=found.zone)
+    from curation.adapters.source_folder import FolderSource
+
+    return FolderSource(name, found.path, fleet=found.fleet, settings=settings.pull, zone=found.zone)
+
+
+def _secrets(source_name: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The values of the variables that a source's secrets name."""
+    for option, variable in variables.items():
+        if variable not in os.environ:
+            raise SettingsError(
+                f"{option} is to come from {variable}, which is not set", subject=f"source {source_name}", fix=f"set {variable}"
+            )
+    return {option: os.environ[variable] for option, variable in variables.items()}
 
 
 def video_reader() -> VideoReader:

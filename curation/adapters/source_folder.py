@@ -18,8 +18,7 @@ from curation.adapters.source_listing import unfit_name as _unfit_name
 from curation.errors import CurationError, EntryChanged, OutsideError, SourceUnreachable, UsageError
 from curation.layout import entry_uri
 from curation.records import ListingEntry
-from curation.settings import PullSettings
-from curation.telemetry.teslacam import DEFAULT_ZONE
+from curation.settings import DEFAULT_ZONE, PullSettings
 
 
 class FolderSource:

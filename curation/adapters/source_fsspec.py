@@ -34,8 +34,7 @@ from curation.adapters.source_listing import (
 from curation.errors import CurationError, EntryChanged, OutsideError, SettingsError, SourceUnreachable, UsageError
 from curation.layout import entry_uri
 from curation.records import ListingEntry
-from curation.settings import PullSettings
-from curation.telemetry.teslacam import DEFAULT_ZONE
+from curation.settings import DEFAULT_ZONE, PullSettings
 
 _WEB: Final = frozenset({"http", "https"})
 _READ_TIMEOUT_S: Final = 60.0

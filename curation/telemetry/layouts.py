@@ -13,8 +13,8 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from curation.records import Telemetry
+from curation.settings import DEFAULT_ZONE
 from curation.telemetry.reading import is_of_a_clock
-from curation.telemetry.teslacam import DEFAULT_ZONE
 
 _OLDEST_YEAR: Final = 2010  # the first of these recorders was sold that year: an earlier date is a clock that was never set
 _SLACK_S: Final = 5.0  # recorders take up to some seconds to close a file and begin the next

@@ -11,11 +11,11 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from curation.records import Telemetry
+from curation.settings import DEFAULT_ZONE
 from curation.telemetry.reading import Reading, is_of_a_clock, number, shown, text
 from curation.telemetry.sidecar import parse_object
 
 EVENT_FILE: Final = "event.json"
-DEFAULT_ZONE: Final = "Asia/Shanghai"
 _KEYS: Final = ("timestamp", "city", "est_lat", "est_lon", "reason", "camera")
 
 
