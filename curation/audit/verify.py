@@ -11,10 +11,11 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from curation.audit.ledger import GENESIS, check_link, from_bytes
+from curation.coverage import covered
 from curation.errors import CurationError, EvidenceBroken, UsageError
 from curation.layout import ledger_key
 from curation.ports import ObjectStore
-from curation.records import REMOVED, LedgerEntry
+from curation.records import LedgerEntry
 
 # Everything under these is evidence; resume points (inspections/, finished.json of a batch) and the ledger itself are covered by no entry.
 _COVERED: Final = (
@@ -51,7 +52,7 @@ def verify(
     """
     entries = _chain(store, public_key)
     _check_head(entries, head)
-    digests, removed = _covered(entries)
+    digests, removed = covered(entries)
     for key in sorted(removed):
         if store.size(key) is not None:
             raise EvidenceBroken("was to be removed and is still there", subject=key, fix="finish the erasure (`curation erase confirm`)")
@@ -82,26 +83,6 @@ def _chain(store: ObjectStore, public_key: Ed25519PublicKey) -> list[LedgerEntry
         entries.append(entry)
         previous = entry.digest()
     return entries
-
-
-def _covered(entries: list[LedgerEntry]) -> tuple[dict[str, str], set[str]]:
-    """Key -> the digest that must stand there now, and the keys where nothing may stand any more.
-
-    An entry of kind `removed` names the objects that a lawful erasure takes away; only after one may a key be recorded with other bytes.
-    """
-    digests: dict[str, str] = {}
-    removed: set[str] = set()
-    for entry in entries:
-        for key, digest in entry.files.items():
-            if entry.kind == REMOVED:
-                if digests.pop(key, None) != digest:
-                    raise _broken(key, f"is called removed, but was not recorded so before (entry {entry.sequence})")
-                removed.add(key)
-            elif digests.setdefault(key, digest) != digest:
-                raise _broken(key, f"was recorded with two digests (entry {entry.sequence})")
-            else:
-                removed.discard(key)
-    return digests, removed
 
 
 def _check_head(entries: list[LedgerEntry], head: str | None) -> None:

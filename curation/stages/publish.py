@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from curation import schema
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import ApprovalRefused, CurationError, EvidenceBroken, GateRefused
+from curation.names import is_among
 from curation.ports import Clock, Ledger, ObjectStore, OverseasCatalog
 from curation.records import SnapshotInfo, StageCount
 from curation.release_files import (
@@ -76,7 +76,7 @@ def approve(
         "the ticket is empty": not ticket.strip(),
         "the approver is not named": not approver.strip(),
         "nobody is named as requester": not everybody,
-        f"{approver} asked for this release": _is_among(approver, everybody),
+        f"{approver} asked for this release": is_among(approver, everybody),
         "the release is not what the approver saw": dict(digests) != current,
         "it was superseded by a later cut": folder.has(SUPERSEDED_FILE),
     }
@@ -107,15 +107,6 @@ def approve(
         files={folder.key(APPROVAL_FILE): folder.digest(APPROVAL_FILE)},
         facts={"approver": approval["approver"], "ticket": approval["ticket"]},
     )
-
-
-def _is_among(name: str, others: Sequence[str]) -> bool:
-    """Whether one of the others is the same name, whatever its case, width and spaces."""
-
-    def plain(text: str) -> str:
-        return "".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-    return plain(name) in {plain(other) for other in others}
 
 
 def _approval_document(folder: ReleaseFolder) -> Mapping[str, Any]:
@@ -180,7 +171,7 @@ def check_approval(folder: ReleaseFolder, *, ledger: Ledger, clock: Clock) -> Ma
             "the approval names another purpose": approval["purpose"] != evidence["purpose"],
             "the approval carries no ticket": not approval["ticket"],
             "the approval names no requester": not approval["requesters"],
-            "the approver asked for this release": _is_among(approval["approver"], [*approval["requesters"], *evidence["requesters"]]),
+            "the approver asked for this release": is_among(approval["approver"], [*approval["requesters"], *evidence["requesters"]]),
             "the approval expired": approval["expires_at"] <= clock.now(),
             "it was superseded by a later cut": folder.has(SUPERSEDED_FILE),
             "its publication was refused before": REFUSED in kinds_of(folder.release_id, ledger),
