@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
@@ -16,6 +17,7 @@ from curation import __version__, layout, schema, wiring
 from curation.audit import validation_report
 from curation.audit import verify as verification
 from curation.digests import file_digest, sha256_hex
+from curation.erasure_files import RECEIPT_FILE
 from curation.errors import UsageError
 from curation.ports import Clock, Outcome
 from curation.records import LedgerEntry, StageCount
@@ -23,7 +25,7 @@ from curation.release_files import ReleaseFolder, cut_releases
 from curation.residency import sites
 from curation.settings import EngineSettings, InspectSettings, PullSettings, Settings, read_settings
 from curation.shard_request import ShardRequest
-from curation.stages import inspect_clips, manifest, publish, pull, release, shards, validate
+from curation.stages import erase, inspect_clips, manifest, publish, pull, release, shards, validate
 from curation.tables import from_parquet
 
 HOME_ZONE = ZoneInfo("Asia/Shanghai")
@@ -336,6 +338,56 @@ def curated(settings: Settings) -> tuple[pa.Table, int]:
     if snapshot_id is None:
         raise UsageError("is empty", subject=settings.curated_table, fix="ingest and validate a batch first")
     return home.catalog.read(settings.curated_table, snapshot_id=snapshot_id), snapshot_id
+
+
+# --- the way out of home --------------------------------------------------------------------------------------------------------
+
+
+def request_erasure(settings: Settings, selection: erase.Selection | None, *, reason: str, requester: str) -> erase.Request:
+    """The recorded request to erase the selected clips; without a selection, those past the term that the settings set.
+
+    Raises:
+        UsageError: nothing is held of what is named, or no term is set.
+    """
+    home = wiring.home(settings)
+    if selection is None:
+        days = settings.retention.clips_days
+        if days is None:
+            raise UsageError("sets no term for clips", subject="[retention]", fix="set clips_days, or name a clip, vehicle or drive")
+        selection = erase.past_term(days, home.clock)
+    return erase.request(selection, reason=reason, requester=requester, store=home.store, ledger=home.ledger)
+
+
+def confirm_erasure(settings: Settings, erasure_id: str, *, approver: str) -> StageCount:
+    """The clips erased from home; an interrupted erasure is finished.
+
+    Raises:
+        ApprovalRefused: who confirms is who asked.
+    """
+    home = wiring.home(settings)
+    return erase.confirm(
+        erasure_id,
+        approver=approver,
+        store=home.store,
+        eraser=wiring.eraser(settings),
+        catalog=home.catalog,
+        table=settings.curated_table,
+        ledger=home.ledger,
+        clock=home.clock,
+    )
+
+
+def erasure_receipt(settings: Settings, erasure_id: str) -> dict[str, Any]:
+    """What an erasure removed, for whoever asked for it.
+
+    Raises:
+        UsageError: there is none, or it is not finished.
+    """
+    store, key = wiring.store(settings), layout.erasure_key(erasure_id, RECEIPT_FILE)
+    if store.size(key) is None:
+        raise UsageError("is not finished", subject=f"erasure {erasure_id}", fix="a second person confirms it (`curation erase confirm`)")
+    receipt: dict[str, Any] = json.loads(store.read(key))
+    return receipt
 
 
 # --- evidence -------------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,7 @@ class ObjectStore(Protocol):
         """All keys that begin with `prefix`, in lexicographic order."""
 
 
+@runtime_checkable
 class Eraser(Protocol):
     """The one way to undo a write, for lawful erasure alone; no other stage is handed one."""
 
