@@ -2,13 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
-from curation.demo import run_demo
+from curation import wiring
+from curation.cli import app
+from curation.demo import fleet, run_demo
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +47,9 @@ def test_every_command_has_help():
         "audit",
     ):
         assert command in listed
-        assert len(curation(command, "--help", check=0).stdout.split()) > 10
+        shown = CliRunner().invoke(app, [command, "--help"])
+        assert shown.exit_code == 0
+        assert len(shown.stdout.split()) > 10
 
 
 def test_wrong_use_exits_2_and_names_the_fix(tmp_path):
@@ -88,11 +95,12 @@ def test_releases_under_the_unsigned_baseline_are_refused(tmp_path, rendered_job
 
 @pytest.fixture(scope="module")
 def rendered_job(tmp_path_factory):
-    """A work folder with one small validated batch, made by the CLI itself."""
-    from rich.console import Console
-
-    work = tmp_path_factory.mktemp("cli")
-    run_demo.prepare(None, None, work, Console(quiet=True))
+    """A work folder with one small validated batch, made by the CLI itself: two clips that may leave, one too black, one no video."""
+    clips, work = tmp_path_factory.mktemp("clips") / "fleet", tmp_path_factory.mktemp("work")
+    small = fleet.ClipFormat(width_px=320, height_px=180, fps=8, duration_s=1.25)
+    fleet.make_fleet(clips, writer=wiring.video_writer(), clip_format=small, only=("city-day", "highway-overcast", "black", "text"))
+    shutil.copy(clips / "fences.geojson", clips.with_name("fences-test.geojson"))
+    run_demo.prepare(clips, None, work, Console(quiet=True))
     result = curation("pull", run_demo.SOURCE, "--work", work, "--json", check=0)
     batch = json.loads(result.stdout.splitlines()[0])["subject"]
     curation("manifest", batch, "--work", work, check=0)
