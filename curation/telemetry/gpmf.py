@@ -19,7 +19,7 @@ from curation.telemetry.fixes import FIXES_MAX, Seen, believe
 from curation.telemetry.reading import is_of_a_clock
 
 SOURCE: Final = "gpmf"
-MAX_BYTES: Final = 64 * 1024 * 1024  # all payloads together; a GoPro writes about 5 kB a second
+MAX_BYTES: Final = 16 * 1024 * 1024  # all payloads together: a GoPro writes 5 kB a second, and begins a new file after some minutes
 _DEPTH_MAX: Final = 8  # device, stream, payload: real ones nest three deep
 _FIX: Final = "take the clip from the camera's card again"
 _QUALITY: Final = {0: "none", 2: "2d", 3: "3d"}
@@ -32,7 +32,7 @@ def parse_gpmf(payloads: Sequence[TimedBytes], *, subject: str) -> Track:
     """The positions of all payloads, in order; those flagged as no fix are counted and not believed, however plausible they look.
 
     Raises:
-        ClipUnreadable: a payload is no GPMF, or there are over 64 MiB or 100,000 positions.
+        ClipUnreadable: a payload is no GPMF, or there are over 16 MiB or 100,000 positions.
     """
     if sum(len(payload.data) for payload in payloads) > MAX_BYTES:
         raise ClipUnreadable(f"holds over {MAX_BYTES} bytes of GPMF", subject=subject, fix=_FIX)
@@ -92,7 +92,8 @@ def _streams(data: bytes, depth: int) -> Iterator[Mapping[bytes, tuple[int, byte
             raise ValueError("an element ends behind its parent")
         value = data[at + 8 : end]
         if kind == 0 and key != b"\0\0\0\0":
-            yield from _streams(value, depth - 1)
+            if value:
+                yield from _streams(value, depth - 1)
         else:
             values[key] = (size, value)
         at = (end + 3) & ~3

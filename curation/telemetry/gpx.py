@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 SOURCE: Final = "gpx"
-MAX_BYTES: Final = 4 * 1024 * 1024  # seven hours at one position a second
+MAX_BYTES: Final = 2 * 1024 * 1024  # three hours at one position a second
 _FIX: Final = "export it as GPX in UTF-8, or leave it out"
 _NAMESPACES_MAX: Final = 32  # gpxpy looks for each to the end of the file
 _QUALITY: Final = {"none": "none", "2d": "2d", "3d": "3d", "3": "3d", "dgps": "differential", "pps": "3d"}
@@ -32,7 +32,7 @@ def parse_gpx(data: bytes, *, subject: str) -> Track:
     """The recorded tracks of a GPX file, joined in file order; routes and waypoints are plans, and not read.
 
     Raises:
-        ClipUnreadable: the bytes are no GPX in UTF-8, have over 4 MiB or 100,000 positions, or bring a document type or dozens of
+        ClipUnreadable: the bytes are no GPX in UTF-8, have over 2 MiB or 100,000 positions, or bring a document type or dozens of
             namespaces, which no recorder writes and which cost without limit.
     """
     text = _text(data, subject)

@@ -22,7 +22,7 @@ from curation.telemetry.fixes import FIXES_MAX, Seen, believe, timed
 from curation.telemetry.reading import is_of_a_clock
 
 SOURCE: Final = "nmea"
-MAX_BYTES: Final = 4 * 1024 * 1024  # some six hours of RMC and GGA at one a second
+MAX_BYTES: Final = 2 * 1024 * 1024  # four hours of RMC and GGA at one a second
 _HALF_DAY: Final = timedelta(hours=12)
 _LINE_MAX: Final = 128  # the standard allows 82
 _MPS_PER_KNOT: Final = 1852.0 / 3600.0
@@ -68,7 +68,7 @@ def parse_nmea(data: bytes, *, subject: str) -> Track:
     sentence names another one; then it is unknown.
 
     Raises:
-        ClipUnreadable: there is not one sound sentence with a position or time, or over 4 MiB or 100,000 positions.
+        ClipUnreadable: there is not one sound sentence with a position or time, or over 2 MiB or 100,000 positions.
     """
     if len(data) > MAX_BYTES:
         raise ClipUnreadable(f"is over {MAX_BYTES} bytes", subject=subject, fix="cut it to the time of its clip")

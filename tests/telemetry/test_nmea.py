@@ -97,7 +97,7 @@ def test_a_sentence_whose_checksum_fails_is_not_believed(made: SimpleNamespace) 
     assert (1, {"sentence": 2}) == (len(track.fixes), track.malformed)
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"$GPRMC,1*00", b"\xff" * 1000, b"$GPRMC," * 500_000, b"x" * (4 * 1024 * 1024 + 1)])
+@pytest.mark.parametrize("data", [b"", b"hello", b"$GPRMC,1*00", b"\xff" * 1000, b"$GPRMC," * 250_000, b"x" * (2 * 1024 * 1024 + 1)])
 def test_what_holds_no_sound_sentence_is_refused(data: bytes) -> None:
     """An error that names the file."""
     with pytest.raises(ClipUnreadable, match=r"a\.nmea"):
