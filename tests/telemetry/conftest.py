@@ -36,7 +36,7 @@ def sentence(text: str) -> str:
 
 def _angle(degrees: float, digits: int, sides: str) -> str:
     whole = int(abs(degrees))
-    return f"{whole:0{digits}d}{(abs(degrees) - whole) * 60.0:09.6f},{sides[degrees < 0]}"
+    return f"{whole:0{digits}d}{(abs(degrees) - whole) * 60.0:09.6f},{sides[int(degrees < 0)]}"
 
 
 def rmc(at: datetime, latitude_deg: float, longitude_deg: float, *, status: str = "A", knots: str = "19.44", mode: str = "A") -> str:
