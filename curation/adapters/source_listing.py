@@ -17,6 +17,7 @@ from typing import Final
 from curation.errors import CurationError, OutsideError, SourceUnreachable, UsageError
 from curation.records import ListingEntry, Telemetry
 from curation.settings import MIB, PullSettings
+from curation.telemetry import beside
 from curation.telemetry.layouts import Named, drives, read_name
 from curation.telemetry.merge import merge, with_drive
 from curation.telemetry.reading import Reading
@@ -27,6 +28,7 @@ FLEET_FILE: Final = "fleet.csv"
 CHUNK_BYTES: Final = MIB
 FLEET_MAX_BYTES: Final = 256 * MIB  # about a million rows
 SIDECAR_MAX_BYTES: Final = MIB  # a JSON object of a dozen keys has a few hundred bytes
+_BESIDE: Final = frozenset({".json", *beside.SUFFIXES})
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 # Line separators, controls, lone surrogates (undecodable bytes) and the marks that reverse text: what they print is not what they are.
 _UNFIT_CATEGORIES: Final = {"Cc", "Cs", "Zl", "Zp"}
@@ -101,7 +103,8 @@ def list_entries(
 ) -> Listing:
     """The listing of what was found, in name order.
 
-    Telemetry of a clip comes from the fleet, then `<clip>.json` (or `<stem>.json`), then its recorder's way to name it, then event.json.
+    Telemetry of a clip comes from the fleet, then `<clip>.json` (or `<stem>.json`), then track files of that name (GPX, NMEA), then its
+    recorder's way to name it, then event.json.
 
     Args:
         found: names are unique.
@@ -132,8 +135,15 @@ class _Lister:
         self._clips = {name for name, problem in self._refusals.items() if problem is None}
         self._candidates = {entry.name: entry for entry in found if entry.problem is None and entry.name not in self._clips}
         self._sidecars: dict[str, str | None] = {}  # sidecar -> why it is refused, None where it was read
-        self._beside: dict[str, list[Reading]] = {}
+        self._beside: dict[str, Reading] = {}
+        self._tracks: dict[str, list[Reading]] = {}
+        self._track_readings: list[Reading] = []
+        self._named = {name: told for name in sorted(self._clips) if (told := read_name(name, zone=zone)) is not None}
         self._events: dict[str, Reading] = {}
+        self._sharing: dict[str, list[str]] = {}
+        for name, told in self._named.items():
+            if told.shared is not None:
+                self._sharing.setdefault(told.shared, []).append(name)
         self._fleet = Fleet()
 
     def listing(self, fleet: Fleet | None, fleet_name: str | None) -> Listing:
@@ -186,37 +196,47 @@ class _Lister:
         for name, entry in self._candidates.items():
             if PurePosixPath(name).name == EVENT_FILE and _folder(name) in folders:
                 self._parse(entry, partial(self._take_event, entry))
-            elif _suffix(name) == ".json":
-                self._read_beside(entry, by_stem.get(name[: -len(".json")], []))
+            elif _suffix(name) in _BESIDE:
+                self._read_beside(entry, by_stem.get(_stem(name), []))
 
     def _read_beside(self, entry: Found, of_stem: Sequence[str]) -> None:
         """Read `<clip><suffix>`, or `<stem><suffix>` where just one clip has that stem and no `<clip><suffix>` of its own."""
-        suffix = PurePosixPath(entry.name).suffix
-        full = entry.name[: -len(suffix)]
+        full, suffix = _stem(entry.name), PurePosixPath(entry.name).suffix
         if full in self._clips:
-            self._read_of(full, entry)
+            self._read_of((full,), entry)
         elif len(of_stem) > 1:
             self._sidecars[entry.name] = f"stands beside several clips of that name: call it <clip>.<suffix>{suffix.lower()}"
         elif of_stem and f"{of_stem[0]}{suffix}" in self._candidates:
             self._sidecars[entry.name] = f"is not read: {PurePosixPath(of_stem[0]).name}{suffix} stands beside the same clip"
         elif of_stem:
-            self._read_of(of_stem[0], entry)
+            self._read_of(of_stem, entry)
+        elif suffix.lower() in beside.SUFFIXES and full in self._sharing:
+            self._read_of(self._sharing[full], entry)
 
-    def _read_of(self, clip: str, entry: Found) -> None:
-        self._parse(entry, partial(self._take_beside, clip, entry))
+    def _read_of(self, clips: Sequence[str], entry: Found) -> None:
+        if _suffix(entry.name) == ".json":
+            self._parse(entry, partial(self._take_json, clips[0], entry))
+        else:
+            self._parse(entry, partial(self._take_track, clips, entry), limit_bytes=beside.MAX_BYTES)
 
-    def _take_beside(self, clip: str, entry: Found, data: bytes) -> None:
-        self._beside.setdefault(clip, []).append(parse_sidecar(data, subject=entry.name))
+    def _take_json(self, clip: str, entry: Found, data: bytes) -> None:
+        self._beside[clip] = parse_sidecar(data, subject=entry.name)
+
+    def _take_track(self, clips: Sequence[str], entry: Found, data: bytes) -> None:
+        reading = beside.read(entry.name, data, subject=entry.name)
+        self._track_readings.append(reading)
+        for clip in clips:
+            self._tracks.setdefault(clip, []).append(reading)
 
     def _take_event(self, entry: Found, data: bytes) -> None:
         self._events[_folder(entry.name)] = parse_event(data, subject=entry.name, zone=self._zone)[1]
 
-    def _parse(self, entry: Found, take: Callable[[bytes], None]) -> None:
-        if entry.size_bytes > SIDECAR_MAX_BYTES:
-            self._sidecars[entry.name] = f"is a sidecar of over {SIDECAR_MAX_BYTES} bytes"
+    def _parse(self, entry: Found, take: Callable[[bytes], None], *, limit_bytes: int = SIDECAR_MAX_BYTES) -> None:
+        if entry.size_bytes > limit_bytes:
+            self._sidecars[entry.name] = f"is a sidecar of over {limit_bytes} bytes"
             return
         try:
-            take(self._read(entry, SIDECAR_MAX_BYTES))
+            take(self._read(entry, limit_bytes))
         except SourceUnreachable:
             raise
         except CurationError as error:
@@ -227,10 +247,9 @@ class _Lister:
     # -- telemetry
 
     def _telemetry(self, own_names: Mapping[str, str]) -> dict[str, Telemetry]:
-        named = {name: told for name in sorted(self._clips) if (told := read_name(name, zone=self._zone)) is not None}
-        merged = {name: self._merged(name, named.get(name), own_names) for name in self._clips}
+        merged = {name: self._merged(name, self._named.get(name), own_names) for name in self._clips}
         vehicles = {name: telemetry.vehicle_id for name, telemetry in merged.items()}
-        of_run = drives(named, vehicles, source_name=self._source_name)
+        of_run = drives(self._named, vehicles, source_name=self._source_name)
         return {
             name: with_drive(
                 telemetry,
@@ -243,7 +262,8 @@ class _Lister:
     def _merged(self, name: str, named: Named | None, own_names: Mapping[str, str]) -> Telemetry:
         return merge(
             self._fleet_reading(name, own_names).telemetry,
-            *(reading.telemetry for reading in self._beside.get(name, ())),
+            self._beside.get(name, Reading()).telemetry,
+            *(reading.telemetry for reading in self._tracks.get(name, ())),
             Telemetry() if named is None else named.telemetry,
             self._events.get(_folder(name), Reading()).telemetry,
         )
@@ -256,7 +276,7 @@ class _Lister:
 
     def _counts(self, own_names: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
         dropped, malformed = Counter(self._fleet.dropped), Counter(self._fleet.malformed)
-        for reading in (*(one for readings in self._beside.values() for one in readings), *self._events.values()):
+        for reading in (*self._beside.values(), *self._track_readings, *self._events.values()):
             dropped.update(reading.dropped)
             malformed.update(reading.malformed)
         strangers = sum(file not in self._clips and file not in own_names for file in self._fleet.readings)
@@ -314,6 +334,10 @@ def suffix_of(name: str) -> str:
 
 def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(PurePosixPath(name).suffix)
 
 
 def _folder(name: str) -> str:

@@ -27,8 +27,9 @@ class Recorder:
     """How one make of recorder names its clips.
 
     `pattern` is searched in the whole path; its groups Y M D h m s are the local start, `camera` a key of `cameras` (the empty key where
-    the name has none), `device`, `route` and `segment` stand in openpilot's paths. `folders` are those that the recorder makes itself, so
-    they tell no vehicle from another. `segment_max_s` is the longest clip it can be set to: a later start is another drive.
+    the name has none); `device`, `route` and `segment` stand in openpilot's paths. `folders` are those that the recorder makes itself, so
+    they tell no vehicle from another. `segment_max_s` is the longest clip it can be set to: a later start is another drive. With
+    `shares_track` one track file, named without the camera, stands for the clips of all cameras.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Recorder:
     cameras: Mapping[str, str]
     folders: frozenset[str]
     segment_max_s: float
+    shares_track: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class Named:
 
     recorder: Recorder
     telemetry: Telemetry
+    shared: str | None  # path without suffix of the track file that all cameras of this moment share, where the recorder writes one
     owner: str  # the folder above the recorder's own: what tells one vehicle's clips from another's; empty at the top
     drive: str | None  # where the path itself names the drive
 
@@ -85,6 +88,7 @@ RECORDERS: Final = (
         cameras={"": "front", "f": "front", "r": "back", "i": "interior", "o": "optional"},
         folders=frozenset({"blackvue", "record"}),
         segment_max_s=180,
+        shares_track=True,
     ),
     Recorder(
         name="Viofo",
@@ -173,7 +177,8 @@ def _named(recorder: Recorder, match: re.Match[str], name: str, zone: str) -> Na
     if told.get("route"):
         above = name[: match.start()].strip("/")
         drive = "/".join(part for part in (above, telemetry.device_id, told["route"]) if part)
-    return Named(recorder=recorder, telemetry=telemetry, owner=_owner(folder, recorder), drive=drive)
+    shared = name[: match.start("camera")] if recorder.shares_track and told["camera"] else None
+    return Named(recorder=recorder, telemetry=telemetry, shared=shared, owner=_owner(folder, recorder), drive=drive)
 
 
 def _start(told: Mapping[str, str | None]) -> datetime | None:

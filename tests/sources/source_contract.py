@@ -23,6 +23,9 @@ from curation.settings import MIB, PullSettings
 from curation.stages import pull
 from curation.tables import from_parquet
 
+# Recommended minimum sentence: 2026-09-01 00:03:00 UTC, 31 deg 00' N, 121 deg 30' E, 10 knots, valid, checksum right.
+_RMC = b"$GPRMC,000300.00,A,3100.0000,N,12130.0000,E,10.0,90.0,010926,,,A*5A\r\n"
+
 
 class Place(Protocol):
     """Where clips lie, as the one who delivers them sees it."""
@@ -177,6 +180,7 @@ class SourceContract:
         place.put("car/Record/20260901_080000_NF.mp4.json", json.dumps({"plate": "浙A", "secret": "never copied"}).encode())
         place.put("car/Record/20260901_080300_NR.mp4", b"video 3")
         place.put("a2a0ccea32023010|2026-09-01--08-00-00--1/fcamera.hevc", b"video 4")
+        place.put("car/Record/20260901_080300_N.gps", _RMC)
         place.put("fleet.csv", b"file,vin,colour\n20260901_080300_NR.mp4,VIN3,red\nnowhere.mp4,X,red\n")
         source = place.source()
         told = {entry.name.rpartition("/")[2]: entry.telemetry for entry in source.entries() if entry.kind == "clip"}
@@ -186,6 +190,11 @@ class SourceContract:
         assert ("front", 31.3, event) == (tesla.camera, tesla.latitude_deg, tesla.drive_id)
         assert ("front", "浙A", "car/20260901T000000Z") == (front.camera, front.plate, front.drive_id)
         assert ("back", "VIN3", "car/20260901T000000Z") == (rear.camera, rear.vin, rear.drive_id)
+        assert (31.0, 121.5, "2026-09-01T00:03:00+00:00") == (
+            rear.latitude_deg,
+            rear.longitude_deg,
+            rear.captured_at and rear.captured_at.isoformat(),
+        )
         assert ("a2a0ccea32023010", "a2a0ccea32023010/2026-09-01--08-00-00") == (comma.device_id, comma.drive_id)
         assert ({"colour": 2, "secret": 1}, {"file that names no one clip of the source": 1}) == (
             source.dropped_keys,
