@@ -27,6 +27,7 @@ from curation.stages import manifest, pull
 from curation.tables import from_parquet
 
 FILES = {"a.mp4": b"video 1", "b.mp4": b"video 22", "c.mov": b"video 1", "d.mp4": b"no clip", "e.txt": b"", "f.mp4": b"video 333"}
+KILLS_A_FOLDER = 4  # each run after a kill goes further, so that the last of them find little left to do
 
 
 class _Fault(OutsideError):
@@ -140,8 +141,9 @@ print("done", flush=True)
 """
 
 
-def test_a_kill_at_a_random_point_changes_nothing_in_the_end(folder: Path, tmp_path: Path) -> None:
-    """SIGKILL three times in the middle of a pull: no key is ever half, and the run after them ends as an undisturbed one."""
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.soak)])
+def test_kills_at_random_points_change_nothing_in_the_end(folder: Path, tmp_path: Path, kills: int) -> None:
+    """SIGKILL in the middle of a pull, over and over: no key is ever half, and the run after each ends as an undisturbed one."""
     chance = random.Random(7)  # noqa: S311 - points of a kill, no secret
     for number in range(20):
         (folder / f"{number:02d}.mp4").write_bytes(b"video" + chance.randbytes(50_000 + number))
@@ -152,14 +154,18 @@ def test_a_kill_at_a_random_point_changes_nothing_in_the_end(folder: Path, tmp_p
     with start(tmp_path / "whole") as process:
         assert "ready\ndone\n" == process.communicate(timeout=60)[0]
     expected = _tree(DirectoryStore(tmp_path / "whole", jurisdiction="CN"))
-    killed = DirectoryStore(tmp_path / "killed", jurisdiction="CN")
-    for _ in range(3):
-        with start(tmp_path / "killed") as process:
+    hits = 0
+    for number in range(kills):
+        root = tmp_path / f"killed-{number // KILLS_A_FOLDER}"
+        with start(root) as process:
             assert process.stdout is not None
             assert "ready\n" == process.stdout.readline()
             time.sleep(chance.uniform(0.005, 0.08))
             process.send_signal(signal.SIGKILL)
-        assert set(_tree(killed).items()) <= set(expected.items())
-    with start(tmp_path / "killed") as process:
-        assert "ready\ndone\n" == process.communicate(timeout=60)[0]
-    assert expected == _tree(killed)
+            hits += "done\n" != process.stdout.read()
+        assert set(_tree(DirectoryStore(root, jurisdiction="CN")).items()) <= set(expected.items())
+    for root in tmp_path.glob("killed-*"):
+        with start(root) as process:
+            assert "ready\ndone\n" == process.communicate(timeout=60)[0]
+        assert expected == _tree(DirectoryStore(root, jurisdiction="CN"))
+    assert hits > kills // 2
