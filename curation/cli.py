@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -21,6 +22,7 @@ from curation.errors import CurationError, OutsideError, UsageError
 from curation.records import StageCount
 from curation.residency import sites
 from curation.settings import SiteApproval
+from curation.stages.pull import Outlook
 
 app = typer.Typer(name="curation", no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 shards_app = typer.Typer(no_args_is_help=True, help="Training shards, built at home for a YAML request.")
@@ -165,15 +167,56 @@ def _approval_cells(approval: SiteApproval | None) -> tuple[str, str, str]:
 
 @app.command(name="pull")
 def pull_command(
-    source: Annotated[str, typer.Argument(help="Name of a source in curation.toml.")], work: Work = None, as_json: AsJson = False
+    source: Annotated[str, typer.Argument(help="Name of a source in curation.toml.")],
+    work: Work = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of every entry; write nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List a source and pull every new clip into the home store."""
     settings = pipeline.open_settings(work)
-    batches = pipeline.discover(settings, source)
-    if not batches and not as_json:
-        out.print(f"pull {source}: nothing new")
-    for batch_id in batches:
+    if dry_run:
+        _show_outlook(pipeline.outlook(settings, source), source, as_json=as_json)
+        return
+    found = pipeline.discovery(settings, source)
+    if not as_json:  # there each line is a batch
+        _say(StageCount(stage="list", subject=source, rows_in=sum(found.fates.values()), accounted=found.fates), as_json=False)
+        for name, reason in found.growing.items():
+            out.print(_shown(f"growing {name}: {reason}; the next pull looks at it again"))
+        _say_unused(found.dropped_keys, found.malformed_values)
+        if not found.batch_ids:
+            out.print(f"pull {source}: nothing new")
+    for batch_id in found.batch_ids:
         _say(pipeline.pull_batch(settings, batch_id), as_json=as_json)
+
+
+def _show_outlook(outlook: Outlook, source: str, *, as_json: bool) -> None:
+    if as_json:
+        for prospect in outlook.prospects:
+            telemetry = {key: value for key, value in asdict(prospect.entry.telemetry).items() if key != "track"}
+            entry = {"name": prospect.entry.name, "fate": prospect.fate, "reason": prospect.reason, "size_bytes": prospect.entry.size_bytes}
+            print(json.dumps(entry | telemetry, default=str, ensure_ascii=False))
+        return
+    rows = [
+        (
+            prospect.fate,
+            _shown(prospect.entry.name),
+            f"{prospect.entry.size_bytes:,}",
+            str(prospect.entry.telemetry.captured_at or "-"),
+            _shown(prospect.entry.telemetry.camera or "-"),
+            _shown(prospect.entry.telemetry.drive_id or "-"),
+            _shown(prospect.reason or ""),
+        )
+        for prospect in outlook.prospects
+    ]
+    _table(out, ("fate", "entry", "bytes", "captured at", "camera", "drive", "why"), rows)
+    _say(StageCount(stage="list", subject=source, rows_in=len(rows), accounted=outlook.fates), as_json=False)
+    _say_unused(outlook.dropped_keys, outlook.malformed_values)
+
+
+def _say_unused(dropped_keys: Mapping[str, int], malformed_values: Mapping[str, int]) -> None:
+    for what, counts in (("unknown keys dropped", dropped_keys), ("values not believed", malformed_values)):
+        if counts:
+            out.print(_shown(f"{what}: {', '.join(f'{key} ({count})' for key, count in counts.items())}"))
 
 
 @app.command()

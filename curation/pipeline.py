@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from curation.shard_request import ShardRequest
 from curation.stages import erase, inspect_clips, manifest, publish, pull, release, shards, validate
 from curation.tables import from_parquet
 
+log = logging.getLogger(__name__)
+
 HOME_ZONE = ZoneInfo("Asia/Shanghai")
 _DIGEST_DIGITS = 16
 
@@ -46,14 +50,35 @@ def discover(settings: Settings, source_name: str) -> list[str]:
     Raises:
         SiteRefused: the place where data rests may take no more.
     """
+    return list(discovery(settings, source_name).batch_ids)
+
+
+def discovery(settings: Settings, source_name: str) -> pull.Discovery:
+    """What a source holds by fate, and the batches as `discover` names them.
+
+    Raises:
+        SiteRefused: the place where data rests may take no more.
+    """
     source = wiring.source(settings, source_name)  # an unknown one is wrong use, and leaves no work folder behind
     home = wiring.home(settings)
     _require_site(settings, home)
-    found = pull.discover(source, store=home.store, batch_size=settings.pull.batch_size)
+    found = pull.discover(source, store=home.store, batch_size=settings.pull.batch_size, settling=_settling(settings))
+    log.info("source %s: %s", source_name, ", ".join(f"{count} {fate}" for fate, count in found.fates.items()))
     entries = list(home.ledger.entries())
     audited = {entry.subject for entry in entries if entry.kind == "validate"}
     written = [entry.subject for entry in entries if entry.kind == "manifest" and source_of(entry.subject) == source_name]
-    return list(dict.fromkeys([*found.batch_ids, *(batch_id for batch_id in written if batch_id not in audited)]))
+    to_do = dict.fromkeys([*found.batch_ids, *(batch_id for batch_id in written if batch_id not in audited)])
+    return replace(found, batch_ids=tuple(to_do))
+
+
+def outlook(settings: Settings, source_name: str) -> pull.Outlook:
+    """What a pull of the source would do with every entry; nothing is written."""
+    source = wiring.source(settings, source_name)
+    return pull.outlook(source, store=wiring.store(settings), settling=_settling(settings))
+
+
+def _settling(settings: Settings) -> pull.Settling:
+    return pull.Settling(settle_s=settings.pull.settle_s, wait_max_s=settings.pull.settle_wait_max_s, clock=wiring.clock())
 
 
 def site_permissions(settings: Settings) -> tuple[sites.SitePermission, ...]:

@@ -17,11 +17,10 @@ from curation.errors import CurationError, UsageError
 from curation.ports import Clock, Ledger, ObjectStore, Places
 from curation.records import Inspection, StageCount, Telemetry, TrackPoint
 from curation.schema import CLIPS, LISTING, PULLED, SIGNALS, VERDICTS
-from curation.settings import InspectSettings
+from curation.settings import DEFAULT_ZONE, InspectSettings
 from curation.tables import from_parquet, to_parquet
 from curation.telemetry.merge import merge, with_drive
 from curation.telemetry.sun import contradicts, sun_elevation_deg
-from curation.telemetry.teslacam import DEFAULT_ZONE
 
 STAGE: Final = "manifest"
 NOT_INSPECTED: Final = "none"  # inspector_version of bytes that pull found to be no video

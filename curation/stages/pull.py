@@ -70,6 +70,21 @@ class Prospect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """Every entry of a source with its fate, in name order, and counts by key of what sidecars said and nobody would take over."""
+
+    prospects: tuple[Prospect, ...]
+    dropped_keys: Mapping[str, int]
+    malformed_values: Mapping[str, int]
+
+    @property
+    def fates(self) -> dict[str, int]:
+        """How many entries have each fate."""
+        counts = Counter(prospect.fate for prospect in self.prospects)
+        return {fate: counts[fate] for fate in FATES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
     """What listing a source found, and the batches to do: unfinished ones of earlier listings first, then new ones in name order.
 
@@ -152,13 +167,14 @@ def discover(source: Source, *, store: ObjectStore, batch_size: int, settling: S
     )
 
 
-def prospects(source: Source, *, store: ObjectStore, settling: Settling | None = None) -> tuple[Prospect, ...]:
-    """What a pull would do with every entry of `source`, in name order; nothing is written and no byte of a clip is read.
+def outlook(source: Source, *, store: ObjectStore, settling: Settling | None = None) -> Outlook:
+    """What a pull would do with every entry of `source`; nothing is written and no byte of a clip is read.
 
     Raises:
         UsageError, SourceUnreachable: as `discover`.
     """
-    return _survey(source, store=store, settling=settling).prospects
+    prospects = _survey(source, store=store, settling=settling).prospects
+    return Outlook(prospects=prospects, dropped_keys=dict(source.dropped_keys), malformed_values=dict(source.malformed_values))
 
 
 def run(batch_id: str, *, source: Source, store: ObjectStore, video: VideoReader, ledger: Ledger) -> StageCount:

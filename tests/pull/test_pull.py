@@ -372,7 +372,7 @@ def test_a_look_ahead_writes_nothing_and_names_every_fate(folder: Path, put: Put
     source = fakes.CountingSource(FolderSource("s", folder))
 
     def fates(settling: pull.Settling | None = None) -> dict[str, str]:
-        return {one.entry.name: one.fate for one in pull.prospects(source, store=store, settling=settling)}
+        return {one.entry.name: one.fate for one in pull.outlook(source, store=store, settling=settling).prospects}
 
     rest = {"b.mp4.json": "sidecar", "c.txt": "refused"}
     assert {"a.mp4": "pull", "b.mp4": "pull", "d.mp4": "growing"} | rest == fates(

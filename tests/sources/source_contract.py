@@ -262,7 +262,7 @@ class SourceContract:
         assert ({}, [], {"held", "refused"}) == (
             whole_pull(again, store),
             again.opened,
-            {one.fate for one in pull.prospects(again, store=store)},
+            {one.fate for one in pull.outlook(again, store=store).prospects},
         )
         place.put("new.mp4", b"video new")
         assert (["new.mp4"], ["new.mp4"]) == (list(whole_pull(again, store)), again.opened)
