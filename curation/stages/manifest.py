@@ -21,6 +21,7 @@ from curation.settings import DEFAULT_ZONE, InspectSettings
 from curation.tables import from_parquet, to_parquet
 from curation.telemetry.merge import merge, with_drive
 from curation.telemetry.sun import contradicts, sun_elevation_deg
+from curation.telemetry.track import is_far_from_track
 
 STAGE: Final = "manifest"
 NOT_INSPECTED: Final = "none"  # inspector_version of bytes that pull found to be no video
@@ -168,18 +169,23 @@ def inspected_row(row: _Row, inspection: Inspection) -> _Row:
 
 def _telemetry(row: _Row, inspection: Inspection) -> _Row:
     """The telemetry columns: what the source said, and where it said nothing, what lies in the clip's own file."""
-    listed = {name: row[name] for name in _TELEMETRY}
-    if listed["track"] is not None:
-        listed["track"] = tuple(TrackPoint(**point) for point in listed["track"])
-    merged = merge(Telemetry(**listed), inspection.telemetry)
+    merged = merge(_telemetry_of(row), inspection.telemetry)
     return dataclasses.asdict(with_drive(merged, event_folder=merged.drive_id, zone=DEFAULT_ZONE))
 
 
+def _telemetry_of(row: _Row) -> Telemetry:
+    track = None if row["track"] is None else tuple(TrackPoint(**point) for point in row["track"])
+    return Telemetry(**{**{name: row[name] for name in _TELEMETRY}, "track": track})
+
+
 def _doubts(rows: list[_Row], disbelieved: Counter[str]) -> dict[str, str]:
-    """Counts for the ledger, where there are any: telemetry inside clips that was not believed, and pictures that the sun contradicts."""
-    against_sun = sum(CONFIDENCE in row["unmeasured"] for row in rows)
+    """Counts for the ledger, where there are any: telemetry inside clips that was not believed, and witnesses that disagree."""
+    counts = {
+        "timeofday_against_sun": sum(CONFIDENCE in row["unmeasured"] for row in rows),
+        "fix_far_from_track": sum(is_far_from_track(_telemetry_of(row)) for row in rows),
+    }
     found = {"telemetry_disbelieved": json.dumps(disbelieved, sort_keys=True)} if disbelieved else {}
-    return found | ({"timeofday_against_sun": str(against_sun)} if against_sun else {})
+    return found | {name: str(count) for name, count in counts.items() if count}
 
 
 def _signals(clip_id: str, inspection: Inspection) -> tuple[dict[str, float | int | None], dict[str, str]]:

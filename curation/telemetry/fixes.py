@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from curation.records import Fix
+from curation.records import Fix, TrackPoint
 from curation.telemetry.reading import SPEED_MAX_MPS, is_of_a_clock
 
 # What a receiver says of a fix, from least to most; `autonomous` is a fix whose dimension is not told.
@@ -92,7 +92,7 @@ def utc(at: datetime) -> datetime | None:
         return None
 
 
-def distance_m(one: Fix, other: Fix) -> float:
+def distance_m(one: Fix | TrackPoint, other: Fix | TrackPoint) -> float:
     """Great-circle distance in metres."""
     south, north = math.radians(one.latitude_deg), math.radians(other.latitude_deg)
     east = math.radians(other.longitude_deg - one.longitude_deg)

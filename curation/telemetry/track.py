@@ -13,6 +13,7 @@ from curation.telemetry.reading import Reading
 
 KEPT_EVERY_S: Final = 1.0
 KEPT_EVERY_M: Final = 5.0  # less than the 8 m that GPS promises at 95 % (SPS Performance Standard 2020)
+_APART_M: Final = 20_000.0  # farther than a datum (700 m) or a city's name for a clip explains; what provinces are told apart by
 _STEP_M: Final = 10.0  # steps that count as way: a parked receiver wanders by less
 
 
@@ -47,6 +48,14 @@ def telemetry_of(track: Track) -> Telemetry:
         speed_mean_mps=fmean(speeds_mps) if speeds_mps else _mean_speed_mps(track.fixes),
         speed_max_mps=max(speeds_mps, default=None),
     )
+
+
+def is_far_from_track(telemetry: Telemetry) -> bool:
+    """Whether the fix lies over 20 km from every point of the track, so that one of the two is wrong or another vehicle's."""
+    if telemetry.latitude_deg is None or telemetry.longitude_deg is None or not telemetry.track:
+        return False
+    fix = TrackPoint(offset_s=0.0, latitude_deg=telemetry.latitude_deg, longitude_deg=telemetry.longitude_deg)
+    return all(distance_m(fix, point) > _APART_M for point in telemetry.track)
 
 
 def _points(fixes: Iterable[Fix]) -> Iterator[TrackPoint]:

@@ -265,7 +265,9 @@ def test_what_lies_in_the_clip_fills_what_the_source_leaves_open(
 ) -> None:
     """The source's own words stand; the way and the highest speed come from the file, and two datums are an unknown one."""
     inspections[_id(CLIP)] = dataclasses.replace(inspections[_id(CLIP)], telemetry=INSIDE)
-    _run(batch_id, store, fakes, inspections)
+    ledger = fakes.Ledger()
+    _run(batch_id, store, fakes, inspections, ledger=ledger)
+    assert "1" == ledger.events[0][-1]["fix_far_from_track"]
     row = _rows(store, batch_id)[_id(CLIP)]
     assert (31.3, "unknown", 9.0, 12.0, "fleet.csv") == tuple(
         row[name] for name in ("latitude_deg", "datum", "speed_mean_mps", "speed_max_mps", "captured_at_source")

@@ -14,7 +14,7 @@ from curation.records import Fix, Telemetry, Track, TrackPoint
 from curation.telemetry import beside
 from curation.telemetry.fixes import distance_m
 from curation.telemetry.merge import merge
-from curation.telemetry.track import KEPT_EVERY_M, KEPT_EVERY_S, reading_of, telemetry_of
+from curation.telemetry.track import KEPT_EVERY_M, KEPT_EVERY_S, is_far_from_track, reading_of, telemetry_of
 
 AT = datetime(2026, 9, 1, tzinfo=UTC)
 
@@ -91,6 +91,15 @@ def test_two_datums_are_an_unknown_one_and_the_larger_error_counts() -> None:
         other = Telemetry(latitude_deg=31.1, longitude_deg=121.1, datum=datum, gnss_error_m=error_m, track=points)
         merged = merge(fleet, other)
         assert (31.0, points, *expected) == (merged.latitude_deg, merged.track, merged.datum, merged.gnss_error_m)
+
+
+@pytest.mark.parametrize(("longitude_deg", "expected"), [(121.0, False), (121.15, False), (121.25, True), (-117.3, True)])
+def test_a_fix_far_from_the_whole_track_contradicts_it(longitude_deg: float, *, expected: bool) -> None:
+    """Twenty kilometres from every point; a fix or a track alone contradicts nothing."""
+    track = tuple(TrackPoint(offset_s=float(second), latitude_deg=31.0, longitude_deg=121.0 + second / 1000) for second in range(3))
+    assert expected is is_far_from_track(Telemetry(latitude_deg=31.0, longitude_deg=longitude_deg, track=track))
+    assert is_far_from_track(Telemetry(latitude_deg=31.0, longitude_deg=longitude_deg)) is False
+    assert is_far_from_track(Telemetry(track=track)) is False
 
 
 def test_a_file_beside_a_clip_is_read_by_its_suffix(made: SimpleNamespace) -> None:
