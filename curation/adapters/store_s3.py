@@ -85,7 +85,7 @@ class S3Store:
             "endpoint": self._settings.endpoint_url,
             "bucket": f"{self._bucket}/{self._prefix}",
             "region": f"{self._settings.region} (bucket: {found.region})",
-            "written once by": "condition" if self._by_condition(found) else "claim, the server's conditional writes do not hold",
+            "written once by": self._how_once(found),
             "checked by": "CRC32 at the server" if self._quirks.checksums else "Content-MD5 and reading back (SHA-256)",
             "replication": found.replication,
             "policy": found.policy,
@@ -249,7 +249,7 @@ class S3Store:
         arguments: dict[str, Any] = {"Bucket": self._bucket, "Key": full, "Body": file}
         if not self._quirks.checksums:
             arguments["ContentMD5"] = _md5(file)
-        with self._once(key) as condition:
+        with self._once(key, by_condition=self._by_condition(self._ready())) as condition:
             if condition is None:
                 return False, True
             answer = _when_free(lambda: self._client.put_object(**arguments, **condition))
@@ -263,7 +263,7 @@ class S3Store:
         for _ in range(_TRIES):
             try:
                 parts.upload()
-                with self._once(key) as condition:
+                with self._once(key, by_condition=self._by_condition(self._ready()) and self._quirks.atomic_parts) as condition:
                     answer = None if condition is None else _when_free(lambda condition=condition: parts.complete(**condition))
             except s3_upload.UploadGone:
                 if self.size(key) is not None:
@@ -274,13 +274,14 @@ class S3Store:
         raise OutsideError("its upload was ended by another writer each time", subject=key, fix="run again")
 
     @contextmanager
-    def _once(self, key: str) -> Iterator[Mapping[str, str] | None]:
-        """What makes a write happen once: a condition, or nothing more under a claim; None where the object is there already."""
-        if self._by_condition(self._ready()):
-            yield {"IfNoneMatch": "*"}
+    def _once(self, key: str, *, by_condition: bool) -> Iterator[Mapping[str, str] | None]:
+        """What makes a write happen once: a condition alone, or a claim and what conditions there are; None where the object is there."""
+        condition = {"IfNoneMatch": "*"} if self._by_condition(self._ready()) else {}
+        if by_condition:
+            yield condition
             return
         with claim(self._client, self._bucket, self._staging, self._full(key)):
-            yield {} if self.size(key) is None else None
+            yield condition if self.size(key) is None else None
 
     def _read_back(self, key: str, full: str, file: BinaryIO) -> None:
         """Nothing, if what the server now holds has the SHA-256 of what was sent; else it is removed, being ours and damaged."""
@@ -369,6 +370,11 @@ class S3Store:
                 sweep(self._spool)
                 self._findings = found
             return self._findings
+
+    def _how_once(self, found: s3_bucket.Findings) -> str:
+        if not self._by_condition(found):
+            return "claim, the server's conditional writes do not hold"
+        return "condition" if self._quirks.atomic_parts else "condition, and a claim where an object is put together from parts"
 
     def _by_condition(self, found: s3_bucket.Findings) -> bool:
         return found.conditional and self._may_be_conditional
