@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from curation.errors import NotConserved
 from curation.records import Track
 from curation.telemetry.fixes import QUALITIES, REASONS, Seen, believe, timed
+from curation.telemetry.reading import read_fields
 
 GOOD = {"offset_s": 0.0, "latitude_deg": 31.2304, "longitude_deg": 121.4737, "speed_mps": 10.0, "quality": "3d"}
 AT = datetime(2026, 9, 1, tzinfo=UTC)
@@ -125,3 +126,10 @@ def test_any_positions_are_believed_or_counted(seen: list[Seen], *, from_first: 
         assert 0 <= fix.offset_s < math.inf
         assert fix.speed_mps is None or 0 <= fix.speed_mps <= 150
         assert fix.quality in QUALITIES
+
+
+@pytest.mark.parametrize("year", [1970, 1980, 2000, 2004, 2036, 2038, 2099])
+def test_an_unset_clock_is_no_time_in_a_sidecar_either(year: int) -> None:
+    """One rule for all clocks: the fleet's row loses the time alone, and the key is counted."""
+    reading = read_fields({"captured_at": f"{year}-01-19T03:14:07Z", "plate": "x"}, clock="fleet.csv")
+    assert (None, "x", {"captured_at": 1}) == (reading.telemetry.captured_at, reading.telemetry.plate, reading.malformed)
