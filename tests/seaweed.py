@@ -1,4 +1,4 @@
-"""A real SeaweedFS on loopback, over HTTP and over TLS, with keys and signed internal ports, once per session."""
+"""A real SeaweedFS on loopback, over HTTP and over TLS, with keys and signed internal ports."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from curation.adapters import s3_client
+from curation.errors import OutsideError
 from curation.settings import HomeSettings, S3StoreSettings
 
 WEED = Path(sysconfig.get_path("scripts")) / "weed"
@@ -61,22 +61,13 @@ class Server:
         )
 
 
-@pytest.fixture(scope="session")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """SeaweedFS over HTTP."""
-    with _running(tmp_path_factory.mktemp("seaweed"), tls=False) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def seaweed_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """SeaweedFS over TLS, with a certificate of its own authority."""
-    with _running(tmp_path_factory.mktemp("seaweed-tls"), tls=True) as server:
-        yield server
-
-
 @contextlib.contextmanager
-def _running(folder: Path, *, tls: bool) -> Iterator[Server]:
+def running(folder: Path, *, tls: bool = False) -> Iterator[Server]:
+    """A server with its files in `folder`, and an empty bucket; stopped on exit.
+
+    Raises:
+        OutsideError: it is not ready in time; names its log.
+    """
     keys = {"HOME_S3_KEY": f"key{secrets.token_hex(8)}", "HOME_S3_SECRET": secrets.token_hex(24)}
     identity = {"name": "home", "credentials": [{"accessKey": keys["HOME_S3_KEY"], "secretKey": keys["HOME_S3_SECRET"]}]}
     everything = {"identities": [{**identity, "actions": ["Admin", "Read", "List", "Tagging", "Write"]}]}
@@ -122,7 +113,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, ca_bundle: Path | None, l
             if connection.getresponse().status == http.client.FORBIDDEN:
                 return
         time.sleep(0.05)
-    pytest.fail(f"SeaweedFS is not ready: {log.read_text()[-2000:]}")
+    raise OutsideError(f"is not ready: {log.read_text()[-2000:]}", subject="SeaweedFS", fix="see whether `weed` runs on this machine")
 
 
 def _free_ports(count: int) -> list[int]:
