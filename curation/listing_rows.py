@@ -12,23 +12,26 @@ from typing import Any, Final
 from curation.records import ListingEntry, Telemetry, TrackPoint
 
 Row = dict[str, Any]
+_OWN: Final = tuple(field.name for field in dataclasses.fields(ListingEntry) if field.name != "telemetry")
+_TELEMETRY: Final = tuple(field.name for field in dataclasses.fields(Telemetry))
 _NOT_OF_THE_ENTRY: Final = ("drive_id", "held_as")  # follow from other entries and from the store, so their change makes no entry new
 
 
 def row_of(entry: ListingEntry) -> Row:
     """The row of an entry, telemetry beside its own fields."""
-    row = dataclasses.asdict(entry)
-    row.update(row.pop("telemetry"))
+    telemetry = entry.telemetry
+    row = {name: getattr(entry, name) for name in _OWN} | {name: getattr(telemetry, name) for name in _TELEMETRY}
+    if telemetry.track is not None:
+        row["track"] = [dataclasses.asdict(point) for point in telemetry.track]
     return row
 
 
 def entry_of(row: Row) -> ListingEntry:
     """The entry of a row."""
-    telemetry = {field.name: row[field.name] for field in dataclasses.fields(Telemetry)}
+    telemetry = {name: row[name] for name in _TELEMETRY}
     if telemetry["track"] is not None:
         telemetry["track"] = tuple(TrackPoint(**point) for point in telemetry["track"])
-    own = {field.name: row[field.name] for field in dataclasses.fields(ListingEntry) if field.name != "telemetry"}
-    return ListingEntry(**own, telemetry=Telemetry(**telemetry))
+    return ListingEntry(**{name: row[name] for name in _OWN}, telemetry=Telemetry(**telemetry))
 
 
 def entry_digest(row: Row) -> bytes:

@@ -83,8 +83,13 @@ def whole_pull(source: Any, store: DirectoryStore) -> dict[str, dict[str, Any]]:
     for batch_id in pull.discover(source, store=store, batch_size=2).batch_ids:
         pull.run(batch_id, source=source, store=store, video=_Video(), ledger=_Ledger())
         store.create(layout.finished_key(batch_id), b"")
-        rows |= {row["name"]: row for row in from_parquet(store.read(layout.pulled_key(batch_id)), PULLED).to_pylist()}
+        rows |= pulled_rows(store, batch_id)
     return rows
+
+
+def pulled_rows(store: DirectoryStore, batch_id: str) -> dict[str, dict[str, Any]]:
+    """What became of a batch's entries, by name."""
+    return {row["name"]: row for row in from_parquet(store.read(layout.pulled_key(batch_id)), PULLED).to_pylist()}
 
 
 class SourceContract:
