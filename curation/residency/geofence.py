@@ -22,9 +22,13 @@ Flags = npt.NDArray[np.bool_]
 Degrees = npt.NDArray[np.float64]
 
 # Least metres per degree on the WGS-84 ellipsoid (at the equator for latitude; times cos(latitude) for longitude), so that a
-# buffer in degrees is never narrower than it is in metres.
+# buffer in degrees is never narrower than it is in metres; and the greatest (at the poles), so that no gap is taken for a smaller one.
 _M_PER_LATITUDE_DEG: Final = 110_574.0
 _M_PER_LONGITUDE_DEG: Final = 111_319.0
+_MOST_M_PER_DEG: Final = 111_695.0
+# 120 km/h, the highest speed that Chinese law allows on any road: how far a vehicle may have strayed between two fixes.
+_FASTEST_MPS: Final = 120 / 3.6
+_RASTER_CELLS: Final = 1_024
 _QUARTER_SEGMENTS: Final = 16
 # A buffer's rounded corners are drawn as chords inside the true arc; this widens them back out.
 _CHORD_FACTOR: Final = 1.0 / math.cos(math.pi / (4 * _QUARTER_SEGMENTS))
@@ -113,7 +117,8 @@ def flags(clips: pa.Table, fences: Fences, rule: GeofenceRule) -> Mapping[str, F
 
     missing_fix: latitude or longitude of the fix or of a track point is null, not finite, out of range, or 0/0. datum: not WGS-84.
     gnss_error: unknown, negative, or larger than the smallest buffer. gap: neighbouring track points lie farther apart than the smallest
-    buffer. inside: the fix or any segment of the track touches a buffered fence.
+    buffer, or so long apart that the vehicle may have strayed farther than that from the way between them, at 120 km/h. inside: the fix
+    or any segment of the track touches a buffered fence.
     """
     latitude_deg, longitude_deg = _doubles(clips.column("latitude_deg")), _doubles(clips.column("longitude_deg"))
     error_m = _doubles(clips.column("gnss_error_m"))
@@ -121,9 +126,7 @@ def flags(clips: pa.Table, fences: Fences, rule: GeofenceRule) -> Mapping[str, F
     is_wgs84 = pc.fill_null(pc.equal(clips.column("datum"), "WGS-84"), False).to_numpy()  # noqa: FBT003 - Arrow's signature
     tree = shapely.STRtree(fences.buffered)
     is_inside = np.zeros(clips.num_rows, dtype=np.bool_)
-    known = np.flatnonzero(is_known)
-    hits = tree.query(shapely.points(longitude_deg[known], latitude_deg[known]), predicate="intersects")[0]
-    is_inside[known[hits]] = True
+    is_inside[is_known] = _is_inside(latitude_deg[is_known], longitude_deg[is_known], tree)
     broken, gapped, crossing = _track_flags(clips.column("track"), tree, fences.smallest_buffer_m)
     found = {
         "missing_fix": ~is_known | broken,
@@ -151,6 +154,34 @@ def _is_fix(latitude_deg: Degrees, longitude_deg: Degrees) -> Flags:
     return np.asarray(in_range & ~((latitude_deg == 0) & (longitude_deg == 0)), dtype=np.bool_)
 
 
+def _is_inside(latitude_deg: Degrees, longitude_deg: Degrees, tree: shapely.STRtree) -> Flags:
+    """Per known point, whether it touches a buffered fence; points far from every fence are told by a raster, without a geometry each."""
+    is_inside = _may_touch(latitude_deg, longitude_deg, shapely.bounds(tree.geometries))
+    near = np.flatnonzero(is_inside)
+    points, candidates = tree.query(shapely.points(longitude_deg[near], latitude_deg[near]))
+    shapely.prepare(tree.geometries)
+    touches = shapely.intersects_xy(tree.geometries[candidates], longitude_deg[near[points]], latitude_deg[near[points]])
+    is_inside[near] = False
+    is_inside[near[points[touches]]] = True
+    return is_inside
+
+
+def _may_touch(latitude_deg: Degrees, longitude_deg: Degrees, bounds_deg: Degrees) -> Flags:
+    """Per point, whether it shares a cell of a raster over all fences with the bounds (west, south, east, north) of any."""
+    low_deg, high_deg = bounds_deg[:, :2].min(axis=0), bounds_deg[:, 2:].max(axis=0)
+
+    def cells(values_deg: Degrees, axis: int) -> npt.NDArray[np.int32]:
+        # Rising in the value, so a point between two bounds never falls outside their cells. Cells 0 and the last are beyond all fences.
+        steps = (values_deg - low_deg[axis]) * (_RASTER_CELLS / (high_deg[axis] - low_deg[axis]))
+        return np.asarray(np.floor(np.clip(steps, -1, _RASTER_CELLS + 1)) + 1, dtype=np.int32)
+
+    is_marked = np.zeros((_RASTER_CELLS + 3, _RASTER_CELLS + 3), dtype=np.bool_)
+    corners = [cells(bounds_deg[:, side], side % 2) for side in range(4)]
+    for west, south, east, north in zip(*corners, strict=True):
+        is_marked[south : north + 1, west : east + 1] = True
+    return np.asarray(is_marked[cells(latitude_deg, 1), cells(longitude_deg, 0)], dtype=np.bool_)
+
+
 def _track_flags(column: pa.ChunkedArray, tree: shapely.STRtree, smallest_buffer_m: float) -> tuple[Flags, Flags, Flags]:
     """Per row: whether a track point is no fix, whether two lie too far apart, whether the track crosses a fence."""
     tracks = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
@@ -163,20 +194,47 @@ def _track_flags(column: pa.ChunkedArray, tree: shapely.STRtree, smallest_buffer
         _doubles(pa.chunked_array([pc.struct_field(points, name)])) for name in ("latitude_deg", "longitude_deg", "offset_s")
     )
     order = np.lexsort((offset_s, row))  # segments join neighbours in time, whatever the order they were listed in
-    row, latitude_deg, longitude_deg = row[order], latitude_deg[order], longitude_deg[order]
-    is_known = _is_fix(latitude_deg, longitude_deg) & ~np.isnan(offset_s[order])
+    row, latitude_deg, longitude_deg, offset_s = row[order], latitude_deg[order], longitude_deg[order], offset_s[order]
+    is_known = _is_fix(latitude_deg, longitude_deg) & np.isfinite(offset_s)
     broken[row[~is_known]] = True
-    row, latitude_deg, longitude_deg = row[is_known], latitude_deg[is_known], longitude_deg[is_known]
-    crossing[row[tree.query(shapely.points(longitude_deg, latitude_deg), predicate="intersects")[0]]] = True
-    starts = np.flatnonzero(row[1:] == row[:-1])
-    ends = starts + 1
-    north_m = (latitude_deg[ends] - latitude_deg[starts]) * _M_PER_LATITUDE_DEG
-    east_m = (longitude_deg[ends] - longitude_deg[starts]) * _M_PER_LONGITUDE_DEG * np.cos(np.radians(latitude_deg[starts]))
-    gapped[row[starts[np.hypot(north_m, east_m) > smallest_buffer_m]]] = True
-    corners = np.stack([longitude_deg[starts], latitude_deg[starts], longitude_deg[ends], latitude_deg[ends]], axis=1)
-    segments = shapely.linestrings(corners.reshape(-1, 2, 2))
-    crossing[row[starts[tree.query(segments, predicate="intersects")[0]]]] = True
+    row, latitude_deg, longitude_deg, offset_s = row[is_known], latitude_deg[is_known], longitude_deg[is_known], offset_s[is_known]
+    is_gap = _is_gap(latitude_deg, longitude_deg, offset_s, smallest_buffer_m)
+    gapped[row[1:][is_gap & (row[1:] == row[:-1])]] = True
+    crossing[_crossing_rows(row, latitude_deg, longitude_deg, tree)] = True
     return broken, gapped, crossing
+
+
+def _is_gap(latitude_deg: Degrees, longitude_deg: Degrees, offset_s: Degrees, smallest_buffer_m: float) -> Flags:
+    """Per pair of neighbours, whether the vehicle may have come farther from the segment between them than the smallest buffer."""
+    nearer_deg = np.minimum(np.abs(latitude_deg[1:]), np.abs(latitude_deg[:-1]))
+    north_m = np.diff(latitude_deg) * _MOST_M_PER_DEG
+    east_m = np.diff(longitude_deg) * _MOST_M_PER_DEG * np.cos(np.radians(nearer_deg))
+    apart_m = np.hypot(north_m, east_m)
+    # Places reached on the way lie in an ellipse around both fixes: this is its half width.
+    stray_m = np.sqrt(np.maximum((np.diff(offset_s) * _FASTEST_MPS) ** 2 - apart_m**2, 0.0)) / 2
+    return np.asarray((apart_m > smallest_buffer_m) | (stray_m > smallest_buffer_m), dtype=np.bool_)
+
+
+def _crossing_rows(
+    row: npt.NDArray[np.int64], latitude_deg: Degrees, longitude_deg: Degrees, tree: shapely.STRtree
+) -> npt.NDArray[np.int64]:
+    """Rows whose segments or points touch a buffered fence; only rows whose bounds meet a fence's are drawn.
+
+    Args:
+        row: ascending, so that neighbours of one row are neighbours in time.
+    """
+    if not len(row):
+        return row
+    begins = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
+    bounds = (np.minimum, longitude_deg), (np.minimum, latitude_deg), (np.maximum, longitude_deg), (np.maximum, latitude_deg)
+    boxes = shapely.box(*(pick.reduceat(values, begins) for pick, values in bounds))
+    near = np.isin(row, row[begins[tree.query(boxes)[0]]])
+    row, latitude_deg, longitude_deg = row[near], latitude_deg[near], longitude_deg[near]
+    at_points = row[_is_inside(latitude_deg, longitude_deg, tree)]
+    starts = np.flatnonzero(row[1:] == row[:-1])
+    corners = np.stack([longitude_deg[starts], latitude_deg[starts], longitude_deg[starts + 1], latitude_deg[starts + 1]], axis=1)
+    segments = shapely.linestrings(corners.reshape(-1, 2, 2))
+    return np.concatenate([at_points, row[starts[tree.query(segments, predicate="intersects")[0]]]])
 
 
 def reasons_of(rule_ids: Sequence[str], rule: GeofenceRule) -> tuple[str, ...]:

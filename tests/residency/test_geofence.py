@@ -7,12 +7,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from curation.errors import PackRefused
 from curation.residency import geofence
 from curation.residency.pack import Pack
+from curation.schema import CLIPS
 
 Row = dict[str, Any]
 
@@ -24,8 +29,8 @@ def reasons(demo_pack: Pack, fences: bytes, clip_row: Callable[..., Row], clips:
     return lambda **changes: geofence.withheld(clips(clip_row(1, **changes)), parsed, demo_pack.geofence)[0]
 
 
-def _at(*points: tuple[float, float]) -> list[dict[str, float]]:
-    return [{"offset_s": float(i), "latitude_deg": lat, "longitude_deg": lon} for i, (lat, lon) in enumerate(points)]
+def _at(*points: tuple[float, float], every_s: float = 1.0) -> list[dict[str, float] | None]:
+    return [{"offset_s": i and i * every_s, "latitude_deg": lat, "longitude_deg": lon} for i, (lat, lon) in enumerate(points)]
 
 
 @pytest.mark.parametrize(
@@ -56,12 +61,90 @@ def _at(*points: tuple[float, float]) -> list[dict[str, float]]:
         ({"track": _at((31.245, 121.47), (31.245, 121.48))}, ["geofence.gap"]),
         ({"track": _at((31.15, 121.70), (31.15, 121.90))}, ["geofence.gap", "geofence.inside"]),
         ({"track": _at((31.245, 121.47), (31.246, 121.471))}, []),
+        ({"track": _at((31.245, 121.47), (31.249, 121.47), every_s=30)}, []),
+        ({"track": _at((31.245, 121.47), (31.245, 121.47), every_s=31)}, ["geofence.gap"]),
+        ({"track": _at((31.245, 121.47), (31.249515, 121.47))}, ["geofence.gap"]),
+        ({"track": _at((31.245, 121.47), (31.246, 121.471), every_s=math.inf)}, ["geofence.missing_fix"]),
+        ({"track": [*_at((31.245, 121.47)), None]}, ["geofence.missing_fix"]),
         ({"track": []}, []),
     ],
 )
 def test_each_reason_withholds(changes: Row, wanted: list[str], reasons: Callable[..., list[str]]) -> None:
     """Every doubt about the place, and every segment near a fence, withholds the clip under its own id."""
     assert wanted == reasons(**changes)
+
+
+def test_a_track_is_its_segments_in_the_order_of_time(reasons: Callable[..., list[str]]) -> None:
+    """Two points 510 m from a fence of 500 m, 431 m apart, join into a way that comes within 462 m; the order of the list is no matter."""
+    left, right = (30.004168, 119.997766), (30.004168, 120.002234)
+    assert [] == reasons(track=_at(left))
+    assert [] == reasons(track=_at(right))
+    track = _at(left, right)
+    assert ["geofence.inside"] == reasons(track=track)
+    assert ["geofence.inside"] == reasons(track=track[::-1])
+
+
+def test_which_fence_it_was_is_not_told(demo_pack: Pack, clip_row: Callable[..., Row], clips: Callable[..., pa.Table]) -> None:
+    """Whichever of two fences of other classes and buffers withholds a clip, and however many, the answer is the same."""
+    places = [(110.0, 25.0, "military"), (112.0, 26.0, "dam")]
+    features = [
+        {"type": "Feature", "properties": {"class": kind, "name": kind}, "geometry": {"type": "Point", "coordinates": [lon, lat]}}
+        for lon, lat, kind in places
+    ]
+    parsed = geofence.parse_fences(json.dumps({"type": "FeatureCollection", "features": features}).encode(), demo_pack.geofence)
+    rows = [clip_row(i, longitude_deg=lon, latitude_deg=lat) for i, (lon, lat, _) in enumerate(places)]
+    both = [{"offset_s": float(i), "longitude_deg": lon, "latitude_deg": lat} for i, (lon, lat, _) in enumerate(places)]
+    rows.append(clip_row(2, longitude_deg=110.0, latitude_deg=25.0, track=both[:1]))
+    assert [["geofence.inside"]] * 3 == geofence.withheld(clips(*rows), parsed, demo_pack.geofence)
+
+
+def test_a_slice_of_a_table_is_judged_as_its_own_rows(
+    demo_pack: Pack, fences: bytes, clip_row: Callable[..., Row], clips: Callable[..., pa.Table]
+) -> None:
+    """Rows cut out of a larger table, in several chunks, keep their own tracks."""
+    parsed = geofence.parse_fences(fences, demo_pack.geofence)
+    tracks = [None, _at((31.15, 121.80)), [], _at((31.245, 121.47), (31.245, 121.48)), _at((31.245, 121.47), (math.nan, 121.47)), None]
+    rows = [clip_row(i, track=track) for i, track in enumerate(tracks)]
+    wanted = geofence.withheld(clips(*rows), parsed, demo_pack.geofence)
+    assert [[], ["geofence.inside"], [], ["geofence.gap"], ["geofence.missing_fix"], []] == wanted
+    chunked = pa.concat_tables([clips(*rows).slice(0, 2), clips(*rows).slice(2)])
+    for start, stop in ((0, 6), (1, 4), (3, 6), (4, 5)):
+        assert wanted[start:stop] == geofence.withheld(chunked.slice(start, stop - start), parsed, demo_pack.geofence)
+
+
+_PLACES = st.tuples(st.floats(29.95, 30.05), st.floats(119.95, 120.05))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(fence_places=st.lists(_PLACES, min_size=1, max_size=4), way=st.lists(_PLACES, min_size=1, max_size=5), fix=_PLACES)
+def test_inside_is_what_a_plain_look_at_every_fence_says(
+    fence_places: list[tuple[float, float]], way: list[tuple[float, float]], fix: tuple[float, float],
+    demo_pack: Pack, clip_row: Callable[..., Row], clips: Callable[..., pa.Table],
+) -> None:  # fmt: skip
+    """The raster, the bounds and the tree only save work: the answer is that of the whole track against each fence in turn."""
+    features = [
+        {"type": "Feature", "properties": {"class": "dam"}, "geometry": {"type": "Point", "coordinates": [lon, lat]}}
+        for lat, lon in fence_places
+    ]
+    parsed = geofence.parse_fences(json.dumps({"type": "FeatureCollection", "features": features}).encode(), demo_pack.geofence)
+    row = clip_row(1, latitude_deg=fix[0], longitude_deg=fix[1], track=_at(*way))
+    drawn = [shapely.Point(fix[::-1]), shapely.LineString([place[::-1] for place in (way * 2)[: max(2, len(way))]])]
+    wanted = any(shape.intersects(fence) for shape in drawn for fence in parsed.buffered)
+    assert wanted == ("geofence.inside" in geofence.withheld(clips(row), parsed, demo_pack.geofence)[0])
+
+
+def test_every_corner_of_every_fence_is_found_among_many(demo_pack: Pack) -> None:
+    """With 200 fences, the outermost points of each buffer are inside, however the raster's cells fall."""
+    rng = np.random.default_rng(5)
+    features = [
+        {"type": "Feature", "properties": {"class": "dam"}, "geometry": {"type": "Point", "coordinates": [lon, lat]}}
+        for lon, lat in zip(rng.uniform(75, 130, 200), rng.uniform(20, 50, 200), strict=True)
+    ]
+    parsed = geofence.parse_fences(json.dumps({"type": "FeatureCollection", "features": features}).encode(), demo_pack.geofence)
+    corners = np.concatenate([shapely.get_coordinates(fence) for fence in parsed.buffered])
+    columns = {"latitude_deg": corners[:, 1], "longitude_deg": corners[:, 0], "gnss_error_m": np.ones(len(corners))}
+    columns |= {"datum": pa.array(["WGS-84"] * len(corners)), "track": pa.nulls(len(corners), CLIPS.field("track").type)}
+    assert geofence.flags(pa.table(columns), parsed, demo_pack.geofence)["geofence.inside"].all()
 
 
 @pytest.mark.parametrize("latitude_deg", [-60.0, 0.5, 23.0, 31.15, 53.0])
