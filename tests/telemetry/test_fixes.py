@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import NotConserved
@@ -114,6 +114,7 @@ SEEN = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(seen=st.lists(SEEN, max_size=12), from_first=st.booleans())
 def test_any_positions_are_believed_or_counted(seen: list[Seen], *, from_first: bool) -> None:
     """Whatever a file holds: no error, no position lost, no fix off the globe or before the clip, no reason without a name."""

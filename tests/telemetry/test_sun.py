@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.schema import TIMEOFDAY
@@ -27,6 +27,7 @@ def test_the_sun_stands_where_astronomy_says(at: datetime, latitude_deg: float, 
     assert pytest.approx(expected_deg, abs=0.34) == sun_elevation_deg(at, latitude_deg, longitude_deg)
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(2005, 1, 1), datetime(2035, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001 - Hypothesis wants bare limits
     st.floats(-90, 90),

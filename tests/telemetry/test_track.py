@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import ClipUnreadable
@@ -61,6 +61,7 @@ def test_a_track_without_fixes_tells_its_time_alone() -> None:
     assert {"gpx: no fix": 3, "gpx: clock": 1} == reading.malformed
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.floats(-3e-5, 3e-5)), min_size=2, max_size=200))
 def test_no_fix_left_out_of_the_way_lies_far_from_one_kept(steps: list[tuple[float, float]]) -> None:
     """Thinning keeps the first and the last, and leaves out only what lies within 1 s and 5 m of one kept."""
