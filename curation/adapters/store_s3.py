@@ -298,9 +298,9 @@ class S3Store:
     def _is_same(self, key: str, file: BinaryIO, size_bytes: int) -> bool:
         if self.size(key) != size_bytes:
             return False
-        mine = _chunks(file)
+        file.seek(0)
         with contextlib.closing(self._client.get_object(Bucket=self._bucket, Key=self._full(key))["Body"]) as body:
-            return all(theirs == next(mine, None) for theirs in body.iter_chunks(_CHUNK_BYTES))
+            return all(theirs == file.read(len(theirs)) for theirs in body.iter_chunks(_CHUNK_BYTES)) and not file.read(1)
 
     def _require_free(self, key: str) -> None:
         """Nothing, if no object stands where the key needs a folder, nor keys below it; this is looked at, not locked."""
@@ -459,7 +459,7 @@ def _when_free(write: Any) -> Mapping[str, Any] | None:
             if status == 409 and attempt < _TRIES - 1:  # S3: another conditional write of this key has not ended
                 time.sleep(0.1 * 2**attempt)
                 continue
-            if status in s3_bucket.REFUSED_BY_CONDITION:
+            if status == 412:  # the condition: the object is there
                 return None
             raise
         else:

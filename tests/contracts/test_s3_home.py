@@ -16,7 +16,7 @@ import pytest
 from curation import wiring
 from curation.adapters import s3_bucket, s3_client
 from curation.adapters.store_s3 import S3Store
-from curation.errors import CurationError, NotAtHome, SettingsError
+from curation.errors import CurationError, NotAtHome, OutsideError, SettingsError
 from curation.settings import HomeSettings, S3StoreSettings, read_settings
 
 KEYS = {"HOME_S3_KEY": "key", "HOME_S3_SECRET": "secret"}
@@ -345,3 +345,18 @@ def test_settings_hold_names_and_never_keys(tmp_path: Path, url: str, credential
         _wired(tmp_path, url, credentials)
     for secret in ("AKIAIOSFODNN7EXAMPLE", "wJalr", "user:secret"):
         assert secret not in str(refused.value)
+
+
+def test_a_write_that_is_told_to_wait_waits_and_is_retryable(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """409 under a condition means that another write has not ended: never that the object is there."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    busy = (409, {}, _error("ConditionalRequestConflict"))
+    server = serve(lambda method, _: busy if method == "PUT" else (200, {}, "<ListBucketResult></ListBucketResult>"))
+    store = _store(server.url, tmp_path)
+    store._findings = s3_bucket.Findings(
+        conditional_create=True, conditional_complete=True, region="", replication="", policy="", grants=""
+    )  # fmt: skip
+    store._folders.add("a")
+    with pytest.raises(OutsideError, match="ConditionalRequestConflict"):
+        store.create("a/k", b"x")
+    assert 4 == [method for method, _, _ in server.asked].count("PUT")
