@@ -200,6 +200,23 @@ MAPPING: Final = _table(
     ],
 )
 
+# What counters count of a release's rows, as it was when they were cut: a clip that is corrected or erased later stays counted.
+COUNTED: Final = _table(
+    "counted",
+    [
+        column("clip_id", pa.string(), "internal", "the clip the row speaks of", nullable=False),
+        column("vehicle_id", pa.string(), "vehicle", "the vehicle", nullable=False),
+        column(
+            "person", pa.string(), "person", "SHA-256 of the driver's id, hex; where no driver is known, of the vehicle's", nullable=False
+        ),
+        column("is_sensitive", pa.bool_(), "internal", "whether an output of the row was made of a picture or a track", nullable=False),
+        column("place", pa.string(), "place", "prefecture; where it is not known, the province stands for all of its own", nullable=False),
+        column("captured_day", pa.string(), "person", "day of capture in Asia/Shanghai, YYYY-MM-DD", nullable=False),
+        column("raw_ms", pa.int64(), "internal", "length of the video, rounded up", unit="ms", nullable=False),
+        column("image_count", pa.int64(), "internal", "pictures one second or more apart; 0 for video", nullable=False),
+    ],
+)
+
 RELEASE: Final = _table(
     "release",
     [
@@ -226,6 +243,7 @@ TABLES: Final = {
     "clips": CLIPS,
     "decisions": DECISIONS,
     "mapping": MAPPING,
+    "counted": COUNTED,
     "release": RELEASE,
 }
 

@@ -34,6 +34,8 @@ PACK_REFUSED: Final = "pack.refused"
 GEOFENCE_REASONS: Final = ("missing_fix", "datum", "gnss_error", "gap", "inside")
 
 Confidence = Literal["R", "R2", "M", "U"]
+Counted = Literal["people", "sensitive_people", "vehicles", "raw_hours", "images", "prefecture_flow_days"]
+Period = Literal["calendar_year", "lifetime"]
 _Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
 _Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 _Day = Annotated[date, Field(strict=True)]
@@ -112,6 +114,35 @@ class GeofenceRule(Rule):
     max_gnss_error: Literal["smallest buffer"]
 
 
+class VolumeCap(Rule):
+    """At most `max_rows` rows of one release leave for each joint value of the outputs `per`; with none named, in all."""
+
+    id: Annotated[str, Field(pattern=r"^volume\.[a-z0-9_]{1,80}$")]
+    max_rows: StrictInt = Field(ge=1)
+    per: tuple[str, ...] = ()
+
+
+class CounterRule(Rule):
+    """What all releases together may speak of before the law asks for more; counted once each, by calendar year or for ever."""
+
+    id: Annotated[str, Field(pattern=r"^counter\.[a-z0-9_]{1,80}$")]
+    counts: Counted
+    period: Period
+    limit: StrictInt = Field(ge=1)
+    at_limit: Wording
+
+
+class Assessment(_Frozen):
+    """What raises a counter's limit until a day: the filing's number, and legal's signature over counter, number, limit and day."""
+
+    counter: _Text
+    number: _Text
+    new_limit: StrictInt = Field(ge=1)
+    expires: _Day
+    public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+
 class Pack(_Frozen):
     """A dated, versioned set of residency rules, written for one schema version, that accounts for every column."""
 
@@ -130,11 +161,15 @@ class Pack(_Frozen):
     row_rules: tuple[RowRule, ...]
     combination: CombinationRule
     geofence: GeofenceRule
+    volume_caps: tuple[VolumeCap, ...] = ()
+    counters: tuple[CounterRule, ...] = ()
+    assessments: tuple[Assessment, ...] = ()
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """Every rule, in the order of the kinds."""
-        return (*self.outputs, *self.withhold, *self.row_rules, self.combination, self.geofence)
+        alone = (*self.outputs, *self.withhold, *self.row_rules)
+        return (*alone, self.combination, self.geofence, *self.volume_caps, *self.counters)
 
     def quasi_identifiers(self) -> tuple[str, ...]:
         """Output columns whose joint cells must be large enough."""
@@ -152,6 +187,7 @@ class Pack(_Frozen):
                 raise ValueError(f"rule {rule.id} rests on source {rule.source!r}, which the pack does not list")
             if rule.id in {UNIQUE_CLIP, PACK_REFUSED}:
                 raise ValueError(f"rule id {rule.id} belongs to the evaluator")
+        _check_assessments(self.counters, self.assessments)
         return self
 
 
@@ -216,6 +252,10 @@ def lint(pack: Pack, clips: pa.Schema = CLIPS) -> None:
     strangers = sorted(set(pack.combination.quasi_identifiers) - set(OUTPUT_NAMES))
     if strangers:
         raise _refused(f"{pack.combination.id}: quasi-identifiers {strangers} are no outputs", subject)
+    for cap in pack.volume_caps:
+        strangers = sorted(set(cap.per) - set(OUTPUT_NAMES))
+        if strangers:
+            raise _refused(f"{cap.id}: {strangers} are no outputs", subject)
 
 
 def _check_outputs(pack: Pack, clips: pa.Schema, subject: str) -> None:
@@ -289,6 +329,16 @@ def _no_doubles(what: str, values: Sequence[str]) -> None:
     doubles = sorted(value for value, count in Counter(values).items() if count > 1)
     if doubles:
         raise ValueError(f"{what} {doubles[0]!r} stands twice")
+
+
+def _check_assessments(counters: Sequence[CounterRule], assessments: Sequence[Assessment]) -> None:
+    limits = {rule.id: rule.limit for rule in counters}
+    _no_doubles("assessment of counter", [one.counter for one in assessments])
+    for one in assessments:
+        if one.counter not in limits:
+            raise ValueError(f"assessment {one.number} is of counter {one.counter!r}, which the pack does not list")
+        if one.new_limit <= limits[one.counter]:
+            raise ValueError(f"assessment {one.number} does not raise the limit {limits[one.counter]} of {one.counter}")
 
 
 def _subject(raw: Any) -> str:

@@ -61,17 +61,27 @@ def sign(pack: Pack, role: Role, private_pem: bytes, *, signed_at: datetime) -> 
     Raises:
         UsageError: the PEM holds no Ed25519 private key, or `signed_at` has no zone.
     """
+    key = private_key(private_pem)
+    if signed_at.tzinfo is None:
+        raise UsageError("signing time has no zone", subject=f"signature of {role}", fix="give a timezone-aware time")
+    at = signed_at.isoformat(timespec="seconds")
+    signature = key.sign(_message(pack, role, at)).hex()
+    return Signature(role=role, public_key=key.public_key().public_bytes_raw().hex(), signature=signature, signed_at=at)
+
+
+def private_key(private_pem: bytes) -> Ed25519PrivateKey:
+    """The key that a PEM holds.
+
+    Raises:
+        UsageError: it holds no Ed25519 private key.
+    """
     try:
         key = load_pem_private_key(private_pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _no_key() from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _no_key()
-    if signed_at.tzinfo is None:
-        raise UsageError("signing time has no zone", subject=f"signature of {role}", fix="give a timezone-aware time")
-    at = signed_at.isoformat(timespec="seconds")
-    signature = key.sign(_message(pack, role, at)).hex()
-    return Signature(role=role, public_key=key.public_key().public_bytes_raw().hex(), signature=signature, signed_at=at)
+    return key
 
 
 def _no_key() -> UsageError:
