@@ -263,6 +263,10 @@ def show_release(summary: Mapping[str, Any], console: Console) -> None:
     console.print(f"release {summary['release_id']} ({state}): {summary['rows']} rows leave, {summary['withheld']} withheld")
     _table(console, ("column that leaves", "rule that lets it"), [(c["column"], c["rule"]) for c in summary["columns"]])
     _table(console, ("rule that withholds", "rows"), [(rule, str(rows)) for rule, rows in summary["rules"].items() if rows])
+    close = [one for one in summary["counters"] if one["level"] != "open"]
+    figures = [(one["counter"], f"{one['after']} of {one['limit']}", one["level"]) for one in close]
+    if figures:
+        _table(console, ("counter close to its limit", "counted", "level"), figures)
     console.print(f"release.parquet {summary['release_digest']}\nevidence.json   {summary['evidence_digest']}")
 
 

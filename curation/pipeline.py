@@ -265,6 +265,7 @@ def release_summary(settings: Settings, release_id: str) -> dict[str, Any]:
         "rows": evidence["counts"]["released"],
         "withheld": evidence["counts"]["withheld"],
         "rules": evidence["rules"],
+        "counters": evidence["counters"],
         "columns": evidence["columns"],
         "recipient": evidence["recipient"],
         "purpose": evidence["purpose"],
@@ -323,7 +324,10 @@ def publish_release(settings: Settings, release_id: str) -> StageCount:
     folder = ReleaseFolder(home.store, release_id)
 
     def check_law() -> None:
-        release.load_law(wiring.law_of_release(settings, folder.evidence()), as_of=today)
+        evidence = folder.evidence()
+        law = wiring.law_of_release(settings, evidence)
+        release.load_law(law, as_of=today)
+        release.check_assessments(law, evidence, today=today)
 
     return publish.run(
         folder,

@@ -1,26 +1,28 @@
 """A release's folder at home: what is in it, in which order it comes about, and what state that means.
 
-mapping.parquet (ids drawn once) → release.parquet → decisions.parquet → evidence.json (the release is cut) → approval.json → intent.json
-(publishing began) → sent/… → a `publish` entry in the ledger. `superseded.json` closes a release that was never published.
+mapping.parquet (ids drawn once) → counted.parquet → release.parquet → decisions.parquet → evidence.json (the release is cut) →
+approval.json → intent.json (publishing began) → sent/… → a `publish` entry in the ledger. `superseded.json` closes a release that was
+never published.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import pyarrow as pa
 
 from curation import schema
 from curation.digests import sha256_hex
-from curation.errors import CurationError, UsageError
+from curation.errors import CurationError, EvidenceBroken, UsageError
 from curation.layout import release_key
 from curation.ports import Clock, Ledger, ObjectStore
 from curation.tables import from_parquet
 
 MAPPING_FILE: Final = "mapping.parquet"
+COUNTED_FILE: Final = "counted.parquet"
 RELEASE_FILE: Final = "release.parquet"
 DECISIONS_FILE: Final = "decisions.parquet"
 EVIDENCE_FILE: Final = "evidence.json"
@@ -28,7 +30,8 @@ APPROVAL_FILE: Final = "approval.json"
 INTENT_FILE: Final = "intent.json"
 SUPERSEDED_FILE: Final = "superseded.json"
 SENT_FOLDER: Final = "sent/"
-PUBLISHED: Final = "publish"  # kinds of ledger entries
+RELEASED: Final = "release"  # kinds of ledger entries
+PUBLISHED: Final = "publish"
 REFUSED: Final = "publish_refused"
 
 
@@ -74,6 +77,10 @@ class ReleaseFolder:
         """Whose rows they are."""
         return from_parquet(self._store.read(self.key(MAPPING_FILE)), schema.MAPPING)
 
+    def counted(self) -> pa.Table:
+        """What counters count of them."""
+        return from_parquet(self._store.read(self.key(COUNTED_FILE)), schema.COUNTED)
+
     def decisions(self) -> pa.Table:
         """The decision on every row."""
         return from_parquet(self._store.read(self.key(DECISIONS_FILE)), schema.DECISIONS)
@@ -102,6 +109,28 @@ def has_left(folder: ReleaseFolder, ledger: Ledger) -> bool:
 def left_releases(store: ObjectStore, ledger: Ledger) -> list[ReleaseFolder]:
     """Every release whose rows are abroad, or may be, by id."""
     return [folder for folder in cut_releases(store) if has_left(folder, ledger)]
+
+
+def counted_releases(store: ObjectStore, ledger: Ledger) -> Iterator[tuple[str, date, pa.Table]]:
+    """Id, day and what counters count (schema COUNTED) of every release that the ledger says was ever cut, in its order.
+
+    A superseded, refused or withdrawn release stays counted: what was reserved once is never given back.
+
+    Raises:
+        EvidenceBroken: what was counted is not what the ledger recorded.
+    """
+    for entry in ledger.entries():
+        if entry.kind != RELEASED:
+            continue
+        folder = ReleaseFolder(store, entry.subject)
+        key = folder.key(COUNTED_FILE)
+        if key not in entry.files or not folder.has(COUNTED_FILE) or folder.digest(COUNTED_FILE) != entry.files[key]:
+            raise EvidenceBroken(
+                "is not what the ledger recorded, so nothing can be counted",
+                subject=key,
+                fix="restore the file from a copy; then cut again",
+            )
+        yield entry.subject, date.fromisoformat(entry.facts["as_of"]), from_parquet(store.read(key), schema.COUNTED)
 
 
 def published_clip_ids(left: Sequence[ReleaseFolder]) -> pa.Array:

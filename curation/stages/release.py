@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from curation.ports import Clock, Ledger, ObjectStore
 from curation.records import StageCount
 from curation.release_files import (
     APPROVAL_FILE,
+    COUNTED_FILE,
     DECISIONS_FILE,
     EVIDENCE_FILE,
     INTENT_FILE,
@@ -29,12 +32,13 @@ from curation.release_files import (
     SUPERSEDED_FILE,
     ReleaseFolder,
     check_clock,
+    counted_releases,
     cut_releases,
     left_releases,
     published_cells,
     published_clip_ids,
 )
-from curation.residency import evaluate, signing
+from curation.residency import counters, evaluate, signing
 from curation.residency import pack as packs
 from curation.tables import to_parquet
 
@@ -116,14 +120,22 @@ def run(
     candidates, gone = rows.filter(pc.invert(out)), rows.filter(out)
     try:
         pack = _law_of_today(law, request, clock)
-        identity = _identity(request, law, candidates, published, store=store, ledger=ledger)
-        release_id = f"{request.window}-{sha256_hex(canonical_json(identity))[:12]}"
+        release_id = _release_id(_identity(request, law, candidates, published), request, store=store, ledger=ledger)
         waiting = _close_open_releases(release_id, law, store=store, ledger=ledger, clock=clock)
         if waiting is not None:
             return waiting
         folder = ReleaseFolder(store, release_id)
         cells = published_cells(published, pack.quasi_identifiers())
         evaluation = evaluate.decide(candidates, pack=pack, fences=law.fences_bytes, published=cells)
+        evaluation, standings = counters.limit(
+            evaluation,
+            candidates,
+            pack=pack,
+            limits=counters.limits(pack, trusted_keys=law.trusted_keys, today=signing.shanghai_day(clock.now())),
+            reservations=reservations(store, ledger, but=release_id),
+            as_of=request.as_of,
+            published=cells,
+        )
     except PackRefused as refusal:
         ledger.record(
             StageCount(stage="release_refused", subject=request.window, rows_in=rows.num_rows, accounted={"withheld": rows.num_rows}),
@@ -132,14 +144,52 @@ def run(
         )
         raise
     if not folder.has(EVIDENCE_FILE):
-        _write(folder, evaluation, gone, law=law, pack=pack, request=request, store=store, draw_id=draw_id)
+        counted = counters.counted_rows(candidates, evaluation.outputs["clip_id"], pack)
+        store.create(folder.key(COUNTED_FILE), to_parquet(counted, schema.COUNTED))
+        _write(folder, evaluation, gone, standings=standings, law=law, pack=pack, request=request, store=store, draw_id=draw_id)
     _record(folder, ledger)
     return release_id
 
 
-def _identity(
-    request: Request, law: Law, candidates: pa.Table, published: Sequence[ReleaseFolder], *, store: ObjectStore, ledger: Ledger
-) -> dict[str, object]:
+def reservations(store: ObjectStore, ledger: Ledger, *, but: str = "") -> list[counters.Reservation]:
+    """What every release that was ever cut reserved of the counters; `but` is the one that asks.
+
+    Raises:
+        EvidenceBroken: what one reserved is not what the ledger recorded.
+    """
+    return [
+        counters.Reservation(release_id=release_id, as_of=as_of, counted=counted)
+        for release_id, as_of, counted in counted_releases(store, ledger)
+        if release_id != but
+    ]
+
+
+def check_assessments(law: Law, evidence: Mapping[str, Any], *, today: date) -> None:
+    """Nothing, if every counter's limit is today at least what it was when the release was cut.
+
+    Raises:
+        PackRefused: an assessment that raised one has expired, or is no longer signed by a key that is trusted.
+    """
+    pack = packs.parse(law.pack_bytes)
+    now = {one.rule.id: one.limit for one in counters.limits(pack, trusted_keys=law.trusted_keys, today=today)}
+    for standing in evidence["counters"]:
+        if now[standing["counter"]] < standing["limit"]:
+            raise PackRefused(
+                f"assessment {standing['assessment']} of {standing['counter']}, on which the release rests, has expired",
+                subject=f"release {evidence['release_id']}",
+                fix="cut the release again, under a pack with an assessment in force or below the limit of the law",
+            )
+
+
+def _release_id(identity: Mapping[str, object], request: Request, *, store: ObjectStore, ledger: Ledger) -> str:
+    """The first name for these inputs that no closed release has: what was superseded or taken back is never committed again."""
+    closed = {folder.release_id for folder in cut_releases(store) if folder.has(SUPERSEDED_FILE)}
+    closed |= {entry.subject for entry in ledger.entries() if entry.kind == REFUSED}
+    names = (f"{request.window}-{sha256_hex(canonical_json({**identity, 'try': number}))[:12]}" for number in itertools.count())
+    return next(name for name in names if name not in closed)
+
+
+def _identity(request: Request, law: Law, candidates: pa.Table, published: Sequence[ReleaseFolder]) -> dict[str, object]:
     return {
         "window": request.window,
         "recipient": request.recipient,
@@ -149,9 +199,6 @@ def _identity(
         "fences": None if law.fences_bytes is None else sha256_hex(law.fences_bytes),
         "candidates": sha256_hex(to_parquet(candidates.sort_by("clip_id"), schema.CLIPS)),
         "published": sorted(folder.release_id for folder in published),
-        "superseded": sorted(folder.release_id for folder in cut_releases(store) if folder.has(SUPERSEDED_FILE)),
-        # A release that was taken back is never committed again, so its rows need one of another name.
-        "refused": sorted({entry.subject for entry in ledger.entries() if entry.kind == REFUSED}),
     }
 
 
@@ -216,6 +263,7 @@ def _write(
     evaluation: evaluate.Evaluation,
     gone: pa.Table,
     *,
+    standings: Sequence[counters.Standing],
     law: Law,
     pack: packs.Pack,
     request: Request,
@@ -244,6 +292,7 @@ def _write(
     pack_digest, signatures_digest = sha256_hex(law.pack_bytes), sha256_hex(law.signatures_bytes)
     files = {
         folder.key(MAPPING_FILE): folder.digest(MAPPING_FILE),
+        folder.key(COUNTED_FILE): folder.digest(COUNTED_FILE),
         folder.key(RELEASE_FILE): sha256_hex(release_bytes),
         folder.key(DECISIONS_FILE): sha256_hex(decisions_bytes),
         pack_key(pack_digest): pack_digest,
@@ -256,6 +305,7 @@ def _write(
         store.create(fences_key(fences_digest), law.fences_bytes)
         files[fences_key(fences_digest)] = fences_digest
     evidence = _evidence(evaluation, gone, release.num_rows, folder=folder, pack=pack, request=request, files=files)
+    evidence["counters"] = [dataclasses.asdict(one) for one in standings]
     store.create(folder.key(EVIDENCE_FILE), canonical_json(evidence))
 
 
@@ -318,5 +368,9 @@ def _record(folder: ReleaseFolder, ledger: Ledger) -> None:
             accounted={name: counts[name] for name in ("released", "withheld", "already_published")},
         ),
         files={**evidence["files"], folder.key(EVIDENCE_FILE): folder.digest(EVIDENCE_FILE)},
-        facts={"pack": f"{evidence['pack']['id']} {evidence['pack']['version']}", "pack_digest": evidence["pack"]["digest"]},
+        facts={
+            "pack": f"{evidence['pack']['id']} {evidence['pack']['version']}",
+            "pack_digest": evidence["pack"]["digest"],
+            "as_of": evidence["as_of"],
+        },
     )

@@ -198,3 +198,13 @@ def test_two_cuts_at_once_draw_ids_once(world, rows):
 
     release_id = replace(world, store=OtherIsFaster()).cut(rows)
     assert {f"{number}{early}"[:32] for number in range(2)} == set(world.folder(release_id).release()["release_row_id"].to_pylist())
+
+
+def test_a_cut_after_a_superseded_one_is_the_same_when_cut_again(world, rows, make):
+    """What was superseded before does not change the name of the release that took its place; going back to old rows gives a new one."""
+    first = world.cut(rows)
+    more = make.table(*rows.to_pylist(), make.clip(5, vehicle="fleet-0004", province="CN-ZJ"))
+    second, entries = world.cut(more), len(world.kinds())
+    assert second == world.cut(more)
+    assert entries == len(world.kinds())
+    assert world.cut(rows) not in {first, second}
