@@ -245,14 +245,19 @@ class S3Store:
 
     def _put(self, key: str, full: str, file: BinaryIO) -> tuple[bool, bool]:
         """Whether an object of one request was created, and whether the server has checked it."""
-        file.seek(0)
+
+        def put(condition: Mapping[str, str]) -> Mapping[str, Any]:
+            file.seek(0)  # an earlier try has read it to its end
+            answer: Mapping[str, Any] = self._client.put_object(**arguments, **condition)
+            return answer
+
         arguments: dict[str, Any] = {"Bucket": self._bucket, "Key": full, "Body": file}
         if not self._quirks.checksums:
             arguments["ContentMD5"] = _md5(file)
         with self._once(key, by_condition=self._by_condition(self._ready())) as condition:
             if condition is None:
                 return False, True
-            answer = _when_free(lambda: self._client.put_object(**arguments, **condition))
+            answer = _when_free(lambda: put(condition))
         return answer is not None, answer is not None and self._quirks.checksums and "ChecksumCRC32" in answer
 
     def _put_parts(self, key: str, full: str, file: BinaryIO, size_bytes: int, crc32: int) -> tuple[bool, bool]:
