@@ -77,8 +77,10 @@ class _Faulty:
             yield _Faulty(staged, self._faults)
 
 
-def _ingest(folder: Path, store: Any, ledger: Any, fakes: SimpleNamespace) -> None:
-    source = FolderSource("s", folder)
+def _ingest(folder: Path, store: Any, ledger: Any, fakes: SimpleNamespace, faults: _Faults | None = None) -> None:
+    source: Any = FolderSource("s", folder)
+    if faults is not None:
+        source, store, ledger = (_Faulty(port, faults) for port in (source, store, ledger))
     for batch_id in pull.discover(source, store=store, batch_size=3).batch_ids:
         pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=ledger)
         rows = from_parquet(store.read(layout.pulled_key(batch_id)), PULLED).to_pylist()
@@ -100,15 +102,15 @@ def filled(folder: Path) -> Path:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_fault_at_any_call_changes_nothing_in_the_end(filled: Path, tmp_path: Path, fakes: SimpleNamespace, after: bool) -> None:  # noqa: FBT001
-    """For each call of the store, of a staged object and of the ledger: it fails, the run is repeated, and the end state is the same."""
+    """For each call of source, store, staged object and ledger: it fails, the run is repeated, and the end state is the same."""
     whole, ledger, count = DirectoryStore(tmp_path / "whole", jurisdiction="CN"), fakes.Ledger(), _Faults(None, after=after)
-    _ingest(filled, _Faulty(whole, count), _Faulty(ledger, count), fakes)
+    _ingest(filled, whole, ledger, fakes, count)
     expected = _tree(whole)
     assert count.calls > 50
     for at in range(1, count.calls + 1):
         store, events, faults = DirectoryStore(tmp_path / f"{at}", jurisdiction="CN"), fakes.Ledger(), _Faults(at, after=after)
         with contextlib.suppress(_Fault):
-            _ingest(filled, _Faulty(store, faults), _Faulty(events, faults), fakes)
+            _ingest(filled, store, events, fakes, faults)
         assert set(_tree(store).items()) <= set(expected.items()), at
         _ingest(filled, store, events, fakes)
         assert expected == _tree(store), at

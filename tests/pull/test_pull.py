@@ -349,6 +349,20 @@ def test_new_telemetry_costs_no_second_reading(folder: Path, put: Put, store: Di
     assert (read_bytes + len(b"video b.mp4"), b"video b.mp4") == (source.read_bytes, store.read(lost))
 
 
+def test_a_recorder_that_records_over_its_oldest_clips_makes_no_other_new(
+    folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace
+) -> None:
+    """A run's name follows from its first clip; when that is gone, the clips after it stay known under the name they were given."""
+    for minute in range(3):
+        put(f"Record/20260901_080{minute}00_NF.mp4", f"video {minute}")
+    source = FolderSource("s", folder)
+    (batch_id,) = _whole_pull(source, store, fakes)
+    told = from_parquet(store.read(layout.listing_key(batch_id)), LISTING)["drive_id"].to_pylist()
+    assert ["s/20260901T000000Z"] * 3 == told
+    (folder / "Record/20260901_080000_NF.mp4").unlink()
+    assert [] == _whole_pull(source, store, fakes)
+
+
 def test_another_place_under_the_same_name_is_new(folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace) -> None:
     """Entries of another folder are not taken for those of the first, and a batch of the first is not filled from the second."""
     path = put("a.mp4", b"video a")
