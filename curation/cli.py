@@ -22,7 +22,7 @@ from curation.errors import CurationError, OutsideError, UsageError
 from curation.records import StageCount
 from curation.residency import sites
 from curation.settings import SiteApproval
-from curation.stages.pull import Outlook
+from curation.stages.pull import Outlook, Prospect
 
 app = typer.Typer(name="curation", no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 shards_app = typer.Typer(no_args_is_help=True, help="Training shards, built at home for a YAML request.")
@@ -196,21 +196,20 @@ def _show_outlook(outlook: Outlook, source: str, *, as_json: bool) -> None:
             entry = {"name": prospect.entry.name, "fate": prospect.fate, "reason": prospect.reason, "size_bytes": prospect.entry.size_bytes}
             print(json.dumps(entry | telemetry, default=str, ensure_ascii=False))
         return
-    rows = [
-        (
-            prospect.fate,
-            _shown(prospect.entry.name),
-            f"{prospect.entry.size_bytes:,}",
-            str(prospect.entry.telemetry.captured_at or "-"),
-            _shown(prospect.entry.telemetry.camera or "-"),
-            _shown(prospect.entry.telemetry.drive_id or "-"),
-            _shown(prospect.reason or ""),
-        )
-        for prospect in outlook.prospects
-    ]
-    _table(out, ("fate", "entry", "bytes", "captured at", "camera", "drive", "why"), rows)
-    _say(StageCount(stage="list", subject=source, rows_in=len(rows), accounted=outlook.fates), as_json=False)
+    rows = [("fate", "bytes", "captured at", "camera", "drive", "entry: why"), *map(_prospect_cells, outlook.prospects)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:  # in lines of any length: names must be whole, for eyes and for grep
+        out.print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    _say(StageCount(stage="list", subject=source, rows_in=len(outlook.prospects), accounted=outlook.fates), as_json=False)
     _say_unused(outlook.dropped_keys, outlook.malformed_values)
+
+
+def _prospect_cells(prospect: Prospect) -> tuple[str, ...]:
+    telemetry = prospect.entry.telemetry
+    at = "-" if telemetry.captured_at is None else f"{telemetry.captured_at:%Y-%m-%dT%H:%M:%SZ}"
+    name = prospect.entry.name if prospect.reason is None else f"{prospect.entry.name}: {prospect.reason}"
+    said = (str(prospect.entry.size_bytes), at, telemetry.camera or "-", telemetry.drive_id or "-", name)
+    return prospect.fate, *map(_shown, said)
 
 
 def _say_unused(dropped_keys: Mapping[str, int], malformed_values: Mapping[str, int]) -> None:
