@@ -104,11 +104,11 @@ class FsspecSource:
         fleet = read_fleet_file(self._fleet)
         self._system = None  # a new look at everything: file systems keep what they have seen
         try:
-            found = {entry.name: entry for entry in self._walk(self._fs(), "")}
+            found = list(self._walk(self._fs(), ""))
         except self._failures() as error:
             raise self._unreachable(error) from error
         listing = list_entries(
-            found.values(),
+            found,
             self._read_sidecar,
             source_name=self.name,
             pull=self._pull,

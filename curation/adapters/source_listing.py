@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -107,7 +107,7 @@ def list_entries(
     recorder's way to name it, then event.json.
 
     Args:
-        found: names are unique.
+        found: a name stands twice only where an unfit one is shown as a fit one is called; it is told from it by a number.
         read: gives the bytes of a sidecar.
         source_name: stands for the vehicle in a drive that no sidecar or folder gives one.
         pull: limits and suffixes.
@@ -119,8 +119,19 @@ def list_entries(
         UsageError: the fleet CSV in the source is none.
         SourceUnreachable: the source was gone when a sidecar was read.
     """
-    ordered = sorted(found, key=lambda entry: entry.name)
+    ordered = sorted(_told_apart(found), key=lambda entry: entry.name)
     return _Lister(ordered, read, source_name=source_name, pull=pull, zone=zone).listing(fleet, fleet_name)
+
+
+def _told_apart(found: Iterable[Found]) -> Iterator[Found]:
+    taken: set[str] = set()
+    for entry in sorted(found, key=lambda entry: entry.problem is not None):
+        name, number = entry.name, 1
+        while name in taken:
+            number += 1
+            name = f"{entry.name} ({number})"
+        taken.add(name)
+        yield entry if name == entry.name else replace(entry, name=name)
 
 
 class _Lister:
@@ -288,14 +299,13 @@ class _Lister:
 
 
 def found_at(name: str, entry: Found, *, suffixes: Sequence[str], seen: dict[str, Found]) -> None:
-    """Add to `seen` an entry of a source without real folders, where only names with `/` tell them.
+    """Add to `seen`, by its real name, an entry of a source without real folders, where only names with `/` tell them.
 
     A hidden folder becomes one refused entry, as it is not entered elsewhere; a folder called like a video is a refused entry of its own.
     """
     problem = entry.problem or unfit_name(name) or path_problem(name)
-    shown = shown_name(name)
     if problem is not None:
-        seen[shown] = replace(entry, name=shown, problem=problem)
+        seen[name] = replace(entry, name=shown_name(name), problem=problem)
         return
     *folders, last = name.split("/")
     for depth, folder in enumerate(folders, start=1):
