@@ -144,6 +144,14 @@ def abort_stale(client: Any, bucket: str, prefix: str, *, older_than_s: float, n
             abort(client, bucket, found["Key"], found["UploadId"])
 
 
+def sweep_staging(client: Any, bucket: str, staging: str, *, older_than_s: float, now_s: float) -> None:
+    """Remove what dead writers left below `staging` longer ago than any write lasts: probes and claims."""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=staging):
+        for found in page.get("Contents", []):
+            if now_s - found["LastModified"].timestamp() > older_than_s:
+                client.delete_object(Bucket=bucket, Key=found["Key"])
+
+
 def _uploads(client: Any, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
     for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
         yield from page.get("Uploads", [])

@@ -35,7 +35,7 @@ _CHUNK_BYTES: Final = MIB
 _TRIES: Final = 4
 _MISSING: Final = 404
 _RANGE_BEYOND: Final = 416
-_STALE_UPLOAD_S: Final = 7 * 86_400.0  # no write lasts a week; until then a rerun may go on with the parts
+_STALE_S: Final = 7 * 86_400.0  # no write lasts a week; until then a rerun may go on with the parts
 
 
 class S3Store:
@@ -371,7 +371,8 @@ class S3Store:
             if self._findings is None:
                 found = s3_bucket.look(self._client, self._settings, home=self._home, staging=self._staging)
                 with self._outside("uploads"):
-                    s3_upload.abort_stale(self._client, self._bucket, self._prefix, older_than_s=_STALE_UPLOAD_S, now_s=time.time())
+                    s3_upload.abort_stale(self._client, self._bucket, self._prefix, older_than_s=_STALE_S, now_s=time.time())
+                    s3_upload.sweep_staging(self._client, self._bucket, self._staging, older_than_s=_STALE_S, now_s=time.time())
                 sweep(self._spool)
                 self._findings = found
             return self._findings

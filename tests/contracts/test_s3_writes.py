@@ -293,6 +293,20 @@ print(won)
 """
 
 
+def test_what_dead_writers_left_in_staging_is_swept_once_it_is_old(make: Make, prefix: str) -> None:
+    """A probe of somebody who may still live stays; a week later it goes. Objects stay."""
+    store = make()
+    store.create("kept/one", b"1")
+    store._client.put_object(Bucket=BUCKET, Key=f"{store._staging}probe-dead", Body=b"1")
+    week_s = 7 * 86_400.0
+    left = []
+    for age_s in (week_s - 60, week_s + 60):
+        s3_upload.sweep_staging(store._client, BUCKET, store._staging, older_than_s=week_s, now_s=time.time() + age_s)
+        left.append(store._client.list_objects_v2(Bucket=BUCKET, Prefix=store._staging)["KeyCount"])
+    assert [1, 0] == left
+    assert ["kept/one"] == list(store.keys(""))
+
+
 def test_claims_hold_between_processes(make: Make, seaweed, prefix: str, tmp_path: Path) -> None:
     """Two processes with other bytes and no conditions: each object has one creator, and its bytes."""
     arguments = [seaweed.settings(prefix=prefix).model_dump_json(), str(tmp_path / "spool")]
