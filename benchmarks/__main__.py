@@ -31,6 +31,7 @@ def _benchmark(module: str) -> Benchmark:
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "pull": _benchmark("benchmarks.pull"),
+    "pull_s3": _benchmark("benchmarks.pull_s3"),
     "inspect": _benchmark("benchmarks.inspect_clips"),
     "residency": _benchmark("benchmarks.residency"),
     "publish": _benchmark("benchmarks.publish"),
