@@ -207,10 +207,10 @@ def _withheld_sql(one: Limit) -> str:
     return f"""
         WITH known AS (SELECT DISTINCT {group} AS place, {subject} AS subject FROM used WHERE {is_spoken_of}),
         spent AS (SELECT place, count(*) AS amount FROM known GROUP BY place),
-        asked AS (SELECT clip_id, {group} AS place, {subject} AS subject FROM fresh WHERE {is_spoken_of}),
+        asked AS (SELECT clip_id, {group} AS place, CASE WHEN {is_spoken_of} THEN {subject} END AS subject FROM fresh),
         newcomers AS (
             SELECT place, subject, row_number() OVER (PARTITION BY place ORDER BY min(clip_id)) AS rank
-            FROM asked ANTI JOIN known USING (place, subject) GROUP BY place, subject
+            FROM asked ANTI JOIN known USING (place, subject) WHERE subject IS NOT NULL GROUP BY place, subject
         )
         SELECT clip_id FROM asked LEFT JOIN newcomers USING (place, subject) LEFT JOIN spent USING (place)
         WHERE coalesce(spent.amount, 0) >= {one.limit}
@@ -224,6 +224,8 @@ def _withhold(evaluation: Evaluation, hits: Mapping[str, pa.Array]) -> Evaluatio
     for rule_id, ids in hits.items():
         counts[rule_id] = counts.get(rule_id, 0) + len(ids)
     clip_ids = pa.concat_arrays([pa.array([], pa.string()), *hits.values()])
+    if not len(clip_ids):
+        return dataclasses.replace(evaluation, rule_counts=counts)
     rules = pa.array([rule_id for rule_id, ids in hits.items() for _ in range(len(ids))], pa.string())
     sql = """
         WITH withheld AS (SELECT clip_id, list(rule ORDER BY rule) AS rules FROM hits GROUP BY clip_id)
@@ -260,17 +262,14 @@ def _k_again(evaluation: Evaluation, pack: Pack, published: pa.Table | None) -> 
 
 def amount(counts: Counted, counted: pa.Table) -> int:
     """How much rows of schema COUNTED speak of, each clip and subject once: milliseconds of `raw_hours`, days of the furthest place."""
-    with duckdb.connect(":memory:", config=LOCKED) as connection:
-        connection.register("counted", counted)
-        if counts in _AMOUNTS:
-            column, _ = _AMOUNTS[counts]
-            sql = f"SELECT sum(amount) FROM (SELECT max({column}) AS amount FROM counted GROUP BY clip_id)"  # noqa: S608
-        else:
-            subject, group, is_spoken_of = _SUBJECTS[counts]
-            each = f"SELECT count(DISTINCT {subject}) AS amount FROM counted WHERE {is_spoken_of} GROUP BY {group}"  # noqa: S608
-            sql = f"SELECT max(amount) FROM ({each})"  # noqa: S608
-        found = connection.sql(sql).fetchall()[0][0]
-    return int(found or 0)
+    if counts in _AMOUNTS:
+        column, _ = _AMOUNTS[counts]
+        return int(pc.sum(counted.group_by("clip_id").aggregate([(column, "max")])[f"{column}_max"]).as_py() or 0)
+    subject, group, is_spoken_of = _SUBJECTS[counts]
+    rows = counted.filter(counted["is_sensitive"]) if is_spoken_of == "is_sensitive" else counted
+    if group != "place":
+        return int(pc.count_distinct(rows[subject]).as_py())
+    return int(pc.max(rows.group_by("place").aggregate([(subject, "count_distinct")])[f"{subject}_count_distinct"]).as_py() or 0)
 
 
 def unit_of(counts: Counted) -> int:

@@ -100,13 +100,17 @@ def test_stills_without_a_count_are_counted_from_their_length(demo_pack: packs.P
 
 
 def test_an_output_of_a_picture_makes_people_sensitive(
-    demo_pack: packs.Pack, clip_row: MakeRow, clips: MakeTable, monkeypatch: pytest.MonkeyPatch
+    cut: Callable[..., Any], demo_pack: packs.Pack, clip_row: MakeRow, clips: MakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should a generalisation ever read a picture, every person behind its rows counts as sensitive, and a limit of 1 holds all."""
+    """Should a generalisation ever read a picture, a limit of 1 person holds its rows, and after one that left nothing leaves."""
     leak = Generalisation(inputs=(Input(type=pa.float64(), sensitivity="picture"),), sql="'2 low'", says_en="", says_zh="")
     monkeypatch.setattr(counters, "GENERALISATIONS", {**GENERALISATIONS, "noise_band": leak})
     rows = counted(demo_pack, clips(clip_row(1), clip_row(2)))
     assert 2 == counters.amount("sensitive_people", rows)
+    assert 0 == cut(clips(clip_row(1), clip_row(2)), counter("sensitive_people", 1))[0].released_count
+    monkeypatch.undo()
+    assert 2 == cut(clips(clip_row(1), clip_row(2)), counter("sensitive_people", 1))[0].released_count
+    assert 0 == cut(clips(clip_row(3), clip_row(4)), counter("sensitive_people", 1), before=(rows,))[0].released_count
 
 
 @pytest.mark.parametrize(
