@@ -19,6 +19,7 @@ from curation.settings import MIB
 
 PART_BYTES: Final = 8 * MIB
 _MAX_PARTS: Final = 10_000
+_NO_VERSIONS: Final = frozenset({"NotImplemented", "MethodNotAllowed"})
 _WORKERS: Final = 4  # with parts of 8 MiB, 32 MiB under way; the memory of one upload does not grow with the clip
 
 
@@ -150,6 +151,18 @@ def sweep_staging(client: Any, bucket: str, staging: str, *, older_than_s: float
         for found in page.get("Contents", []):
             if now_s - found["LastModified"].timestamp() > older_than_s:
                 client.delete_object(Bucket=bucket, Key=found["Key"])
+
+
+def remove_versions(client: Any, bucket: str, key: str, *, keep_latest: bool = False) -> None:
+    """Remove every version and delete marker of `key`, or all but the latest; a server that knows no versions has none."""
+    try:
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key):
+            for found in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
+                if found["Key"] == key and not (keep_latest and found["IsLatest"]):
+                    client.delete_object(Bucket=bucket, Key=key, VersionId=found["VersionId"])
+    except ClientError as error:
+        if code_of(error) not in _NO_VERSIONS:
+            raise
 
 
 def _uploads(client: Any, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:

@@ -184,30 +184,34 @@ class S3Store:
         yield from found if self._quirks.ordered else sorted(found)
 
     def remove(self, key: str) -> None:
-        """Remove the object; nothing happens where there is none. Implements `ports.Eraser`.
+        """Remove the object with every version of it; nothing happens where there is none. Implements `ports.Eraser`.
 
         Raises:
+            CurationError: the server refuses for good, as it does where versions are locked.
             OutsideError: server or network failed.
         """
         full = self._full(key)
         self._ready()
         with self._outside(key):
             self._client.delete_object(Bucket=self._bucket, Key=full)
+            s3_upload.remove_versions(self._client, self._bucket, full)
 
     def replace(self, key: str, data: bytes) -> None:
-        """Put other bytes under `key`, whole or not at all; the same bytes change nothing. Implements `ports.Eraser`.
+        """Put other bytes under `key`, whole or not at all, and keep no version of the old ones. Implements `ports.Eraser`.
 
         Raises:
-            CurationError: there is no such object.
+            CurationError: there is no such object, or the server refuses for good.
             OutsideError: server or network failed.
         """
-        if self.read(key) == data:
-            return
+        full = self._full(key)
         self._ready()
-        full, file = self._full(key), io.BytesIO(data)
-        check = {} if self._quirks.checksums else {"ContentMD5": _md5(file)}
+        if self.read(key) != data:
+            file = io.BytesIO(data)
+            check = {} if self._quirks.checksums else {"ContentMD5": _md5(file)}
+            with self._outside(key):
+                self._client.put_object(Bucket=self._bucket, Key=full, Body=file, **check)
         with self._outside(key):
-            self._client.put_object(Bucket=self._bucket, Key=full, Body=file, **check)
+            s3_upload.remove_versions(self._client, self._bucket, full, keep_latest=True)
 
     # --- what a staged object needs ------------------------------------------------------------------------------------------------
 

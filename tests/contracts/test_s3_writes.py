@@ -307,6 +307,28 @@ def test_what_dead_writers_left_in_staging_is_swept_once_it_is_old(make: Make, p
     assert ["kept/one"] == list(store.keys(""))
 
 
+def test_an_erased_object_is_gone_with_every_version(make: Make, seaweed, tmp_path: Path) -> None:
+    """In a bucket that keeps versions, removal and replacement keep none of the old bytes, and touch no other key."""
+    bucket = f"versions-{secrets.token_hex(4)}"
+    store = S3Store(seaweed.settings(bucket=bucket), home=HomeSettings(), spool=tmp_path / "spool", env=seaweed.env)
+    store._client.create_bucket(Bucket=bucket)
+    store._client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for key in ("a/one", "a/one-more"):
+        store.create(key, b"first of " + key.encode())
+
+    def versions(key: str) -> list[bytes]:
+        found = store._client.list_object_versions(Bucket=bucket, Prefix=key)
+        own = [one for one in (*found.get("Versions", []), *found.get("DeleteMarkers", [])) if one["Key"] == key]
+        return [store._client.get_object(Bucket=bucket, Key=key, VersionId=one["VersionId"])["Body"].read() for one in own]
+
+    store.replace("a/one", b"scrubbed")
+    assert [b"scrubbed"] == versions("a/one")
+    store.remove("a/one")
+    store.remove("a/one")
+    assert [] == versions("a/one")
+    assert (None, [b"first of a/one-more"]) == (store.size("a/one"), versions("a/one-more"))
+
+
 def test_claims_hold_between_processes(make: Make, seaweed, prefix: str, tmp_path: Path) -> None:
     """Two processes with other bytes and no conditions: each object has one creator, and its bytes."""
     arguments = [seaweed.settings(prefix=prefix).model_dump_json(), str(tmp_path / "spool")]
