@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import secrets
@@ -12,11 +13,12 @@ from typing import Annotated, Final, Literal, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from curation import wiring
+from curation import pipeline, wiring
 from curation.errors import OutsideError, PackRefused, UsageError
-from curation.residency import evaluate, gate, signing
+from curation.residency import assessment, evaluate, gate, signing
 from curation.residency import pack as packs
 from curation.residency.explain import explain as explain_page
 from curation.schema import CLIPS, DECISIONS, RELEASE, SCHEMA_VERSION
@@ -33,6 +35,7 @@ SignaturesFile = Annotated[
     Path | None, typer.Option("--signatures", help="Signatures file; else PACK.signatures.json beside the pack.", dir_okay=False)
 ]
 TrustedFile = Annotated[Path | None, typer.Option("--trusted", help="JSON: role -> list of public keys in hex.", dir_okay=False)]
+Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 
 
@@ -178,6 +181,40 @@ def check(
     _write(out / DECISIONS_NAME, to_parquet(evaluation.decisions, DECISIONS))
     _write(out / RELEASE_NAME, to_parquet(release, RELEASE))
     _report(evaluation, refusal=None, as_json=as_json)
+
+
+@app.command()
+def forecast(work: Work = None, as_json: AsJson = False) -> None:
+    """When each counter of the pack in force will warn, hold and block, at the pace of the releases so far."""
+    found = pipeline.forecast(pipeline.open_settings(work))
+    for one in found:
+        if as_json:
+            _print("", **dataclasses.asdict(one))
+            continue
+        _print(f"{one.counter}: {one.used} of {one.limit} {one.counts} ({one.period}), {one.level}")
+        if one.unmeasured is not None:
+            _print(f"  pace unmeasured: {one.unmeasured}")
+            continue
+        days = ((one.warns_on, "warns"), (one.holds_on, "holds"), (one.blocks_on, "blocks"))
+        told = ", ".join(f"{what} on {day}" for day, what in days if day is not None)
+        _print(f"  {one.pace_per_day:g} a day: {told or 'reaches no mark'}")
+    if not found and not as_json:
+        _print("the pack in force counts nothing")
+
+
+@app.command()
+def assess(
+    pack: PackFile,
+    counter: Annotated[str, typer.Option(help="Id of the counter whose limit is raised.")],
+    number: Annotated[str, typer.Option(help="Number of the filing or assessment.")],
+    limit: Annotated[int, typer.Option(help="The new limit.")],
+    expires: Annotated[str, typer.Option(help="Its last day, YYYY-MM-DD.")],
+    key: Annotated[Path, typer.Option(help="Legal's private key, PEM.", dir_okay=False)],
+) -> None:
+    """Legal's signed entry that raises a counter's limit, as YAML for the pack's `assessments:`; then have the pack signed anew."""
+    read = packs.parse(_read(pack))
+    entry = assessment.assess(read, counter, number=number, new_limit=limit, expires=_day(expires), private_pem=_read(key))
+    _print(yaml.safe_dump([entry.model_dump()], sort_keys=False, allow_unicode=True).rstrip())
 
 
 def _forget(path: Path) -> None:

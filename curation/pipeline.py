@@ -24,7 +24,9 @@ from curation.errors import UsageError
 from curation.ports import Clock, Outcome
 from curation.records import LedgerEntry, StageCount
 from curation.release_files import ReleaseFolder, cut_releases
-from curation.residency import sites
+from curation.residency import counters, sites
+from curation.residency import forecast as forecasting
+from curation.residency import pack as packs
 from curation.settings import EngineSettings, InspectSettings, PullSettings, Settings, read_settings
 from curation.shard_request import ShardRequest
 from curation.stages import erase, inspect_clips, manifest, publish, pull, release, shards, validate
@@ -339,6 +341,14 @@ def publish_release(settings: Settings, release_id: str) -> StageCount:
         ledger=home.ledger,
         clock=home.clock,
     )
+
+
+def forecast(settings: Settings) -> tuple[forecasting.Forecast, ...]:
+    """When each counter of the pack in force will be reached at the pace of the releases so far."""
+    home, law = wiring.home(settings), wiring.law(settings)
+    today = _today(home.clock)
+    limits = counters.limits(packs.parse(law.pack_bytes), trusted_keys=law.trusted_keys, today=today)
+    return forecasting.forecast(release.reservations(home.store, home.ledger), limits, today)
 
 
 # --- one request ----------------------------------------------------------------------------------------------------------------
