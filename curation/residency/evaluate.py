@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.errors import NotConserved, PackRefused
-from curation.residency import geofence
+from curation.residency import canaries, geofence
 from curation.residency.expression import LOCKED, compile_expression
 from curation.residency.generalise import CAPTURED_DAY_SQL, GENERALISATIONS
-from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, UNIQUE_CLIP, Pack, RowRule, lint, rule_ids
+from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, UNIQUE_CLIP, Pack, lint, rule_ids
 from curation.schema import CLIPS, DECISIONS, MAPPING, RELEASE, SCHEMA_VERSION
 
 # What comes out for a released row: the release without its random ids, and what the mapping keeps at home.
@@ -28,13 +29,15 @@ class Evaluation:
     """The outcome over all candidates.
 
     decisions: schema DECISIONS, by clip_id. outputs: schema OUTPUTS, by clip_id, released rows only. rule_counts: rule id -> rows
-    that it withheld (a row may count under several). columns: output column -> id of the rule that let it.
+    that it withheld (a row may count under several). columns: output column -> id of the rule that let it. canary_count: made-up rows
+    that were decided on too, each as it had to be; they stand in none of the others.
     """
 
     decisions: pa.Table
     outputs: pa.Table
     rule_counts: Mapping[str, int]
     columns: Mapping[str, str]
+    canary_count: int = 0
 
     @property
     def row_count(self) -> int:
@@ -59,7 +62,8 @@ def decide(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.T
         published: rows still published (the quasi-identifiers, vehicle_id, captured_day), which count towards k.
 
     Raises:
-        PackRefused: no fences or broken ones, or a table's or the pack's columns are not those of the schema; nothing may leave then.
+        PackRefused: no fences or broken ones, a table's or the pack's columns are not those of the schema, a rule fails on a row, or a
+            canary comes out; nothing may leave then.
         NotConserved: decisions differ from candidates in number.
     """
     if pack.schema_version != SCHEMA_VERSION:
@@ -68,20 +72,40 @@ def decide(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.T
     _same_columns(clips, CLIPS, "candidates")
     if clips.column("clip_id").null_count:
         raise _refused("candidates", "hold a row without clip_id")
-    flags = geofence.flags(clips, geofence.parse_fences(fences, pack.geofence), pack.geofence)
-    flagged = _candidates(clips, pack, flags)
+    parsed = geofence.parse_fences(fences, pack.geofence)
+    counted = _published(published, pack)
     with duckdb.connect(":memory:", config=LOCKED) as connection:
-        connection.register("candidates", flagged)
-        connection.register("published", _published(published, pack))
-        for rule in pack.row_rules:
-            _check_boolean(connection, rule)
-        connection.execute(_judged_sql(pack)).fetchall()
-        connection.execute(_decided_sql(pack)).fetchall()
-        decisions = connection.sql("SELECT clip_id, released, withheld_by FROM decided ORDER BY clip_id, withheld_by").to_arrow_table()
-        names = ", ".join(f'"{name}"' for name in OUTPUTS.names)
-        sql = f"SELECT {names} FROM judged WHERE position IN (SELECT position FROM decided WHERE released) ORDER BY clip_id"  # noqa: S608
-        outputs = connection.sql(sql).to_arrow_table()
-    return _evaluation(clips.num_rows, decisions.cast(DECISIONS), outputs.cast(OUTPUTS), pack)
+        _check_booleans(pack, connection)
+        birds = canaries.make(pack, fences or b"", connection)
+        tables = [_candidates(table, pack, geofence.flags(table, parsed, pack.geofence)) for table in (clips, birds.rows)]
+        groups = np.concatenate([np.full(clips.num_rows, canaries.REAL, np.int32), np.array(birds.groups, np.int32)])
+        candidates = pa.concat_tables(tables).append_column("bird", pa.array(groups))
+        connection.register("candidates", candidates.append_column("position", pa.array(np.arange(len(groups)))))
+        connection.register("published", counted)
+        try:
+            decisions, outputs, decided, shown = _run(connection, pack)
+        except duckdb.Error as error:
+            # DuckDB's message may quote a cell.
+            raise _refused(f"pack {pack.id}", f"a rule cannot be evaluated on a row ({type(error).__name__})") from error
+    positions = pc.subtract(decided.column("position"), clips.num_rows)
+    decided = decided.set_column(0, "position", positions)
+    count = canaries.check(birds, pack, decided, shown)
+    return _evaluation(clips.num_rows, decisions.cast(DECISIONS), outputs.cast(OUTPUTS), pack, canary_count=count)
+
+
+def _run(connection: duckdb.DuckDBPyConnection, pack: Pack) -> tuple[pa.Table, ...]:
+    """Decisions and outputs of the real rows; then (position, released, withheld_by) and the outputs of the canaries, released or not."""
+    connection.execute(_judged_sql(pack)).fetchall()
+    connection.execute(_decided_sql(pack)).fetchall()
+    names, shown = (", ".join(f'"{name}"' for name in listed) for listed in (OUTPUTS.names, OUTPUT_NAMES))
+    real = f"bird = {canaries.REAL}"
+    queries = (
+        f"SELECT clip_id, released, withheld_by FROM decided WHERE {real} ORDER BY clip_id, withheld_by",  # noqa: S608
+        f"SELECT {names} FROM judged WHERE position IN (SELECT position FROM decided WHERE released AND {real}) ORDER BY clip_id",  # noqa: S608
+        f"SELECT position, released, withheld_by FROM decided WHERE NOT {real}",  # noqa: S608
+        f"SELECT {shown} FROM judged WHERE NOT {real}",  # noqa: S608
+    )
+    return tuple(connection.sql(query).to_arrow_table() for query in queries)
 
 
 def withhold_all(clips: pa.Table, *, rule_id: str = PACK_REFUSED) -> Evaluation:
@@ -108,14 +132,14 @@ def _same_columns(found: pa.Table, wanted: pa.Schema, subject: str) -> None:
 
 
 def _candidates(clips: pa.Table, pack: Pack, flags: Mapping[str, geofence.Flags]) -> pa.Table:
-    """The columns that rules read, each row's position, and one boolean per geofence reason."""
+    """The columns that rules read, and one boolean per geofence reason."""
     needed = {"clip_id", "vehicle_id", "captured_at"}
     needed.update(name for output in pack.outputs for name in output.inputs)
     needed.update(name for rule in pack.row_rules for name in rule.inputs)
     table = clips.select(sorted(needed))
     for rule_id, flag in flags.items():
         table = table.append_column(f"flag {rule_id}", pa.array(flag))
-    return table.append_column("position", pa.array(range(clips.num_rows), pa.int64()))
+    return table
 
 
 def _published(published: pa.Table | None, pack: Pack) -> pa.Table:
@@ -131,30 +155,32 @@ def _published(published: pa.Table | None, pack: Pack) -> pa.Table:
     return published.select(wanted)
 
 
-def _check_boolean(connection: duckdb.DuckDBPyConnection, rule: RowRule) -> None:
-    """Binds the rule over a view of its declared inputs alone.
+def _check_booleans(pack: Pack, connection: duckdb.DuckDBPyConnection) -> None:
+    """Binds every row rule over a table of its declared inputs alone.
 
     Raises:
-        PackRefused: it does not bind there, or yields no boolean.
+        PackRefused: one does not bind there, or yields no boolean.
     """
-    expression = compile_expression(rule.require, rule.inputs, subject=f"rule {rule.id}")
-    names = ", ".join(f'"{name}"' for name in rule.inputs)
-    try:
-        bound = connection.sql(f"SELECT {expression} AS passes FROM (SELECT {names} FROM candidates)")  # noqa: S608 - checked nodes only
-    except duckdb.Error as error:
-        raise _refused(f"rule {rule.id}", f"cannot be evaluated: {' '.join(str(error).split())[:200]}") from error
-    if str(bound.types[0]) != "BOOLEAN":
-        raise _refused(f"rule {rule.id}", f"yields {bound.types[0]}, not a boolean")
+    for rule in pack.row_rules:
+        expression = compile_expression(rule.require, rule.inputs, subject=f"rule {rule.id}")
+        connection.register("inputs", CLIPS.empty_table().select(list(rule.inputs)))
+        try:
+            bound = connection.sql(f"SELECT {expression} AS passes FROM inputs")  # noqa: S608 - checked nodes only
+        except duckdb.Error as error:
+            raise _refused(f"rule {rule.id}", f"cannot be evaluated: {' '.join(str(error).split())[:200]}") from error
+        if str(bound.types[0]) != "BOOLEAN":
+            raise _refused(f"rule {rule.id}", f"yields {bound.types[0]}, not a boolean")
 
 
 def _judged_sql(pack: Pack) -> str:
     """One row per candidate: its outputs, and per rule whether the rule withholds it."""
     columns = [
+        "bird",
         "position",
         "clip_id",
         "vehicle_id",
         CAPTURED_DAY_SQL.format('"captured_at"') + " AS captured_day",
-        f'count(*) OVER (PARTITION BY clip_id) > 1 AS "{UNIQUE_CLIP}"',
+        f'count(*) OVER (PARTITION BY bird, clip_id) > 1 AS "{UNIQUE_CLIP}"',
     ]
     for output in pack.outputs:
         value = GENERALISATIONS[output.generalisation].sql.format(*(f'candidates."{name}"' for name in output.inputs))
@@ -180,21 +206,21 @@ def _decided_sql(pack: Pack) -> str:
         WITH screened AS (
             SELECT judged.*, list_filter([{named}], lambda rule: rule IS NOT NULL) AS alone FROM judged
         ), counted AS (
-            SELECT {cell}, vehicle_id, captured_day FROM screened WHERE len(alone) = 0
-            UNION ALL SELECT {cell}, vehicle_id, captured_day FROM published
+            SELECT bird, {cell}, vehicle_id, captured_day FROM screened WHERE len(alone) = 0
+            UNION ALL SELECT {canaries.REAL} AS bird, {cell}, vehicle_id, captured_day FROM published
         ), cells AS (
-            SELECT {cell}, count(DISTINCT vehicle_id) >= {k.min_vehicles} AND count(DISTINCT captured_day) >= {k.min_days} AS is_large
-            FROM counted GROUP BY {cell}
+            SELECT bird, {cell}, count(DISTINCT vehicle_id) >= {k.min_vehicles} AND count(DISTINCT captured_day) >= {k.min_days} AS is_large
+            FROM counted GROUP BY bird, {cell}
         ), joined AS (
-            SELECT position, clip_id, alone, coalesce(is_large, FALSE) AS is_large FROM screened LEFT JOIN cells USING ({cell})
+            SELECT bird, position, clip_id, alone, coalesce(is_large, FALSE) AS is_large FROM screened LEFT JOIN cells USING (bird, {cell})
         )
-        SELECT position, clip_id, len(alone) = 0 AND is_large AS released,
+        SELECT bird, position, clip_id, len(alone) = 0 AND is_large AS released,
                CASE WHEN len(alone) = 0 AND NOT is_large THEN ['{k.id}'] ELSE alone END AS withheld_by
         FROM joined
     """  # noqa: S608 - ids and names are checked by the pack's patterns and the schema
 
 
-def _evaluation(rows_in: int, decisions: pa.Table, outputs: pa.Table, pack: Pack) -> Evaluation:
+def _evaluation(rows_in: int, decisions: pa.Table, outputs: pa.Table, pack: Pack, *, canary_count: int) -> Evaluation:
     released = pc.sum(decisions.column("released")).as_py() or 0
     if decisions.num_rows != rows_in or outputs.num_rows != released:
         raise NotConserved(
@@ -206,4 +232,4 @@ def _evaluation(rows_in: int, decisions: pa.Table, outputs: pa.Table, pack: Pack
     for found in pc.value_counts(pc.list_flatten(decisions.column("withheld_by"))).to_pylist():
         counts[found["values"]] += found["counts"]
     columns = {rule.name: rule.id for rule in pack.outputs}
-    return Evaluation(decisions=decisions, outputs=outputs, rule_counts=counts, columns=columns)
+    return Evaluation(decisions=decisions, outputs=outputs, rule_counts=counts, columns=columns, canary_count=canary_count)
