@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import pyarrow as pa
 import yaml
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Valida
 
 from curation.errors import PackRefused
 from curation.residency.expression import compile_expression
-from curation.residency.generalise import GENERALISATIONS
+from curation.residency.generalise import GENERALISATIONS, Generalisation
 from curation.schema import CLIPS, RELEASE, SCHEMA_VERSION, Sensitivity, sensitivity_of
 
 MAX_PACK_BYTES: Final = 1 << 20
@@ -32,6 +33,8 @@ REQUIRED_ROW_RULES: Final = {
 UNIQUE_CLIP: Final = "row.unique_clip"
 PACK_REFUSED: Final = "pack.refused"
 GEOFENCE_REASONS: Final = ("missing_fix", "datum", "gnss_error", "gap", "inside")
+
+_CLIPS_ALONE: Final[Mapping[str, pa.Schema]] = {"clips": CLIPS}
 
 Confidence = Literal["R", "R2", "M", "U"]
 Counted = Literal["people", "sensitive_people", "vehicles", "raw_hours", "images", "prefecture_flow_days"]
@@ -143,8 +146,24 @@ class Assessment(_Frozen):
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
-class Pack(_Frozen):
-    """A dated, versioned set of residency rules, written for one schema version, that accounts for every column."""
+class ConditionRule(Rule):
+    """What a list asks of the exporter: a fact of that name, with one of these values; a fact that is not stated fails."""
+
+    id: Annotated[str, Field(pattern=r"^condition\.[a-z0-9_]{1,80}$")]
+    fact: _Text
+    one_of: tuple[StrictBool | str, ...] = Field(min_length=1)
+
+
+class ListedField(Rule):
+    """A column that a list names; `generalisation` says how coarsely, None as it is, which only `public` columns may be."""
+
+    id: Annotated[str, Field(pattern=r"^listed\.[a-z0-9_]{1,80}$")]
+    name: _Text
+    generalisation: str | None
+
+
+class PackHeader(_Frozen):
+    """What every pack says of itself: who wrote it for which schema, under which law, for whom, and from when until when."""
 
     id: _Id
     version: Annotated[str, Field(min_length=1, max_length=40)]
@@ -156,8 +175,32 @@ class Pack(_Frozen):
     valid_from: _Day
     valid_to: _Day
     sources: tuple[LegalSource, ...] = Field(min_length=1)
-    outputs: tuple[OutputRule, ...]
     withhold: tuple[WithholdRule, ...]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule, in the order of the kinds."""
+        return self.withhold
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if self.valid_to < self.valid_from:
+            raise ValueError("valid_to lies before valid_from")
+        _no_doubles("rule id", [rule.id for rule in self.rules])
+        _no_doubles("source id", [source.id for source in self.sources])
+        known = {source.id for source in self.sources}
+        for rule in self.rules:
+            if rule.source not in known:
+                raise ValueError(f"rule {rule.id} rests on source {rule.source!r}, which the pack does not list")
+            if rule.id in {UNIQUE_CLIP, PACK_REFUSED}:
+                raise ValueError(f"rule id {rule.id} belongs to the evaluator")
+        return self
+
+
+class Pack(PackHeader):
+    """A dated, versioned set of residency rules, written for one schema version, that accounts for every column."""
+
+    outputs: tuple[OutputRule, ...]
     row_rules: tuple[RowRule, ...]
     combination: CombinationRule
     geofence: GeofenceRule
@@ -176,19 +219,26 @@ class Pack(_Frozen):
         return self.combination.quasi_identifiers
 
     @model_validator(mode="after")
-    def _holds_together(self) -> Pack:
-        if self.valid_to < self.valid_from:
-            raise ValueError("valid_to lies before valid_from")
-        _no_doubles("rule id", [rule.id for rule in self.rules])
-        _no_doubles("source id", [source.id for source in self.sources])
-        known = {source.id for source in self.sources}
-        for rule in self.rules:
-            if rule.source not in known:
-                raise ValueError(f"rule {rule.id} rests on source {rule.source!r}, which the pack does not list")
-            if rule.id in {UNIQUE_CLIP, PACK_REFUSED}:
-                raise ValueError(f"rule id {rule.id} belongs to the evaluator")
+    def _assessments_raise(self) -> Self:
         _check_assessments(self.counters, self.assessments)
         return self
+
+
+class ListPack(PackHeader):
+    """A general-data list of a trade: which of a table's fields a zone lets its exporters send, under which conditions. It answers; rows
+    leave only under a `Pack`. `exporter` holds the facts that the three signatures vouch for.
+    """
+
+    kind: Literal["general-data-list"]
+    table: _Text
+    exporter: dict[str, StrictBool | str]
+    conditions: tuple[ConditionRule, ...] = Field(min_length=1)
+    fields: tuple[ListedField, ...]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule, in the order of the kinds."""
+        return (*self.conditions, *self.fields, *self.withhold)
 
 
 class _Loader(yaml.SafeLoader):
@@ -210,30 +260,74 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse(data: bytes) -> Pack:
-    """The pack that YAML bytes describe, every column of the clips table accounted for.
+    """The rules that YAML bytes describe, every column of the clips table accounted for.
+
+    Raises:
+        PackRefused: as `read`, or it is a general-data list.
+    """
+    pack = read(data)
+    if isinstance(pack, ListPack):
+        raise PackRefused(
+            "is a general-data list, which lets nothing out by itself",
+            subject=f"pack {pack.id} {pack.version}",
+            fix="cut releases under a pack of rules; ask the list with `curation residency check`",
+        )
+    return pack
+
+
+def read(data: bytes, tables: Mapping[str, pa.Schema] = _CLIPS_ALONE) -> Pack | ListPack:
+    """The rules or the general-data list that YAML bytes describe, every column of its table accounted for.
+
+    Args:
+        data: the file.
+        tables: schema by name of the tables that a list may be of.
 
     Raises:
         PackRefused: not UTF-8 YAML, larger than 1 MiB, an alias or duplicate or unknown key, a value out of shape, a column that
             is not accounted for, outputs other than those of a release, or an expression that does more than compare.
     """
+    raw = _yaml(data)
+    is_list = isinstance(raw, dict) and "kind" in raw
+    try:
+        pack = ListPack.model_validate(raw) if is_list else Pack.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "(top)"
+        raise _refused(f"{where}: {first['msg']}", _subject(raw)) from error
+    if isinstance(pack, ListPack):
+        _lint_list(pack, tables)
+    else:
+        lint(pack)
+    return pack
+
+
+def _yaml(data: bytes) -> Any:
     if len(data) > MAX_PACK_BYTES:
         raise _refused(f"has {len(data)} bytes, more than {MAX_PACK_BYTES}", "pack")
     try:
-        raw = yaml.load(data.decode("utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
+        return yaml.load(data.decode("utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
     except UnicodeDecodeError as error:
         raise _refused(f"is not UTF-8: {error.reason}", "pack") from error
     except (yaml.YAMLError, ValueError) as error:
         raise _refused(f"is not YAML: {' '.join(str(error).split())}", "pack") from error
     except RecursionError as error:
         raise _refused("is nested too deeply", "pack") from error
-    try:
-        pack = Pack.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "(top)"
-        raise _refused(f"{where}: {first['msg']}", _subject(raw)) from error
-    lint(pack)
-    return pack
+
+
+def _lint_list(pack: ListPack, tables: Mapping[str, pa.Schema]) -> None:
+    subject = f"pack {pack.id} {pack.version}"
+    columns = tables.get(pack.table)
+    if columns is None:
+        raise _refused(f"there is no table {pack.table!r}", subject)
+    _no_doubles_of(subject, [rule.name for rule in pack.fields])
+    for rule in pack.fields:
+        field = _known(columns, rule.name, rule.id, subject)
+        if rule.generalisation is None:
+            if sensitivity_of(field) != "public" or pa.types.is_nested(field.type):
+                raise _refused(f"{rule.id}: {rule.name} is {sensitivity_of(field)} {field.type} and may not leave as it is", subject)
+            continue
+        _check_generalisation(rule.id, rule.generalisation, [field], subject)
+    _account(pack.withhold, {rule.name for rule in pack.fields}, columns, subject)
 
 
 def lint(pack: Pack, clips: pa.Schema = CLIPS) -> None:
@@ -248,7 +342,7 @@ def lint(pack: Pack, clips: pa.Schema = CLIPS) -> None:
         return
     _check_outputs(pack, clips, subject)
     _check_row_rules(pack, clips, subject)
-    _check_accounting(pack, clips, subject)
+    _account(pack.withhold, {name for rule in pack.outputs for name in rule.inputs}, clips, subject)
     strangers = sorted(set(pack.combination.quasi_identifiers) - set(OUTPUT_NAMES))
     if strangers:
         raise _refused(f"{pack.combination.id}: quasi-identifiers {strangers} are no outputs", subject)
@@ -262,20 +356,25 @@ def _check_outputs(pack: Pack, clips: pa.Schema, subject: str) -> None:
     if tuple(rule.name for rule in pack.outputs) != OUTPUT_NAMES:
         raise _refused(f"outputs {[rule.name for rule in pack.outputs]} are not exactly {list(OUTPUT_NAMES)} in this order", subject)
     for rule in pack.outputs:
-        generalisation = GENERALISATIONS.get(rule.generalisation)
-        if generalisation is None:
-            raise _refused(f"{rule.id}: generalisation {rule.generalisation!r} is unknown", subject)
         if rule.id != f"output.{rule.name}":
             raise _refused(f"{rule.id}: the id of output {rule.name} must be output.{rule.name}", subject)
+        inputs = [_known(clips, name, rule.id, subject) for name in rule.inputs]
+        generalisation = _check_generalisation(rule.id, rule.generalisation, inputs, subject)
         if RELEASE.field(rule.name).type != generalisation.output:
             raise _refused(f"{rule.id}: {rule.generalisation} yields {generalisation.output}, not the type of the column", subject)
-        if len(rule.inputs) != len(generalisation.inputs):
-            raise _refused(f"{rule.id}: {rule.generalisation} takes {len(generalisation.inputs)} inputs", subject)
-        for name, wanted in zip(rule.inputs, generalisation.inputs, strict=True):
-            field = _known(clips, name, rule.id, subject)
-            if field.type != wanted.type or sensitivity_of(field) != wanted.sensitivity:
-                problem = f"{rule.id}: {rule.generalisation} reads {wanted.sensitivity} {wanted.type}"
-                raise _refused(f"{problem}, but {name} is {sensitivity_of(field)} {field.type}", subject)
+
+
+def _check_generalisation(rule_id: str, name: str, inputs: Sequence[pa.Field], subject: str) -> Generalisation:
+    generalisation = GENERALISATIONS.get(name)
+    if generalisation is None:
+        raise _refused(f"{rule_id}: generalisation {name!r} is unknown", subject)
+    if len(inputs) != len(generalisation.inputs):
+        raise _refused(f"{rule_id}: {name} takes {len(generalisation.inputs)} inputs", subject)
+    for field, wanted in zip(inputs, generalisation.inputs, strict=True):
+        if field.type != wanted.type or sensitivity_of(field) != wanted.sensitivity:
+            problem = f"{rule_id}: {name} reads {wanted.sensitivity} {wanted.type}"
+            raise _refused(f"{problem}, but {field.name} is {sensitivity_of(field)} {field.type}", subject)
+    return generalisation
 
 
 def _check_row_rules(pack: Pack, clips: pa.Schema, subject: str) -> None:
@@ -290,18 +389,18 @@ def _check_row_rules(pack: Pack, clips: pa.Schema, subject: str) -> None:
             raise _refused(f"row rule {rule_id} with `require: {require}` is missing or altered", subject)
 
 
-def _check_accounting(pack: Pack, clips: pa.Schema, subject: str) -> None:
-    named = {name for rule in pack.withhold for name in rule.columns} | {name for rule in pack.outputs for name in rule.inputs}
-    classes = {sensitivity for rule in pack.withhold for sensitivity in rule.sensitivities}
-    for rule in pack.withhold:
+def _account(withhold: Sequence[WithholdRule], emitted: AbstractSet[str], columns: pa.Schema, subject: str) -> None:
+    named = {name for rule in withhold for name in rule.columns} | emitted
+    classes = {sensitivity for rule in withhold for sensitivity in rule.sensitivities}
+    for rule in withhold:
         for name in rule.columns:
-            _known(clips, name, rule.id, subject)
-    left_over = [field.name for field in clips if field.name not in named and sensitivity_of(field) not in classes]
+            _known(columns, name, rule.id, subject)
+    left_over = [field.name for field in columns if field.name not in named and sensitivity_of(field) not in classes]
     if left_over:
         raise _refused(f"columns {left_over} are neither an output's input nor withheld by name or class", subject)
 
 
-def withheld_by(pack: Pack, column: pa.Field) -> WithholdRule | None:
+def withheld_by(pack: PackHeader, column: pa.Field) -> WithholdRule | None:
     """The first rule that keeps a column at home, None where only an output accounts for it."""
     for rule in pack.withhold:
         if column.name in rule.columns or sensitivity_of(column) in rule.sensitivities:
@@ -309,12 +408,12 @@ def withheld_by(pack: Pack, column: pa.Field) -> WithholdRule | None:
     return None
 
 
-def canonical_bytes(pack: Pack) -> bytes:
+def canonical_bytes(pack: PackHeader) -> bytes:
     """The pack as canonical JSON: what is signed, whatever the YAML's layout and comments."""
     return json.dumps(pack.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def digest(pack: Pack) -> str:
+def digest(pack: PackHeader) -> str:
     """SHA-256 over the canonical bytes, hex."""
     return hashlib.sha256(canonical_bytes(pack)).hexdigest()
 
@@ -339,6 +438,13 @@ def _check_assessments(counters: Sequence[CounterRule], assessments: Sequence[As
             raise ValueError(f"assessment {one.number} is of counter {one.counter!r}, which the pack does not list")
         if one.new_limit <= limits[one.counter]:
             raise ValueError(f"assessment {one.number} does not raise the limit {limits[one.counter]} of {one.counter}")
+
+
+def _no_doubles_of(subject: str, columns: Sequence[str]) -> None:
+    try:
+        _no_doubles("column", columns)
+    except ValueError as error:
+        raise _refused(str(error), subject) from error
 
 
 def _subject(raw: Any) -> str:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from curation.errors import PackRefused, UsageError
-from curation.residency.pack import Pack, canonical_bytes
+from curation.residency.pack import PackHeader, canonical_bytes
 from curation.schema import SCHEMA_VERSION
 
 Role = Literal["data-security", "legal", "map-partner"]
@@ -55,7 +55,7 @@ def keygen() -> tuple[bytes, str]:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), key.public_key().public_bytes_raw().hex()
 
 
-def sign(pack: Pack, role: Role, private_pem: bytes, *, signed_at: datetime) -> Signature:
+def sign(pack: PackHeader, role: Role, private_pem: bytes, *, signed_at: datetime) -> Signature:
     """The role's signature over the pack, the role and the time.
 
     Raises:
@@ -88,7 +88,7 @@ def _no_key() -> UsageError:
     return UsageError("is no Ed25519 private key", subject="signing key", fix="make one with `curation residency keygen`")
 
 
-def _message(pack: Pack, role: str, signed_at: str) -> bytes:
+def _message(pack: PackHeader, role: str, signed_at: str) -> bytes:
     return _DOMAIN + f"{role}\n{signed_at}\n".encode() + canonical_bytes(pack)
 
 
@@ -114,7 +114,7 @@ def signatures_bytes(signatures: Sequence[Signature]) -> bytes:
     return (json.dumps([one.model_dump() for one in ordered], indent=2) + "\n").encode()
 
 
-def verify(pack: Pack, signatures: Sequence[Signature], trusted_keys: Mapping[str, Sequence[str]]) -> tuple[RoleStanding, ...]:
+def verify(pack: PackHeader, signatures: Sequence[Signature], trusted_keys: Mapping[str, Sequence[str]]) -> tuple[RoleStanding, ...]:
     """How each role stands to the pack, in the order of `ROLES`; a key that signs for two roles counts for neither."""
     found = [_standing(pack, role, signatures, trusted_keys.get(role, ())) for role in ROLES]
     keys = [one.public_key for one in found if one.standing == "signed"]
@@ -124,7 +124,7 @@ def verify(pack: Pack, signatures: Sequence[Signature], trusted_keys: Mapping[st
     )
 
 
-def _standing(pack: Pack, role: Role, signatures: Sequence[Signature], trusted: Sequence[str]) -> RoleStanding:
+def _standing(pack: PackHeader, role: Role, signatures: Sequence[Signature], trusted: Sequence[str]) -> RoleStanding:
     worst = RoleStanding(role=role, standing="missing")
     for one in signatures:
         if one.role != role:
@@ -152,7 +152,7 @@ _PROBLEMS: Final[Mapping[Standing, str]] = {
 
 
 def may_allow(
-    pack: Pack,
+    pack: PackHeader,
     signatures: Sequence[Signature],
     *,
     trusted_keys: Mapping[str, Sequence[str]],
