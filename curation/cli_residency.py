@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from curation import pipeline, wiring
 from curation.errors import OutsideError, PackRefused, UsageError
-from curation.residency import assessment, evaluate, gate, signing
+from curation.residency import assessment, eligibility, evaluate, gate, signing
 from curation.residency import pack as packs
 from curation.residency.explain import explain as explain_page
 from curation.schema import CLIPS, DECISIONS, RELEASE, SCHEMA_VERSION
@@ -111,7 +111,7 @@ def sign(
     """Sign a pack for one role; read it with `explain` first."""
     if role not in signing.ROLES:
         raise UsageError(f"there is no role {role!r}", subject="--role", fix=f"use one of {', '.join(signing.ROLES)}")
-    read = packs.parse(_read(pack))
+    read = packs.read(_read(pack))
     own = signing.sign(read, role, _read(key), signed_at=wiring.clock().now())
     path = signatures or signatures_path(pack)
     others = signing.parse_signatures(_read(path)) if path.exists() else ()
@@ -123,7 +123,7 @@ def sign(
 @app.command()
 def lint(pack: PackFile, as_json: AsJson = False) -> None:
     """Read a pack as strictly as a release does; exit 1 names the first thing that is wrong."""
-    read = packs.parse(_read(pack))
+    read = packs.read(_read(pack))
     if read.schema_version != SCHEMA_VERSION:
         raise PackRefused(
             f"was written for schema version {read.schema_version!r}, the tables have {SCHEMA_VERSION!r}",
@@ -142,13 +142,14 @@ def explain(
     lang: Annotated[str, typer.Option(help="en or zh.")] = "en",
     signatures: SignaturesFile = None,
     trusted: TrustedFile = None,
+    as_of: Annotated[str | None, typer.Option(help="Day in Asia/Shanghai, YYYY-MM-DD; else today.")] = None,
 ) -> None:
     """One page that a lawyer can read: what leaves, how coarse, under which article, until when, on whose signatures."""
     if lang not in {"en", "zh"}:
         raise UsageError(f"there is no page in {lang!r}", subject="--lang", fix="use en or zh")
-    read = packs.parse(_read(pack))
+    read = packs.read(_read(pack))
     standing = signing.verify(read, _signatures(pack, signatures), _trusted(trusted))
-    _print(explain_page(read, standing, cast("Literal['en', 'zh']", lang)))
+    _print(explain_page(read, standing, cast("Literal['en', 'zh']", lang), today=_day(as_of)))
 
 
 @app.command()
@@ -168,7 +169,9 @@ def check(
     clips = from_parquet(_read(manifest), CLIPS)
     _forget(out / RELEASE_NAME)
     try:
-        read = packs.parse(_read(pack))
+        read = packs.read(_read(pack))
+        if isinstance(read, packs.ListPack):
+            raise _answered(read, today)
         signing.may_allow(read, _signatures(pack, signatures), trusted_keys=_trusted(trusted), today=today, allow_demo_pack=demo)
         evaluation = evaluate.decide(clips, pack=read, fences=_read(fences) if fences else None)
     except PackRefused as refusal:
@@ -215,6 +218,15 @@ def assess(
     read = packs.parse(_read(pack))
     entry = assessment.assess(read, counter, number=number, new_limit=limit, expires=_day(expires), private_pem=_read(key))
     _print(yaml.safe_dump([entry.model_dump()], sort_keys=False, allow_unicode=True).rstrip())
+
+
+def _answered(pack: packs.ListPack, today: date) -> PackRefused:
+    """The list's answer as a refusal: whatever it says, no row leaves by it."""
+    found = eligibility.answer(pack, today)
+    more = f": {', '.join(found.failed or found.fields)}" if found.failed or found.fields else ""
+    told = f"its days are {pack.valid_from} to {pack.valid_to}, asked as of {today}"
+    fix = "a list lets no row out by itself; cut releases under a pack of rules"
+    return PackRefused(f"{found.said}{more} ({told})", subject=f"pack {pack.id} {pack.version}", fix=fix)
 
 
 def _forget(path: Path) -> None:
