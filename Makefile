@@ -45,8 +45,9 @@ bench: $(STAMP) ## the benchmarks; prints ratios, writes benchmarks/latest.json
 soak: $(STAMP) ## long kill and endurance runs
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
-expectations: $(STAMP) ## rewrite the Great Expectations suites from the schema
+expectations: $(STAMP) ## rewrite the Great Expectations suites and the packs' JSON Schema from the code
 	@$(BIN)/python -m curation.adapters.validator_gx --write
+	@$(BIN)/python -m curation.residency.pack_schema --write
 
 constraints: $(STAMP) ## resolve the pins anew
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-annotate --group dev pyproject.toml .ci/tools.in -o constraints.txt

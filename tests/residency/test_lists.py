@@ -134,7 +134,7 @@ valid_to: 2025-05-16
 sources: [{id: T, title: {en: "no law", zh: "并非法律"}, address: "nowhere", confidence: U, source_sha256: null}]
 exporter: {licensed: "fund manager"}
 conditions:
-  - {id: condition.licensed, fact: licensed, one_of: ["fund manager", broker], article: "1", source: T, confidence: U, reason: {en: a, zh: a}}
+  - {id: condition.licensed, fact: licensed, one_of: ["fund manager", bank], article: "1", source: T, confidence: U, reason: {en: a, zh: b}}
 fields:
   - {id: listed.strategy, name: strategy, generalisation: null, article: "2", source: T, confidence: U, reason: {en: a, zh: a}}
   - {id: listed.leverage, name: leverage, generalisation: ratio_band, article: "3", source: T, confidence: U, reason: {en: a, zh: a}}
@@ -156,7 +156,7 @@ def test_the_format_serves_another_trades_table() -> None:
         "the list answers: eligible",
         "strategy: as it is",
         "traded_at: year and month",
-        "`licensed` must be fund manager / broker",
+        "`licensed` must be fund manager / bank",
     ):
         assert words in page
 
@@ -172,7 +172,7 @@ def test_the_format_serves_another_trades_table() -> None:
         ("name: seat", "name: strategy", "stands twice"),
         ("[person, internal]", "[person]", "fund_id"),
         ("kind: general-data-list", "kind: white-list", "kind"),
-        ("fact: licensed, one_of: [\"fund manager\", broker]", "fact: licensed, one_of: []", "one_of"),
+        ("fact: licensed, one_of: [\"fund manager\", bank]", "fact: licensed, one_of: []", "one_of"),
         ("name: leverage", "name: yield", "no column 'yield'"),
     ],
 )  # fmt: skip
