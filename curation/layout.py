@@ -61,6 +61,11 @@ def erasure_key(erasure_id: str, name: str) -> str:
     return f"erasures/{erasure_id}/{name}"
 
 
+def withdrawal_key(withdrawal_id: str, name: str) -> str:
+    """A file of a withdrawal: request.json, asked.parquet, rows.parquet, receipt.json."""
+    return f"withdrawals/{withdrawal_id}/{name}"
+
+
 def manifest_key(batch_id: str) -> str:
     """The batch's manifest."""
     return f"manifests/batch={batch_id}/clips.parquet"
