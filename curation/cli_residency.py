@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from curation import pipeline, wiring
 from curation.errors import OutsideError, PackRefused, UsageError
-from curation.residency import assessment, eligibility, evaluate, gate, signing
+from curation.residency import assessment, diff, eligibility, evaluate, gate, signing
 from curation.residency import pack as packs
 from curation.residency.explain import explain as explain_page
 from curation.schema import CLIPS, DECISIONS, RELEASE, SCHEMA_VERSION
@@ -184,6 +184,53 @@ def check(
     _write(out / DECISIONS_NAME, to_parquet(evaluation.decisions, DECISIONS))
     _write(out / RELEASE_NAME, to_parquet(release, RELEASE))
     _report(evaluation, refusal=None, as_json=as_json)
+
+
+@app.command("diff")
+def diff_packs(
+    old: PackFile,
+    new: Annotated[Path, typer.Argument(help="The pack that is to take its place.", dir_okay=False)],
+    manifest: Annotated[Path | None, typer.Option(help="Parquet file with the columns of the clips table.", dir_okay=False)] = None,
+    published: Annotated[bool, typer.Option("--published", help="Ask about the rows that are published now.")] = False,
+    fences: Annotated[Path | None, typer.Option(help="Geofences, GeoJSON, for --manifest.", dir_okay=False)] = None,
+    work: Work = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rules and columns that change; over a manifest or the published table, rows that would leave, stay, or have to come back."""
+    if manifest is not None and published:
+        raise UsageError("--manifest and --published ask two questions", subject="diff", fix="give one of them")
+    before, after = packs.read(_read(old)), packs.read(_read(new))
+    rows: diff.RowChanges | None = None
+    if manifest is not None:
+        clips, fence_bytes = from_parquet(_read(manifest), CLIPS), _read(fences) if fences else None
+        abroad = diff.abroad_under(_rules(before), clips, fences=fence_bytes)
+        rows = diff.rows(clips, abroad, new=_rules(after), fences=fence_bytes)
+    elif published:
+        rows = pipeline.pack_diff_rows(pipeline.open_settings(work), _rules(after))
+    changes, columns = diff.rules(before, after), diff.columns(before, after)
+    if as_json:
+        told = {"rules": [dataclasses.asdict(one) for one in changes], "columns": [dataclasses.asdict(one) for one in columns]}
+        _print("", **told, rows=None if rows is None else dataclasses.asdict(rows))
+        return
+    for change in changes:
+        _print(f"{change.change} {change.rule}")
+        for name, (was, now) in change.fields.items():
+            _print(f"  {name}: {json.dumps(was, ensure_ascii=False)} -> {json.dumps(now, ensure_ascii=False)}")
+    for column in columns:
+        _print(f"column {column.column}: {column.old} -> {column.new}")
+    if not changes:
+        _print("the packs say the same")
+    if rows is not None:
+        abroad_told = f"{rows.newly_leave} newly leave, {rows.stay_abroad} stay abroad, {rows.come_back} have to come back"
+        _print(f"rows: {abroad_told}, {rows.stay_home} stay home")
+        for rule_id, hits in rows.come_back_by.items():
+            _print(f"  come back for {rule_id}: {hits}")
+
+
+def _rules(pack: packs.Pack | packs.ListPack) -> packs.Pack:
+    if isinstance(pack, packs.ListPack):
+        raise UsageError("is a general-data list, which decides on no row", subject=f"pack {pack.id}", fix="compare the lists without rows")
+    return pack
 
 
 @app.command()

@@ -23,8 +23,8 @@ from curation.erasure_files import RECEIPT_FILE
 from curation.errors import UsageError
 from curation.ports import Clock, Outcome
 from curation.records import LedgerEntry, StageCount
-from curation.release_files import ReleaseFolder, cut_releases
-from curation.residency import counters, sites
+from curation.release_files import ReleaseFolder, cut_releases, left_releases, published_clip_ids
+from curation.residency import counters, diff, sites
 from curation.residency import forecast as forecasting
 from curation.residency import pack as packs
 from curation.settings import EngineSettings, InspectSettings, PullSettings, Settings, read_settings
@@ -349,6 +349,13 @@ def forecast(settings: Settings) -> tuple[forecasting.Forecast, ...]:
     today = _today(home.clock)
     limits = counters.limits(packs.parse(law.pack_bytes), trusted_keys=law.trusted_keys, today=today)
     return forecasting.forecast(release.reservations(home.store, home.ledger), limits, today)
+
+
+def pack_diff_rows(settings: Settings, new: packs.Pack) -> diff.RowChanges:
+    """What becomes of the published rows, and of those at home, if `new` takes the place of the pack in force; under today's fences."""
+    home = wiring.home(settings)
+    abroad = published_clip_ids(left_releases(home.store, home.ledger))
+    return diff.rows(curated(settings)[0], abroad, new=new, fences=wiring.law(settings).fences_bytes)
 
 
 # --- one request ----------------------------------------------------------------------------------------------------------------
