@@ -1,0 +1,78 @@
+"""Over a home from which rows left: what a new law calls back, and how far its counters are."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from typer.testing import CliRunner
+
+from curation import pipeline, wiring
+from curation.cli_residency import app
+from curation.residency import pack as packs
+from curation.residency import signing
+
+NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
+runner = CliRunner()
+
+
+def say(*words):
+    """What the residency command printed."""
+    result = runner.invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def home(tmp_path, world, rows, monkeypatch):
+    """A work folder with four curated clips, of which the demo law let two out."""
+    monkeypatch.setenv("CURATION_NOW", NOW.isoformat())
+    pack, signatures, trusted = tmp_path / "pack.yaml", [], {}
+    pack.write_bytes(world.law.pack_bytes)
+    for role in signing.ROLES:
+        private_pem, public_hex = signing.keygen()
+        signatures.append(signing.sign(packs.parse(pack.read_bytes()), role, private_pem, signed_at=NOW))
+        trusted[role] = [public_hex]
+    (tmp_path / "pack.yaml.signatures.json").write_bytes(signing.signatures_bytes(signatures))
+    (tmp_path / "fences.geojson").write_bytes(world.law.fences_bytes)
+    lines = [
+        "[residency]",
+        f'pack = "{pack}"',
+        f'fences = "{tmp_path / "fences.geojson"}"',
+        "allow_demo_pack = true",
+        'recipient = "overseas"',
+        'purpose = "test"',
+        "[residency.trusted_keys]",
+        *(f"{role} = {json.dumps(keys)}" for role, keys in trusted.items()),
+    ]
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "curation.toml").write_text("\n".join(lines) + "\n")
+    settings = pipeline.open_settings(work)
+    catalog = wiring.home(settings).catalog
+    catalog.write_branch(settings.curated_table, "b", rows, replace=[], properties={})
+    assert catalog.advance(settings.curated_table, "b")
+    release_id = pipeline.cut_release(settings, requesters=["engineer"])
+    pipeline.approve(settings, release_id, approver="officer", ticket="T-1")
+    pipeline.publish_release(settings, release_id)
+    return work
+
+
+def test_a_stricter_law_calls_the_published_rows_back(home, tmp_path):
+    """Under k = 3 the two rows abroad have to come back; under the same law they stay and nothing else leaves."""
+    old, new = tmp_path / "pack.yaml", tmp_path / "new.yaml"
+    new.write_bytes(old.read_bytes().replace(b"min_vehicles: 2", b"min_vehicles: 3"))
+    found = json.loads(say("diff", old, new, "--published", "--work", home, "--json"))["rows"]
+    assert found == {"newly_leave": 0, "stay_abroad": 0, "come_back": 2, "stay_home": 2, "come_back_by": {"combination.k": 2}}
+    found = json.loads(say("diff", old, old, "--published", "--work", home, "--json"))["rows"]
+    assert (found["stay_abroad"], found["stay_home"], found["come_back"]) == (2, 2, 0)
+    new.write_bytes(old.read_bytes().replace(b"min_vehicles: 2", b"min_vehicles: 1"))
+    assert "rows: 1 newly leave, 2 stay abroad, 0 have to come back, 1 stay home" in say("diff", old, new, "--published", "--work", home)
+
+
+def test_one_day_of_releases_has_no_pace(home):
+    """The counters of the law in force tell what left and that no day can be told yet."""
+    found = {line["counts"]: line for line in map(json.loads, say("forecast", "--work", home, "--json").splitlines())}
+    assert (found["vehicles"]["used"], found["vehicles"]["limit"], found["raw_hours"]["used"]) == (2, 100_000, 1)
+    assert {line["unmeasured"] for line in found.values()} == {"no history: all releases are of one day, 2026-11-21"}
+    counters = pipeline.releases(pipeline.open_settings(home))[0]["counters"]
+    assert {one["counter"]: one["after"] for one in counters} == {"counter.vehicles_ever": 2, "counter.raw_hours_ever": 1}
