@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.errors import GateRefused
-from curation.residency.needles import Needles, gather
+from curation.residency.needles import Hay, Search, Stretches, search
 from curation.schema import CLIPS, DATUMS, EGO_MOTION, PROVINCES, RELEASE, SCENE, TIMEOFDAY, VERDICTS, WEATHER
 
 _FIVE: Final = ("1 lowest", "2 low", "3 middle", "4 high", "5 highest")
@@ -63,7 +63,7 @@ def check_table(table: pa.Table, home: pa.Table) -> None:
     _check_schema(table.schema, subject)
     _check_cells(table, subject)
     _check_row_ids(table.column("release_row_id"), subject)
-    _check_raw_cells(table, _needles(home), subject)
+    _refuse_raw(_raw_cells(table, home), home, subject)
 
 
 def check_file(data: bytes, name: str, home: pa.Table) -> None:
@@ -73,18 +73,15 @@ def check_file(data: bytes, name: str, home: pa.Table) -> None:
         GateRefused: as `check_table`, or the file is no Parquet, or its name, statistics, metadata or raw bytes say more.
     """
     _check_home(home, "written file")
-    needles = _needles(home)
     if not _NAME.fullmatch(name):
         raise _refused("file name", "has another shape than a data file's, as 00000-0-<uuid>.parquet", "written file")
-    _refuse_if_found(needles, name.encode(), "file name", "written file", alphabet=_HEX)
     subject = "written file"
     table = _read(data, subject)
     plain = _decoded(table)
     _check_dictionaries(table, subject)
     _check_cells(plain, subject)
     _check_row_ids(plain.column("release_row_id"), subject)
-    _check_raw_cells(plain, needles, subject)
-    _refuse_if_found(needles, data, "raw bytes", subject, alphabet=_BYTES)
+    _refuse_raw([*_raw_cells(plain, home), *_raw_file(data, name, home)], home, subject)
 
 
 def check_raw_bytes(data: bytes, name: str, home: pa.Table) -> None:
@@ -94,22 +91,26 @@ def check_raw_bytes(data: bytes, name: str, home: pa.Table) -> None:
         GateRefused: a raw value stands in them.
     """
     _check_home(home, "written file")
-    needles = _needles(home)
-    _refuse_if_found(needles, name.encode(), "file name", "written file", alphabet=_HEX)
-    _refuse_if_found(needles, data, "raw bytes", "written file", alphabet=_BYTES)
+    _refuse_raw(_raw_file(data, name, home), home, "written file")
 
 
 def _refused(where: str, problem: str, subject: str) -> GateRefused:
     return GateRefused(f"{where} {problem}", subject=subject, fix="nothing may leave; cut the release again and report this as a defect")
 
 
-def _needles(home: pa.Table) -> Needles:
+def _refuse_raw(searches: Sequence[Search], home: pa.Table, subject: str) -> None:
     words = {word for values in VOCABULARY.values() for word in values} | {*VERDICTS, *EGO_MOTION, *DATUMS}
-    return gather(home, emitted=["province"], vocabulary=words)
+    found = search(home, searches, emitted=["province"], vocabulary=words)
+    if found is not None:
+        raise _refused(found[0], f"holds a raw value of column {found[1]}", subject)
+
+
+def _raw_file(data: bytes, name: str, home: pa.Table) -> list[Search]:
+    return [Hay("file name", name.encode(), home, alphabet=_HEX), Hay("raw bytes", data, home, alphabet=_BYTES)]
 
 
 def _check_home(home: pa.Table, subject: str) -> None:
-    if home.column_names != CLIPS.names:
+    if home.column_names != CLIPS.names or home.schema.types != CLIPS.types:
         raise _refused("home table", "is not the clips table, so nothing can be searched for", subject)
 
 
@@ -159,36 +160,17 @@ def _check_row_ids(column: pa.ChunkedArray, subject: str) -> None:
         raise _refused("column release_row_id", "holds an id of too few different signs to be random", subject)
 
 
-def _check_raw_cells(table: pa.Table, needles: Needles, subject: str) -> None:
-    for name in (*VOCABULARY, "month"):
-        for value in pc.unique(table.column(name)).to_pylist():
-            _refuse_if_found(needles, value.encode(), f"column {name}", subject, alphabet=_ANY_LENGTH)
-    joined = "\n".join(table.column("release_row_id").to_pylist()).encode()
-    _refuse_if_found(needles, joined, "column release_row_id", subject, alphabet=_HEX)
-    _refuse_if_derived(table.column("release_row_id"), needles, subject)
-
-
-def _refuse_if_derived(row_ids: pa.ChunkedArray, needles: Needles, subject: str) -> None:
-    """Refuses ids that are a stretch of a home id (a clip's hash is longer than a row id, so the search above cannot meet it)."""
-    wanted = {value.replace("-", "").encode() for value in row_ids.to_pylist()}
-    keys = np.sort(np.array([int.from_bytes(value[:8], "big") for value in wanted], dtype=np.uint64))
-    longer = [(value, column) for values in needles.by_prefix.values() for value, column in values.items() if len(value) >= 64]
-    if not longer or not wanted:
-        return
-    signs = np.frombuffer(b"".join(value[:64] for value, _ in longer), dtype=np.uint8).reshape(len(longer), 64)
-    for start in range(33):
-        windows = np.ascontiguousarray(signs[:, start : start + 8]).view(">u8").astype(np.uint64).ravel()
-        slots = np.minimum(np.searchsorted(keys, windows), len(keys) - 1)
-        for hit in np.flatnonzero(keys[slots] == windows):
-            value, column = longer[int(hit)]
-            if value[start : start + 32] in wanted:
-                raise _refused("column release_row_id", f"holds a part of a raw value of column {column}", subject)
-
-
-def _refuse_if_found(needles: Needles, hay: bytes, where: str, subject: str, *, alphabet: int) -> None:
-    column = needles.find(hay, alphabet=alphabet)
-    if column is not None:
-        raise _refused(where, f"holds a raw value of column {column}", subject)
+def _raw_cells(table: pa.Table, home: pa.Table) -> list[Search]:
+    """Searches of all cells; of the ids also the other way round, for a clip's hash is longer than an id that was cut from it."""
+    searches: list[Search] = [
+        Hay(f"column {name}", "\n".join(pc.unique(table.column(name)).to_pylist()).encode(), home, alphabet=_ANY_LENGTH, is_lines=True)
+        for name in (*VOCABULARY, "month")
+    ]
+    row_ids = table.column("release_row_id").to_pylist()
+    joined = "\n".join(row_ids).encode()
+    searches.append(Hay("column release_row_id", joined, home, alphabet=_HEX, is_lines=True))
+    searches.append(Stretches("column release_row_id", row_ids))
+    return searches
 
 
 def _check_key_values(metadata: pq.FileMetaData, subject: str) -> None:
