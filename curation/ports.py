@@ -201,6 +201,16 @@ class Places(Protocol):
         """The mainland province of a WGS-84 fix, or why none is named."""
 
 
+class HashIndex(Protocol):
+    """Finds 256-bit hashes that lie close together without comparing every pair."""
+
+    def add(self, hashes: npt.NDArray[np.uint8]) -> None:
+        """Take hashes in (rows x 32 bytes); they are numbered on from those that are in already."""
+
+    def near(self, hashes: npt.NDArray[np.uint8], *, within: int) -> Iterator[tuple[int, int]]:
+        """(row of `hashes`, number of a hash taken in) for every pair at most `within` bits apart; `within` is 31 at most."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one job: its value, or how the worker that ran it ended."""

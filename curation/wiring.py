@@ -24,6 +24,7 @@ from curation.ports import (
     Clock,
     Engine,
     Eraser,
+    HashIndex,
     HomeCatalog,
     Ledger,
     ObjectStore,
@@ -155,6 +156,13 @@ def tagger() -> Tagger:
     from curation.adapters.tagger_picture import PictureTagger
 
     return PictureTagger()
+
+
+def hash_index() -> HashIndex:
+    """An empty index of picture hashes."""
+    from curation.adapters.index_faiss import FaissHashIndex
+
+    return FaissHashIndex()
 
 
 def places() -> Places:
