@@ -13,13 +13,14 @@ from datetime import date, datetime
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curation import schema
+from curation import schema, withdrawal_files
 from curation.digests import sha256_hex
 from curation.errors import CurationError, EvidenceBroken, UsageError
 from curation.layout import release_key
 from curation.ports import Clock, Ledger, ObjectStore
-from curation.tables import from_parquet
+from curation.tables import from_parquet, to_parquet
 
 MAPPING_FILE: Final = "mapping.parquet"
 COUNTED_FILE: Final = "counted.parquet"
@@ -35,12 +36,26 @@ PUBLISHED: Final = "publish"
 REFUSED: Final = "publish_refused"
 
 
+_NONE: Final = pa.array([], pa.string())
+
+
 class ReleaseFolder:
     """Reads the files of one release."""
 
-    def __init__(self, store: ObjectStore, release_id: str) -> None:
+    def __init__(self, store: ObjectStore, release_id: str, *, withdrawn: pa.Array = _NONE, going: pa.Array = _NONE) -> None:
+        """A release's folder.
+
+        Args:
+            store: the home store.
+            release_id: which release.
+            withdrawn: ids of rows that are not overseas any more, of this or other releases.
+            going: clips whose rows are being withdrawn.
+        """
+        self.store = store
         self._store = store
         self.release_id = release_id
+        self._withdrawn = withdrawn
+        self._going = going
 
     def key(self, name: str) -> str:
         """Key of a file of this release."""
@@ -77,6 +92,27 @@ class ReleaseFolder:
         """Whose rows they are."""
         return from_parquet(self._store.read(self.key(MAPPING_FILE)), schema.MAPPING)
 
+    def standing(self) -> pa.Table:
+        """Whose rows they are of those that were not withdrawn."""
+        mapping = self.mapping()
+        return mapping.filter(pc.invert(pc.is_in(mapping["release_row_id"], value_set=self._withdrawn)))
+
+    def staying(self) -> pa.Table:
+        """Whose rows they are of those that nothing takes away now."""
+        standing = self.standing()
+        return standing.filter(pc.invert(pc.is_in(standing["clip_id"], value_set=self._going)))
+
+    def is_begun(self) -> bool:
+        """Whether its publication was begun."""
+        return self.has(INTENT_FILE)
+
+    def standing_name(self) -> str:
+        """Names the release and which of its rows stay: its id alone where none was withdrawn."""
+        mapping, staying = self.mapping(), self.staying()
+        if mapping.num_rows == staying.num_rows:
+            return self.release_id
+        return f"{self.release_id} {sha256_hex(to_parquet(staying, schema.MAPPING))}"
+
     def counted(self) -> pa.Table:
         """What counters count of them."""
         return from_parquet(self._store.read(self.key(COUNTED_FILE)), schema.COUNTED)
@@ -107,8 +143,16 @@ def has_left(folder: ReleaseFolder, ledger: Ledger) -> bool:
 
 
 def left_releases(store: ObjectStore, ledger: Ledger) -> list[ReleaseFolder]:
-    """Every release whose rows are abroad, or may be, by id."""
-    return [folder for folder in cut_releases(store) if has_left(folder, ledger)]
+    """Every release whose rows are abroad, or may be, by id; each knows which of its rows were withdrawn.
+
+    Raises:
+        EvidenceBroken: what was withdrawn is not what the ledger recorded.
+    """
+    entries = list(ledger.entries())
+    withdrawn = withdrawal_files.withdrawn_row_ids(store, entries)
+    going = withdrawal_files.going(store, entries)["clip_id"].combine_chunks()
+    ids = [folder.release_id for folder in cut_releases(store) if has_left(folder, ledger)]
+    return [ReleaseFolder(store, release_id, withdrawn=withdrawn, going=going) for release_id in ids]
 
 
 def counted_releases(store: ObjectStore, ledger: Ledger) -> Iterator[tuple[str, date, pa.Table]]:
@@ -134,13 +178,13 @@ def counted_releases(store: ObjectStore, ledger: Ledger) -> Iterator[tuple[str, 
 
 
 def published_clip_ids(left: Sequence[ReleaseFolder]) -> pa.Array:
-    """Clips whose rows are in one of the releases."""
-    return pa.array([clip_id for folder in left for clip_id in folder.mapping()["clip_id"].to_pylist()], pa.string())
+    """Clips whose rows are in one of the releases and were not withdrawn."""
+    return pa.concat_arrays([_NONE, *(chunk for folder in left for chunk in folder.standing()["clip_id"].chunks)])
 
 
 def published_cells(left: Sequence[ReleaseFolder], quasi_identifiers: Sequence[str]) -> pa.Table | None:
-    """What k counts of the releases: quasi-identifiers, vehicle_id and captured_day of every row; None for no release."""
-    parts = [folder.release().join(folder.mapping(), "release_row_id", join_type="inner") for folder in left]
+    """What k counts of the releases: quasi-identifiers, vehicle_id and captured_day of every row that stays; None for no release."""
+    parts = [folder.release().join(folder.staying(), "release_row_id", join_type="inner") for folder in left]
     if not parts:
         return None
     return pa.concat_tables(parts).select([*quasi_identifiers, "vehicle_id", "captured_day"])
