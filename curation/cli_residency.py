@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Final, Literal, cast
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from curation import pipeline, wiring
 from curation.errors import OutsideError, PackRefused, UsageError
-from curation.residency import assessment, diff, eligibility, evaluate, gate, signing
+from curation.residency import assessment, counters, diff, eligibility, evaluate, gate, signing
 from curation.residency import pack as packs
 from curation.residency.explain import explain as explain_page
 from curation.schema import CLIPS, DECISIONS, RELEASE, SCHEMA_VERSION
@@ -162,6 +163,9 @@ def check(
     fences: Annotated[Path | None, typer.Option(help="Geofences, GeoJSON; without them nothing leaves.", dir_okay=False)] = None,
     as_of: Annotated[str | None, typer.Option(help="Day in Asia/Shanghai, YYYY-MM-DD; else today.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Accept a demo pack, which is no law.")] = False,
+    history: Annotated[
+        Path | None, typer.Option("--work", help="Home whose releases count towards k and counters; without it no counter is asked.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide on a Parquet file. A refused pack withholds every row, writes no release, and exits 1 with the reason."""
@@ -173,17 +177,18 @@ def check(
         if isinstance(read, packs.ListPack):
             raise _answered(read, today)
         signing.may_allow(read, _signatures(pack, signatures), trusted_keys=_trusted(trusted), today=today, allow_demo_pack=demo)
-        evaluation = evaluate.decide(clips, pack=read, fences=_read(fences) if fences else None)
+        left = None if history is None else pipeline.history(pipeline.open_settings(history), read)
+        evaluation, standings = _decided(clips, read, _read(fences) if fences else None, left, _trusted(trusted), today)
     except PackRefused as refusal:
         withheld = evaluate.withhold_all(clips)
         _write(out / DECISIONS_NAME, to_parquet(withheld.decisions, DECISIONS))
-        _report(withheld, refusal=refusal, as_json=as_json)
+        _report(withheld, refusal=refusal, standings=None, as_json=as_json)
         raise
     release = _release(evaluation.outputs)
     gate.check_table(release, clips)
     _write(out / DECISIONS_NAME, to_parquet(evaluation.decisions, DECISIONS))
     _write(out / RELEASE_NAME, to_parquet(release, RELEASE))
-    _report(evaluation, refusal=None, as_json=as_json)
+    _report(evaluation, refusal=None, standings=None if history is None else standings, as_json=as_json)
 
 
 @app.command("diff")
@@ -267,6 +272,22 @@ def assess(
     _print(yaml.safe_dump([entry.model_dump()], sort_keys=False, allow_unicode=True).rstrip())
 
 
+def _decided(
+    clips: pa.Table, pack: packs.Pack, fences: bytes | None, left: pipeline.History | None, trusted: dict[str, tuple[str, ...]], today: date
+) -> tuple[evaluate.Evaluation, tuple[counters.Standing, ...]]:
+    """Decisions under every rule and cap; under counters too where it is known what left before, else none of them is asked."""
+    published = None if left is None else left.published
+    return counters.limit(
+        evaluate.decide(clips, pack=pack, fences=fences, published=published),
+        clips,
+        pack=pack,
+        limits=() if left is None else counters.limits(pack, trusted_keys=trusted, today=today),
+        reservations=() if left is None else left.reservations,
+        as_of=today,
+        published=published,
+    )
+
+
 def _answered(pack: packs.ListPack, today: date) -> PackRefused:
     """The list's answer as a refusal: whatever it says, no row leaves by it."""
     found = eligibility.answer(pack, today)
@@ -300,13 +321,21 @@ def _release(outputs: pa.Table) -> pa.Table:
     return table.take(pc.sort_indices(table.column(packs.ROW_ID)))
 
 
-def _report(evaluation: evaluate.Evaluation, *, refusal: PackRefused | None, as_json: bool) -> None:
+def _report(
+    evaluation: evaluate.Evaluation, *, refusal: PackRefused | None, standings: Sequence[counters.Standing] | None, as_json: bool
+) -> None:
     withheld = evaluation.row_count - evaluation.released_count
     rules = {rule_id: rows for rule_id, rows in sorted(evaluation.rule_counts.items()) if rows}
     if as_json:
         counts = {"rows_in": evaluation.row_count, "released": evaluation.released_count, "withheld": withheld}
-        _print("", **counts, rules=rules, columns=dict(evaluation.columns), refused=None if refusal is None else str(refusal))
+        told = None if standings is None else [dataclasses.asdict(one) for one in standings]
+        refused = None if refusal is None else str(refusal)
+        _print("", **counts, rules=rules, columns=dict(evaluation.columns), counters=told, refused=refused)
         return
     _print(f"{evaluation.row_count} rows: {evaluation.released_count} released, {withheld} withheld")
     for rule_id, rows in rules.items():
         _print(f"  withheld by {rule_id}: {rows}")
+    for one in standings or ():
+        _print(f"  {one.counter}: {one.after} of {one.limit}, {one.level}")
+    if standings is None and refusal is None:
+        _print("  counters were not asked: a file has no history; --work names the home whose releases they count")

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import __version__, layout, schema, wiring
+from curation.audit import trace as tracing
 from curation.audit import validation_report
 from curation.audit import verify as verification
 from curation.digests import file_digest, sha256_hex
@@ -23,7 +24,7 @@ from curation.erasure_files import RECEIPT_FILE
 from curation.errors import UsageError
 from curation.ports import Clock, Outcome
 from curation.records import LedgerEntry, StageCount
-from curation.release_files import ReleaseFolder, cut_releases, left_releases, published_clip_ids
+from curation.release_files import ReleaseFolder, cut_releases, left_releases, published_cells, published_clip_ids
 from curation.residency import counters, diff, sites
 from curation.residency import forecast as forecasting
 from curation.residency import pack as packs
@@ -351,6 +352,21 @@ def forecast(settings: Settings) -> tuple[forecasting.Forecast, ...]:
     return forecasting.forecast(release.reservations(home.store, home.ledger), limits, today)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What left a home before: what every release reserved of the counters, and the published cells that count towards k."""
+
+    reservations: Sequence[counters.Reservation]
+    published: pa.Table | None
+
+
+def history(settings: Settings, pack: packs.Pack) -> History:
+    """What left before, as a release cut now under `pack` would count it."""
+    home = wiring.home(settings)
+    cells = published_cells(left_releases(home.store, home.ledger), pack.quasi_identifiers())
+    return History(reservations=release.reservations(home.store, home.ledger), published=cells)
+
+
 def pack_diff_rows(settings: Settings, new: packs.Pack) -> diff.RowChanges:
     """What becomes of the published rows, and of those at home, if `new` takes the place of the pack in force; under today's fences."""
     home = wiring.home(settings)
@@ -451,6 +467,18 @@ def verify(settings: Settings, *, head: str | None = None) -> verification.Proof
         EvidenceBroken: names the first thing that does not hold.
     """
     return verification.verify(wiring.store(settings), wiring.ledger_public_key(settings), head=head)
+
+
+def trace(settings: Settings, subject: str) -> tracing.Trace:
+    """What left of a clip, a released row or a vehicle, under which rule and pack, on whose word, and whether it came back.
+
+    Raises:
+        UsageError: no release speaks of it.
+        EvidenceBroken: the ledger, or a document that the answer rests on, is not what was recorded.
+    """
+    home = wiring.home(settings)
+    of_vehicle = home.catalog.clip_ids(settings.curated_table, "vehicle_id", subject)
+    return tracing.trace(subject, store=home.store, entries=list(home.ledger.entries()), clip_ids=of_vehicle.to_pylist())
 
 
 def published(settings: Settings) -> pa.Table:

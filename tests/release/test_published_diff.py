@@ -4,12 +4,15 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from curation import pipeline, wiring
 from curation.cli_residency import app
 from curation.residency import pack as packs
 from curation.residency import signing
+from curation.schema import CLIPS
+from curation.tables import to_parquet
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 runner = CliRunner()
@@ -76,3 +79,33 @@ def test_one_day_of_releases_has_no_pace(home):
     assert {line["unmeasured"] for line in found.values()} == {"no history: all releases are of one day, 2026-11-21"}
     counters = pipeline.releases(pipeline.open_settings(home))[0]["counters"]
     assert {one["counter"]: one["after"] for one in counters} == {"counter.vehicles_ever": 2, "counter.raw_hours_ever": 1}
+
+
+def test_check_counts_on_from_what_left_before(home, tmp_path, make):
+    """With --work a manifest is decided on as a release would be: two vehicles are abroad, so under a limit of three no new one leaves."""
+    (tmp_path / "clips.parquet").write_bytes(to_parquet(make.table(make.clip(9, vehicle="fleet-0009")), CLIPS))
+    text = yaml.safe_load((tmp_path / "pack.yaml").read_bytes())
+    text["counters"] = [{**rule, "limit": 3} for rule in text["counters"] if rule["counts"] == "vehicles"]
+    pack, trusted = tmp_path / "three.yaml", {}
+    pack.write_text(yaml.safe_dump(text))
+    for role in signing.ROLES:
+        trusted[role] = [json.loads(say("keygen", "--out", tmp_path / f"{role}.key", "--json"))["public_key"]]
+        say("sign", pack, "--role", role, "--key", tmp_path / f"{role}.key")
+    (tmp_path / "trusted.json").write_text(json.dumps(trusted))
+    words = [
+        "check",
+        tmp_path / "clips.parquet",
+        "--pack",
+        pack,
+        "--trusted",
+        tmp_path / "trusted.json",
+        "--out",
+        tmp_path / "out",
+        "--demo",
+    ]
+    facts = json.loads(say(*words, "--fences", tmp_path / "fences.geojson", "--work", home, "--json"))
+    assert (facts["released"], facts["rules"]) == (0, {"counter.vehicles_ever": 1})
+    assert [(one["before"], one["after"], one["level"]) for one in facts["counters"]] == [(2, 2, "open")]
+    alone = say(*words, "--fences", tmp_path / "fences.geojson")
+    assert "counters were not asked" in alone
+    assert "withheld by combination.k: 1" in alone
