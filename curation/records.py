@@ -146,6 +146,7 @@ class Container:
     width_px: int
     height_px: int
     duration_s: float | None  # as the container's header has it
+    missing_byte_count: int | None = None  # what the file lacks of the size that the container announces; None where it announces none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +159,7 @@ class Packet:
     is_keyframe: bool
     is_corrupt: bool
     is_discarded: bool = False  # the container tells players not to show it (edit lists)
+    dts_s: float | None = None  # when it is due at the decoder; never goes back in a sound stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,7 @@ class Inspection:
     """All that inspection found out about one clip from its bytes alone.
 
     `signals` maps each measured name of `schema.SIGNALS` to its value; every other name stands in `unmeasured` with a reason.
+    `decoded_because` names why more than key frames was decoded at the depth `keyframes`.
     `telemetry` is what lies inside the file itself, and `disbelieved` counts what of it was not believed, by reason.
     """
 
@@ -199,6 +202,7 @@ class Inspection:
     inspected_at: datetime
     telemetry: Telemetry = Telemetry()
     disbelieved: Mapping[str, int] = field(default_factory=dict)
+    decoded_because: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

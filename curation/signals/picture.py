@@ -37,7 +37,7 @@ def sharpness(luma: Picture) -> float:
 
 def brightness(luma: Picture) -> float:
     """Mean luma / 255, in [0, 1]."""
-    return float(luma.mean() / 255.0)
+    return float(cv2.mean(luma)[0] / 255.0)
 
 
 def contrast(luma: Picture) -> float:
@@ -48,12 +48,12 @@ def contrast(luma: Picture) -> float:
 
 def dark_ratio(luma: Picture) -> float:
     """Share of pixels with luma below 32, in [0, 1]."""
-    return float((luma < DARK_BELOW).mean())
+    return _share(luma, DARK_BELOW - 1, cv2.THRESH_BINARY_INV)
 
 
 def bright_ratio(luma: Picture) -> float:
     """Share of pixels with luma above 235, in [0, 1]."""
-    return float((luma > BRIGHT_ABOVE).mean())
+    return _share(luma, BRIGHT_ABOVE, cv2.THRESH_BINARY)
 
 
 def noise_sigma(luma: Picture) -> float:
@@ -68,6 +68,16 @@ def noise_sigma(luma: Picture) -> float:
     return min(SIGMA_MAX, float(np.abs(response).mean() * np.sqrt(np.pi / 2.0) / 6.0))
 
 
+def noise_floor_sigma(luma: Picture) -> float:
+    """The same noise in the flattest tenth of 16 x 9 tiles, in luma steps: texture does not reach it, noise does. 0 below 18 x 11 px."""
+    height, width = luma.shape
+    if height < 9 + 2 or width < 16 + 2:
+        return 0.0
+    response = np.abs(cv2.filter2D(luma, cv2.CV_32F, _IMMERKAER)[1:-1, 1:-1])
+    tiles = cv2.resize(response, (16, 9), interpolation=cv2.INTER_AREA)
+    return min(SIGMA_MAX, float(np.quantile(tiles, 0.1) * np.sqrt(np.pi / 2.0) / 6.0))
+
+
 def saturation(bgr: Picture) -> float:
     """Mean HSV saturation / 255, in [0, 1]."""
     return float(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1].mean() / 255.0)
@@ -75,13 +85,13 @@ def saturation(bgr: Picture) -> float:
 
 def percentiles(luma: Picture, shares: Sequence[float]) -> tuple[float, ...]:
     """For each share in (0, 1], the smallest luma that at least this share of the pixels does not exceed."""
-    counts = np.bincount(luma.ravel(), minlength=256).cumsum()
+    counts = cv2.calcHist([luma], [0], None, [256], [0, 256]).astype(np.float64).cumsum()
     return tuple(float(np.searchsorted(counts, share * luma.size)) for share in shares)
 
 
 def is_black(luma: Picture) -> bool:
     """Whether at least 99.9 % of the pixels have luma 32 or less: no lamp, no lane, no reflection."""
-    return bool((luma <= BLACK_LUMA_MAX).mean() >= BLACK_SHARE)
+    return _share(luma, BLACK_LUMA_MAX, cv2.THRESH_BINARY_INV) >= BLACK_SHARE
 
 
 def differ(earlier: Picture, later: Picture) -> bool:
@@ -102,3 +112,7 @@ def frozen_ratio(differing: Sequence[bool]) -> float:
         raise ValueError("frozen_ratio needs two frames or more")
     runs = ((differs, sum(1 for _ in steps)) for differs, steps in groupby(differing))
     return sum(length for differs, length in runs if not differs and length >= FROZEN_RUN_STEPS) / len(differing)
+
+
+def _share(luma: Picture, limit: int, side: int) -> float:
+    return float(cv2.countNonZero(cv2.threshold(luma, limit, 255, side)[1]) / luma.size)

@@ -53,6 +53,26 @@ def duplicate_pts_count(packets: Sequence[Packet]) -> int | None:
     return sum(1 for step in _steps(times) if step <= _SAME_TIME_S) if times else None
 
 
+def backward_frame_count(packets: Sequence[Packet]) -> int | None:
+    """Packets due at the decoder before the one that precedes them, which no sound stream holds; None where no packet carries that time."""
+    times = [packet.dts_s for packet in packets if packet.dts_s is not None]
+    return sum(1 for earlier, later in pairwise(times) if later < earlier - _SAME_TIME_S) if times else None
+
+
+def start_offset_s(packets: Sequence[Packet]) -> float | None:
+    """Presentation time of the first frame in seconds of the container's clock; None where no packet carries a time."""
+    times = _times(packets)
+    return times[0] if times else None
+
+
+def frame_step_ratio(packets: Sequence[Packet]) -> float | None:
+    """90th over 10th percentile of the steps between frames, >= 1: 1 for a constant rate; None with fewer than two distinct times."""
+    steps = sorted(step for step in _steps(_times(packets)) if step > _SAME_TIME_S)
+    if not steps:
+        return None
+    return round(steps[min(len(steps) - 1, int(0.9 * len(steps)))] / steps[int(0.1 * len(steps))], 6)
+
+
 def duration_mismatch_s(container_duration_s: float | None, packets: Sequence[Packet]) -> float | None:
     """|container duration - span| in seconds; None where either is unknown."""
     length = span_s(packets)
