@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -138,12 +138,20 @@ class Source(Protocol):
         """Where the entry lies, for the home manifest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """A decoded picture: `bgr` is height x width x 3, 8 bit, scaled to the reader's working width."""
+class Frame(Protocol):
+    """A decoded picture at the reader's working width. Keep its arrays, not the frame: it holds on to the decoder's buffer."""
 
-    pts_s: float | None
-    bgr: npt.NDArray[np.uint8]
+    @property
+    def pts_s(self) -> float | None:
+        """Presentation time in seconds of the stream's clock, None where the stream tells none."""
+
+    @property
+    def luma(self) -> npt.NDArray[np.uint8]:
+        """Height x width, 8 bit, full range; made when asked for."""
+
+    @property
+    def bgr(self) -> npt.NDArray[np.uint8]:
+        """Height x width x 3, 8 bit; made when asked for, at several times the cost of `luma`."""
 
 
 class ClipStream(Protocol):
@@ -156,8 +164,13 @@ class ClipStream(Protocol):
     def packets(self) -> tuple[Sequence[Packet], str]:
         """All video packets in demux order, and SHA-256 over their bytes, hex."""
 
-    def frames(self) -> Iterator[Frame]:
-        """All decodable frames in presentation order; counts failures in `decode_errors` and goes on."""
+    def frames(self, chosen: Collection[int] | None = None) -> Iterator[Frame]:
+        """All decodable frames in presentation order; counts failures in `decode_errors` and goes on.
+
+        Args:
+            chosen: positions in `packets` of the only packets to decode, None for all. After a hole decoding begins anew at the next
+                key frame; what is chosen before that must not need what the hole left out.
+        """
 
     @property
     def decode_errors(self) -> int:
@@ -243,6 +256,9 @@ class HomeCatalog(Protocol):
         self, table: str, *, snapshot_id: int | None = None, branch: str | None = None, clip_ids: Sequence[str] | None = None
     ) -> pa.Table:
         """Rows of a snapshot or branch, by default of main, under the Arrow schema given at creation; of these clips, if given."""
+
+    def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
+        """Ids of the clips of main whose `column` holds `value`; no other column is read."""
 
     def write_branch(self, table: str, branch: str, rows: pa.Table, *, replace: Sequence[str], properties: Mapping[str, str]) -> int:
         """Put `rows` on a new branch grown from main's head, dropping rows whose clip_id is in `replace`; its snapshot id."""

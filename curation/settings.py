@@ -19,7 +19,7 @@ from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
 
 FILE_NAME = "curation.toml"
-INSPECTOR_VERSION = "2"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
+INSPECTOR_VERSION = "3"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
 MIB = 1024 * 1024
 # The permissions that a site may need: curation/residency/sites.py says which, and why.
 SiteApprovalKind = Literal["map_custody", "foreign_data_centre"]
@@ -208,14 +208,25 @@ class InspectSettings(_Frozen):
     Thresholds were set on the labelled real clips so that none of them is rejected for a defect it does not have.
     """
 
-    depth: Literal["full"] = "full"
+    depth: Literal["packets", "keyframes", "full"] = "keyframes"
     min_duration_s: float = 1.0  # shorter than this holds no driving scene; the shortest good clip at hand has 1.4 s
     min_sharpness: float = 8.0  # the softest good clip has 17; blurred by sigma 3 px at 640 px width, all 18 stay below 7.8
     min_contrast: float = 0.02  # the flattest good clip, a night drive, has 0.09
     max_black_ratio: float = 0.1  # good clips have 0; a lens does not see black for a tenth of a drive
     max_frozen_ratio: float = 0.1  # good clips have 0, standing cameras included
     max_noise_sigma: float = 14.0  # the finest foliage at hand reads as 8.3, all clips but the darkest under noise of sigma 30 as 18
+    max_noise_floor_sigma: float = 5.0  # dense foliage at hand reads as 3.2, heavy noise after coding as 6.9
+    max_bright_ratio: float = 0.4  # the brightest good clip, with glaring sky, has 0.15
+    max_blockiness: float = 0.35  # good clips have at most 0.12, mosaics of 8 px at 640 px width 0.58
+    min_bits_per_pixel: float = 0.008  # good clips have 0.022 and more, HEVC and AV1 included
+    starved_motion_px: float = 0.15  # a standing view needs few bits
+    max_soiled_ratio: float = 0.5  # good clips have at most 0.19, bars beside the picture
+    max_test_pattern_ratio: float = 0.1  # good clips have 0
+    max_scene_cut_count: int = 0  # good clips have 0
+    max_frame_step_ratio: float = 4.0  # good clips have 1; a phone in the dark halves its rate, a recorder that falls to a quarter fails
     max_dropped_ratio: float = 0.05  # a good phone clip of variable rate misses 0.033
+    max_disordered_count: int = 1  # frames whose times stand twice or go back; good clips have 0
+    max_missing_byte_count: int = 0  # good clips have 0
     max_decode_error_ratio: float = 0.01  # good clips have 0
     max_duration_mismatch_s: float = 1.0  # in a good clip the picture begins 0.78 s after the sound
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,20 +16,27 @@ import av.error
 import av.packet
 import av.video
 import numpy as np
+import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from curation.errors import ClipUnreadable
-from curation.ports import Frame
 from curation.records import Container, Embedded, Packet
-from curation.telemetry.embedded import Collection, h264_length_bytes
+from curation.signals.nal import lays_out
+from curation.signals.wholeness import missing_byte_count
+from curation.telemetry.embedded import Collection as TelemetryCollection
+from curation.telemetry.embedded import h264_length_bytes
 
 WORKING_WIDTH_PX: Final = 640
 _WORKING_HEIGHT_MAX_PX: Final = 2560  # a picture of 16 x 20000 px must not grow to gigabytes on its way to 640 px
+_HVCC_LENGTH_AT: Final = 21  # ISO 14496-15, HEVCDecoderConfigurationRecord: lengthSizeMinusOne in the two lowest bits
 _SIDE_MAX_PX: Final = 65_535  # no codec of a recorder codes a longer side
 
 # Containers that recorders write. Playlists, concatenations and devices stay out: they make FFmpeg open other files.
 _FORMATS: Final = "mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,avi,matroska,webm,gif,hevc,h264,flv,asf,ogg,mxf,dv,m4v,mpegvideo,ivf"
 _OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+
+
+_Opened = tuple[av.container.InputContainer, av.video.VideoStream]
 
 
 class AvVideoReader:
@@ -41,19 +49,34 @@ class AvVideoReader:
         Raises:
             ClipUnreadable: no video stream can be found in the bytes.
         """
-        with _opened(path) as (container, stream):
-            said = _container(path, container, stream)
-        yield AvClipStream(path, said)
+        with _unreadable_if_failing(path):
+            container, stream = _opened(path)
+        try:
+            with _unreadable_if_failing(path):
+                said = _container(path, container, stream)
+            yield AvClipStream(path, said, (container, stream))
+        finally:
+            container.close()
 
 
 class AvClipStream:
-    """One clip; each pass over it opens the file anew, since not every container can seek back to its start."""
+    """One clip. The first pass over it uses the file as it was opened; each later one opens it anew, since not every container can
+    seek back to its start."""
 
-    def __init__(self, path: Path, container: Container) -> None:
+    def __init__(self, path: Path, said: Container, fresh: _Opened) -> None:
         self._path = path
-        self._container = container
+        self._container = said
+        self._fresh: _Opened | None = fresh
         self._decode_errors = 0
         self._embedded = Embedded()
+
+    @contextmanager
+    def _pass(self) -> Iterator[_Opened]:
+        """The file at its start; FFmpeg's errors inside the context become `ClipUnreadable`."""
+        with _unreadable_if_failing(self._path):
+            opened, self._fresh = self._fresh or _opened(self._path), None
+            with opened[0]:
+                yield opened
 
     @property
     def container(self) -> Container:
@@ -73,8 +96,9 @@ class AvClipStream:
         """All video packets in demux order, and SHA-256 over their bytes, hex."""
         digest = hashlib.sha256()
         packets = []
-        with _opened(self._path) as (container, stream):
+        with self._pass() as (container, stream):
             sight = _Sight(container, stream)
+            length_bytes = _length_bytes(stream)
             demuxed = container.demux(stream, *container.streams.data)
             while True:
                 try:
@@ -89,35 +113,57 @@ class AvClipStream:
                     sight.see(packet)
                     if packet.stream_index == stream.index:
                         digest.update(memoryview(packet))
-                        packets.append(_packet(packet))
+                        packets.append(_packet(packet, is_sound=lays_out(memoryview(packet), length_bytes)))
             self._embedded = sight.embedded()
         return packets, digest.hexdigest()
 
-    def frames(self) -> Iterator[Frame]:
-        """All decodable frames in presentation order, scaled to 640 px width; failures are counted and decoding goes on."""
+    def frames(self, chosen: Collection[int] | None = None) -> Iterator[AvFrame]:
+        """All decodable frames, or those of the chosen packets, as the port says; failures are counted and decoding goes on."""
         self._decode_errors = 0
-        scaler = VideoReformatter()
-        with _opened(self._path) as (container, stream):
+        scaler = _Scaler()
+        with self._pass() as (container, stream):
             stream.codec_context.thread_count = 1
+            tick_s = stream.time_base or Fraction(1, av.time_base)
             demuxed = container.demux(stream)
-            while True:
+            last = None if chosen is None else max(chosen, default=-1)
+            position, has_hole = -1, False
+            while last is None or position < last:
                 try:
                     packet = next(demuxed)
                 except StopIteration:
-                    return
+                    break
                 except MemoryError:
                     raise
                 except av.error.FFmpegError:
                     self._decode_errors += 1
-                    return
-                yield from self._decoded(packet, scaler)
+                    break
+                position += bool(packet.size)
+                if chosen is not None and (not packet.size or position not in chosen):
+                    has_hole = True
+                    continue
+                if has_hole and packet.is_keyframe:  # what the decoder still holds belongs before the hole
+                    yield from self._drained(stream, scaler, tick_s)
+                    has_hole = False
+                yield from self._decoded(packet, scaler, tick_s)
+            if chosen is not None:
+                yield from self._drained(stream, scaler, tick_s)
 
-    def _decoded(self, packet: av.packet.Packet[av.video.VideoStream], scaler: VideoReformatter) -> Iterator[Frame]:
+    def _drained(self, stream: av.video.VideoStream, scaler: _Scaler, tick_s: Fraction) -> Iterator[AvFrame]:
+        try:
+            for frame in stream.decode(None):
+                yield AvFrame(frame, scaler, tick_s)
+        except MemoryError:
+            raise
+        except (av.error.FFmpegError, ValueError):
+            self._decode_errors += 1
+        stream.codec_context.flush_buffers()
+
+    def _decoded(self, packet: av.packet.Packet[av.video.VideoStream], scaler: _Scaler, tick_s: Fraction) -> Iterator[AvFrame]:
         failed = bool(packet.size) and packet.is_corrupt
         try:
             for frame in packet.decode():
                 failed = failed or frame.is_corrupt
-                yield _frame(frame, scaler)
+                yield AvFrame(frame, scaler, tick_s)
         except MemoryError:
             raise
         except (av.error.FFmpegError, ValueError):  # a picture format that cannot be converted is a ValueError
@@ -125,11 +171,41 @@ class AvClipStream:
         self._decode_errors += failed
 
 
+class _Scaler:
+    """One reformatter each for luma and colour, so that neither sets up its tables anew for every frame."""
+
+    def __init__(self) -> None:
+        self.luma = VideoReformatter()
+        self.bgr = VideoReformatter()
+
+
+class AvFrame:
+    """A decoded picture, scaled to 640 px width when a side of it is asked for."""
+
+    def __init__(self, frame: av.video.VideoFrame, scaler: _Scaler, tick_s: Fraction) -> None:
+        self._frame = frame
+        self._scaler = scaler
+        self.pts_s = None if frame.pts is None else float(frame.pts * tick_s)  # a drained frame knows no time base of its own
+        self.luma = self._scaled(scaler.luma, "gray")  # every frame's is looked at, and what cannot be converted shows here
+
+    @property
+    def bgr(self) -> npt.NDArray[np.uint8]:
+        """Height x width x 3."""
+        return self._scaled(self._scaler.bgr, "bgr24")
+
+    def _scaled(self, scaler: VideoReformatter, form: str) -> npt.NDArray[np.uint8]:
+        frame = self._frame
+        scale = min(WORKING_WIDTH_PX / frame.width, _WORKING_HEIGHT_MAX_PX / frame.height)
+        width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+        scaled = scaler.reformat(frame, width, height, form, interpolation=Interpolation.AREA, threads=1)
+        return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
+
+
 class _Sight:
     """Shows the telemetry of passing packets to a Collection, on the clip's timeline."""
 
     def __init__(self, container: av.container.InputContainer, stream: av.video.VideoStream) -> None:
-        self._collection = Collection()
+        self._collection = TelemetryCollection()
         self._header = dict(container.metadata)
         self._video_index = stream.index
         self._is_h264 = stream.codec_context.name == "h264"
@@ -151,21 +227,25 @@ class _Sight:
         return self._collection.embedded(self._header)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
-    """The file's container and its best video stream; FFmpeg's errors inside the context become `ClipUnreadable`."""
+def _opened(path: Path) -> _Opened:
+    """The file's container and its best video stream."""
     if not path.is_file():
         raise _unreadable(path, "is no regular file")
     if path.stat().st_size == 0:
         raise _unreadable(path, "is empty")
+    container = av.open(f"file:{path}", options=dict(_OPTIONS), metadata_errors="replace")
+    stream = container.streams.best("video")
+    if isinstance(stream, av.video.VideoStream) and stream.codec_context is not None:
+        return container, stream
+    container.close()
+    known = isinstance(stream, av.video.VideoStream)
+    raise _unreadable(path, "holds video of a codec that cannot be decoded here" if known else "holds no video stream")
+
+
+@contextmanager
+def _unreadable_if_failing(path: Path) -> Iterator[None]:
     try:
-        with av.open(f"file:{path}", options=dict(_OPTIONS), metadata_errors="replace") as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.video.VideoStream):
-                raise _unreadable(path, "holds no video stream")
-            if stream.codec_context is None:
-                raise _unreadable(path, "holds video of a codec that cannot be decoded here")
-            yield container, stream
+        yield
     except MemoryError:
         raise
     except av.error.FFmpegError as error:
@@ -190,23 +270,37 @@ def _container(path: Path, container: av.container.InputContainer, stream: av.vi
         width_px=context.width,
         height_px=context.height,
         duration_s=container.duration / av.time_base if container.duration is not None and container.duration > 0 else None,
+        missing_byte_count=_missing_byte_count(path, container.format.name),
     )
 
 
-def _packet(packet: av.packet.Packet[Any]) -> Packet:
+def _missing_byte_count(path: Path, form: str) -> int | None:
+    with path.open("rb") as file:
+
+        def read(offset: int, length: int) -> bytes:
+            file.seek(offset)
+            return file.read(length)
+
+        return missing_byte_count(form, path.stat().st_size, read)
+
+
+def _length_bytes(stream: av.video.VideoStream) -> int:
+    """Bytes of the length before each NAL unit; 0 where the stream has none, or is no H.264 or HEVC."""
+    extradata = stream.codec_context.extradata or b""
+    if stream.codec_context.name == "h264":
+        return h264_length_bytes(extradata) or 0
+    is_hvcc = stream.codec_context.name == "hevc" and len(extradata) > _HVCC_LENGTH_AT and extradata[0] == 1
+    return (extradata[_HVCC_LENGTH_AT] & 3) + 1 if is_hvcc else 0
+
+
+def _packet(packet: av.packet.Packet[Any], *, is_sound: bool) -> Packet:
     tick_s = packet.time_base
     return Packet(
         pts_s=None if packet.pts is None else float(packet.pts * tick_s),
         duration_s=float(packet.duration * tick_s) if packet.duration else None,
         size_bytes=packet.size,
         is_keyframe=packet.is_keyframe,
-        is_corrupt=packet.is_corrupt,
+        is_corrupt=packet.is_corrupt or not is_sound,
         is_discarded=packet.is_discard,
+        dts_s=None if packet.dts is None else float(packet.dts * tick_s),
     )
-
-
-def _frame(frame: av.video.VideoFrame, scaler: VideoReformatter) -> Frame:
-    scale = min(WORKING_WIDTH_PX / frame.width, _WORKING_HEIGHT_MAX_PX / frame.height)
-    width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-    scaled = scaler.reformat(frame, width, height, "bgr24", interpolation=Interpolation.AREA, threads=1)
-    return Frame(pts_s=frame.time, bgr=np.asarray(scaled.to_ndarray(), dtype=np.uint8))

@@ -15,25 +15,32 @@ REASONS: Final = (
     "black",
     "frozen",
     "noisy",
+    "over_exposed",
+    "blocky",
+    "starved",
+    "covered",
+    "test_pattern",
+    "scene_cut",
     "dropped_frames",
+    "disordered_frames",
+    "variable_rate",
+    "truncated",
     "decode_errors",
     "duration_mismatch",
 )
 
+# What tells from the packets alone; all other reasons need pictures.
+TIMELINE_REASONS: Final = frozenset({"too_short", "dropped_frames", "disordered_frames", "variable_rate", "truncated", "duration_mismatch"})
+
 # Without these nothing says that the clip is good. A container that promises no duration (cut off recordings in Matroska
 # or MPEG-TS) breaks no promise, so duration_mismatch_s is judged only where it was measured.
-NEEDED: Final = (
-    "duration_s",
-    "fps",
-    "frame_count",
-    "sharpness",
-    "contrast",
-    "noise_sigma",
-    "black_ratio",
-    "frozen_ratio",
-    "dropped_frame_count",
-    "decode_error_count",
-)
+NEEDED_OF_PACKETS: Final = ("duration_s", "fps", "frame_count", "dropped_frame_count")
+NEEDED_OF_PICTURES: Final = ("sharpness", "contrast", "noise_sigma", "black_ratio", "frozen_ratio")
+NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "packets": NEEDED_OF_PACKETS,
+    "keyframes": (*NEEDED_OF_PACKETS, *NEEDED_OF_PICTURES),
+    "full": (*NEEDED_OF_PACKETS, *NEEDED_OF_PICTURES, "decode_error_count"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +64,37 @@ def reasons(measured: Mapping[str, float], policy: InspectSettings) -> tuple[str
     errors = measured.get("decode_error_count")
     dropped_ratio = dropped / (frames + dropped) if frames and dropped is not None else None
     error_ratio = errors / frames if frames and errors is not None else None
+    disordered = [measured[name] for name in ("duplicate_pts_count", "backward_frame_count") if name in measured]
+    moves = measured.get("motion_px", 0.0) >= policy.starved_motion_px
     checks = {
+        "over_exposed": _at_most(measured.get("bright_ratio"), policy.max_bright_ratio),
+        "blocky": _at_most(measured.get("blockiness"), policy.max_blockiness),
+        "starved": not moves or _at_least(measured.get("bits_per_pixel"), policy.min_bits_per_pixel),
+        "covered": _at_most(measured.get("soiled_ratio"), policy.max_soiled_ratio),
+        "test_pattern": _at_most(measured.get("test_pattern_ratio"), policy.max_test_pattern_ratio),
+        "scene_cut": _at_most(measured.get("scene_cut_count"), policy.max_scene_cut_count),
+        "disordered_frames": _at_most(sum(disordered), policy.max_disordered_count),
+        "truncated": _at_most(measured.get("missing_byte_count"), policy.max_missing_byte_count),
         "too_short": _at_least(measured.get("duration_s"), policy.min_duration_s),
         "blurred": _at_least(measured.get("sharpness"), policy.min_sharpness),
         "low_contrast": _at_least(measured.get("contrast"), policy.min_contrast),
         "black": _at_most(measured.get("black_ratio"), policy.max_black_ratio),
         "frozen": _at_most(measured.get("frozen_ratio"), policy.max_frozen_ratio),
-        "noisy": _at_most(measured.get("noise_sigma"), policy.max_noise_sigma),
+        "noisy": _at_most(measured.get("noise_sigma"), policy.max_noise_sigma)
+        and _at_most(measured.get("noise_floor_sigma"), policy.max_noise_floor_sigma),
+        "variable_rate": _at_most(measured.get("frame_step_ratio"), policy.max_frame_step_ratio),
         "dropped_frames": _at_most(dropped_ratio, policy.max_dropped_ratio),
         "decode_errors": _at_most(error_ratio, policy.max_decode_error_ratio),
         "duration_mismatch": _at_most(measured.get("duration_mismatch_s"), policy.max_duration_mismatch_s),
     }
-    mostly_black = measured.get("black_ratio", 0.0) > 0.5  # then the median frame is black, and says nothing of the lens
-    return tuple(name for name in REASONS if not checks[name] and not (mostly_black and name in {"blurred", "low_contrast"}))
+    explained: set[str] = set()
+    if measured.get("black_ratio", 0.0) > 0.5:  # then the median frame is black, and says nothing of the lens
+        explained |= {"blurred", "low_contrast"}
+    if not checks["test_pattern"]:  # its bars are blocks
+        explained.add("blocky")
+    if not checks["over_exposed"]:  # what is blown out is flat
+        explained.add("covered")
+    return tuple(name for name in REASONS if not checks[name] and name not in explained)
 
 
 def judge(measured: Mapping[str, float], policy: InspectSettings) -> Judgement:
@@ -77,7 +102,7 @@ def judge(measured: Mapping[str, float], policy: InspectSettings) -> Judgement:
     short = reasons(measured, policy)
     if short:
         return Judgement(verdict="rejected", reasons=short)
-    missing = tuple(name for name in NEEDED if name not in measured)
+    missing = tuple(name for name in NEEDED[policy.depth] if name not in measured)
     if missing:
         return Judgement(verdict="quarantined", unmeasured=missing)
     return Judgement(verdict="accepted")

@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any, Final
 
 from curation import layout
 from curation.errors import ClipUnreadable, CurationError, ImmutableConflict
-from curation.ports import ClipStream, Clock, Engine, Frame, ObjectStore, Outcome, Tagger, VideoReader
+from curation.ports import ClipStream, Clock, Engine, ObjectStore, Outcome, Tagger, VideoReader
 from curation.records import Container, Inspection, Packet, Tags, Telemetry, TrackPoint
 from curation.schema import SIGNALS
 from curation.settings import INSPECTOR_VERSION, InspectSettings
-from curation.signals import motion, picture, timeline
-from curation.signals.verdict import judge
+from curation.signals import coding, looks, timeline
+from curation.signals.verdict import TIMELINE_REASONS, judge, reasons
+from curation.signals.watch import Watch
 from curation.telemetry.embedded import read_embedded
 
-SAMPLES_PER_S: Final = 2.0
-TAGGED_FRAMES_MAX: Final = 16  # frames of 640 px width kept for the tagger: 11 MB at 16:9, whatever the clip's length
 CHUNK_CLIPS: Final = 128  # local files held at once
 NO_LIMITS: Final = "none"  # an engine that stops no clip
 
-_FRAME_SIGNALS: Final[Mapping[str, Callable[[picture.Picture], float]]] = {
-    "sharpness": picture.sharpness,
-    "brightness": picture.brightness,
-    "contrast": picture.contrast,
-    "dark_ratio": picture.dark_ratio,
-    "bright_ratio": picture.bright_ratio,
-    "noise_sigma": picture.noise_sigma,
+NOT_AT_PACKETS: Final = "not measured at depth packets"
+_TAGS: Final = ("timeofday", "weather", "scene")
+_OF_PICTURES: Final = frozenset(SIGNALS) - {
+    "gap_count",
+    "dropped_frame_count",
+    "duplicate_pts_count",
+    "backward_frame_count",
+    "start_offset_s",
+    "frame_step_ratio",
+    "duration_mismatch_s",
+    "missing_byte_count",
+    "bits_per_pixel",
 }
 _FACTS: Final = (
     "container",
@@ -44,67 +48,8 @@ _FACTS: Final = (
     "decoded_frame_count",
     "duration_s",
     "packet_digest",
-    "timeofday",
-    "weather",
-    "scene",
+    *_TAGS,
 )
-
-
-class _Watch:
-    """Sees every frame once and keeps numbers, two pictures and at most 16 samples."""
-
-    def __init__(self) -> None:
-        self.frame_count = 0
-        self.black_count = 0
-        self.differing: list[bool] = []
-        self.measured: dict[str, list[float]] = {name: [] for name in (*_FRAME_SIGNALS, "saturation", "motion_px")}
-        self.samples: list[picture.Picture] = []
-        self._sample_count = 0
-        self._sample_stride = 1
-        self._next_sample_s: float | None = None
-        self._previous: picture.Picture | None = None
-        self._awaits_neighbour: picture.Picture | None = None
-
-    def see(self, frame: Frame, fps: float) -> None:
-        """Take the next frame in; `fps` places frames that carry no time."""
-        luma = picture.luma_of(frame.bgr)
-        self.black_count += picture.is_black(luma)
-        if self._previous is not None:
-            self.differing.append(picture.differ(self._previous, luma))
-        if self._awaits_neighbour is not None and self._awaits_neighbour.shape == luma.shape:
-            flow_px = motion.motion_px(motion.at_motion_width(self._awaits_neighbour), motion.at_motion_width(luma))
-            self.measured["motion_px"].append(flow_px)
-        self._awaits_neighbour = None
-        at_s = frame.pts_s if frame.pts_s is not None else self.frame_count / fps
-        if self._next_sample_s is None or at_s >= self._next_sample_s:
-            self._sample(frame.bgr, luma)
-            self._next_sample_s = at_s + 1.0 / SAMPLES_PER_S
-        self._previous = luma
-        self.frame_count += 1
-
-    def _sample(self, bgr: picture.Picture, luma: picture.Picture) -> None:
-        for name, signal in _FRAME_SIGNALS.items():
-            self.measured[name].append(signal(luma))
-        self.measured["saturation"].append(picture.saturation(bgr))
-        self._awaits_neighbour = luma
-        if self._sample_count % self._sample_stride == 0:
-            if len(self.samples) == TAGGED_FRAMES_MAX:
-                self.samples = self.samples[::2]
-                self._sample_stride *= 2
-            if self._sample_count % self._sample_stride == 0:
-                self.samples.append(bgr)
-        self._sample_count += 1
-
-    def signals(self) -> dict[str, float]:
-        """What the frames seen so far amount to; a signal that they cannot give is left out."""
-        found = {name: median(values) for name, values in self.measured.items() if values and name != "motion_px"}
-        if self.measured["motion_px"]:
-            found["motion_px"] = fmean(self.measured["motion_px"])
-        if self.differing:
-            found["frozen_ratio"] = picture.frozen_ratio(self.differing)
-        if self.frame_count:
-            found["black_ratio"] = self.black_count / self.frame_count
-        return found
 
 
 def inspect_clip(path: Path, *, video: VideoReader, tagger: Tagger, policy: InspectSettings, clock: Clock) -> Inspection:
@@ -116,33 +61,44 @@ def inspect_clip(path: Path, *, video: VideoReader, tagger: Tagger, policy: Insp
         return quarantined(str(error), reason=error.problem, policy=policy, at=clock.now())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What looking at frames gave; `is_whole` where all of them were decoded."""
+
+    watch: Watch
+    is_whole: bool
+    decode_errors: int
+    because: tuple[str, ...] = ()
+
+
 def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSettings, clock: Clock) -> Inspection:
     packets, packet_digest = clip.packets()
-    fps = timeline.fps(packets)
-    watch = _Watch()
-    for frame in clip.frames():
-        watch.see(frame, fps or 25.0)
-    if not watch.frame_count:
-        raise ClipUnreadable("has no frame that can be decoded", subject=name, fix="record it anew, or leave it out")
     length_s = timeline.span_s(packets)
-    signals = {**_timeline_signals(packets, clip.container), **watch.signals(), "decode_error_count": clip.decode_errors}
-    facts = {"fps": fps, "duration_s": length_s, "frame_count": float(len(packets))}
-    judgement = judge({**signals, **{fact: value for fact, value in facts.items() if value is not None}}, policy)
-    unmeasured = {signal: _why(signal, packets, watch.frame_count) for signal in SIGNALS if signal not in signals}
-    unmeasured |= {fact: _why(fact, packets, watch.frame_count) for fact, value in facts.items() if value is None}
-    told = read_embedded(clip.embedded(), subject=name)
+    facts = {"fps": timeline.fps(packets), "duration_s": length_s, "frame_count": float(len(packets))}
+    told = _packet_signals(packets, clip.container)
+    known = {**told, **{fact: value for fact, value in facts.items() if value is not None}}
+    seen = None if policy.depth == "packets" else _look(clip, packets, known, policy)
+    if seen is not None and not seen.watch.seen_count:
+        raise ClipUnreadable("has no frame that can be decoded", subject=name, fix="record it anew, or leave it out")
+    signals = {**told, **_seen_signals(seen)}
+    judgement = judge({**known, **signals}, policy)
+    missing = [*(signal for signal in SIGNALS if signal not in signals), *(fact for fact, value in facts.items() if value is None)]
+    unmeasured = {one: _why(one, packets, seen) for one in missing}
+    if seen is None:
+        unmeasured |= dict.fromkeys(("decoded_frame_count", *_TAGS), NOT_AT_PACKETS)
+    embedded = read_embedded(clip.embedded(), subject=name)
     error = None
     if judgement.unmeasured:
         error = f"{name}: could not be judged without {', '.join(f'{key} ({unmeasured[key]})' for key in judgement.unmeasured)}"
     return Inspection(
         container=clip.container,
-        fps=fps,
+        fps=facts["fps"],
         frame_count=len(packets),
-        decoded_frame_count=watch.frame_count,
+        decoded_frame_count=None if seen is None else seen.watch.seen_count,
         duration_s=length_s,
         signals=signals,
         unmeasured=unmeasured,
-        tags=tagger.tag(watch.samples),
+        tags=None if seen is None else tagger.tag(seen.watch.samples),
         packet_digest=packet_digest,
         verdict=judgement.verdict,
         reasons=judgement.reasons,
@@ -151,28 +107,94 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
         inspect_depth=policy.depth,
         settings_digest=policy.digest(),
         inspected_at=clock.now(),
-        telemetry=told.telemetry,
-        disbelieved=told.malformed,
+        telemetry=embedded.telemetry,
+        disbelieved=embedded.malformed,
+        decoded_because=() if seen is None else seen.because,
     )
 
 
-def _timeline_signals(packets: Sequence[Packet], container: Container) -> dict[str, float]:
+def _look(clip: ClipStream, packets: Sequence[Packet], known: Mapping[str, float], policy: InspectSettings) -> _Seen:
+    """Look at frames as deep as the policy says; whatever the first looks find wrong is settled by decoding the whole clip."""
+    if policy.depth == "full":
+        return _watched(clip, known, None, looks.Plan(chosen=None))
+    line = looks.Timeline(packets)
+    plan = looks.plan(line, width_px=clip.container.width_px, height_px=clip.container.height_px)
+    seen = _watched(clip, known, line, plan)
+    if seen.is_whole:
+        return seen
+    still = line.keys_of(seen.watch.still_ranks)
+    if still and not seen.watch.signals().get("frozen_ratio"):
+        plan = looks.longer(line, plan, still)
+        seen = _watched(clip, known, line, plan)
+    doubts = _doubts(seen, known, policy)
+    return _watched(clip, known, None, looks.Plan(chosen=None, because=(*plan.because, *doubts))) if doubts else seen
+
+
+def _doubts(seen: _Seen, known: Mapping[str, float], policy: InspectSettings) -> tuple[str, ...]:
+    """Why a few looks do not settle the verdict: no clip is rejected for its pictures on a sample."""
+    signals = seen.watch.signals()
+    found = {
+        "no_frame": not seen.watch.seen_count,
+        "decode_errors": seen.decode_errors > 0,
+        "black": signals.get("black_ratio", 0.0) > 0.0,
+        "frozen": signals.get("frozen_ratio", 0.0) > 0.0,
+    }
+    found |= {reason: True for reason in reasons({**known, **signals}, policy) if reason not in TIMELINE_REASONS}
+    return tuple(name for name, is_found in found.items() if is_found)
+
+
+def _watched(clip: ClipStream, known: Mapping[str, float], line: looks.Timeline | None, plan: looks.Plan) -> _Seen:
+    is_whole = plan.chosen is None or line is None
+    watch = Watch(fps=known.get("fps", 25.0), frame_count=None if is_whole or line is None else line.shown_count)
+    for frame in clip.frames(None if is_whole else plan.chosen):
+        watch.see(frame, None if is_whole or line is None else line.rank(frame.pts_s))
+    return _Seen(watch=watch, is_whole=is_whole, decode_errors=clip.decode_errors, because=plan.because)
+
+
+def _seen_signals(seen: _Seen | None) -> dict[str, float]:
+    if seen is None:
+        return {}
+    return seen.watch.signals() | ({"decode_error_count": float(seen.decode_errors)} if seen.is_whole else {})
+
+
+def _packet_signals(packets: Sequence[Packet], container: Container) -> dict[str, float]:
     found = {
         "gap_count": timeline.gap_count(packets),
         "dropped_frame_count": timeline.dropped_frame_count(packets),
         "duplicate_pts_count": timeline.duplicate_pts_count(packets),
+        "backward_frame_count": timeline.backward_frame_count(packets),
+        "start_offset_s": timeline.start_offset_s(packets),
+        "frame_step_ratio": timeline.frame_step_ratio(packets),
         "duration_mismatch_s": timeline.duration_mismatch_s(container.duration_s, packets),
+        "missing_byte_count": container.missing_byte_count,
+        "bits_per_pixel": coding.bits_per_pixel(packets, container.width_px, container.height_px),
     }
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _why(name: str, packets: Sequence[Packet], decoded_frame_count: int) -> str:
-    """Why a value of a clip that has at least one decoded frame could not be measured."""
-    if name in {"motion_px", "frozen_ratio"}:
-        return "needs two decoded frames" if decoded_frame_count < 2 else "no two neighbouring frames have one size"
+def _why(name: str, packets: Sequence[Packet], seen: _Seen | None) -> str:
+    """Why a value of a clip with packets could not be measured."""
+    if name == "missing_byte_count":
+        return "the container announces no size of its own"
+    if name == "bits_per_pixel":
+        return "the clip holds no video packet"
+    if name == "backward_frame_count":
+        return "the packets carry no decoding times"
     if name == "duration_mismatch_s" and timeline.span_s(packets) is not None:
         return "the container's header gives no duration"
+    if name in _OF_PICTURES:
+        return _why_unseen(name, len(packets), seen)
     return timeline.why_unmeasured(packets)
+
+
+def _why_unseen(name: str, packet_count: int, seen: _Seen | None) -> str:
+    if seen is None:
+        return NOT_AT_PACKETS
+    if name in {"decode_error_count", "scene_cut_count"}:
+        return f"not measured at depth keyframes: {seen.watch.seen_count} of {packet_count} frames were decoded"
+    if seen.watch.seen_count < 2:
+        return "needs two decoded frames"
+    return "the scene stands, is dark, or is too small" if name == "soiled_ratio" else "no two neighbouring frames have one size"
 
 
 def quarantined(error: str, *, reason: str, policy: InspectSettings, at: datetime) -> Inspection:
@@ -224,6 +246,7 @@ def _from_plain(plain: Mapping[str, Any]) -> Inspection:
             "container": None if plain["container"] is None else Container(**plain["container"]),
             "tags": None if plain["tags"] is None else Tags(**plain["tags"]),
             "reasons": tuple(plain["reasons"]),
+            "decoded_because": tuple(plain["decoded_because"]),
             "inspected_at": datetime.fromisoformat(plain["inspected_at"]),
             "telemetry": _telemetry_from(plain["telemetry"]),
         }

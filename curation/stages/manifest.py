@@ -153,6 +153,7 @@ def inspected_row(row: _Row, inspection: Inspection) -> _Row:
         "error": inspection.error,
         "inspector_version": inspection.inspector_version,
         "inspect_depth": inspection.inspect_depth,
+        "decoded_because": ", ".join(inspection.decoded_because) or None,
         "settings_digest": inspection.settings_digest,
         "inspected_at": inspection.inspected_at,
         **signals,

@@ -21,7 +21,8 @@ from curation.ports import Outcome
 from curation.records import Inspection
 from curation.schema import CLIPS, SIGNALS
 from curation.settings import EngineSettings, InspectSettings
-from curation.stages.inspect_clips import TAGGED_FRAMES_MAX, from_json, quarantined, run, to_json
+from curation.signals.watch import TAGGED_FRAMES_MAX
+from curation.stages.inspect_clips import from_json, quarantined, run, to_json
 from curation.worker import JOBS
 
 Pictures = list[np.ndarray]
@@ -136,8 +137,8 @@ def test_meaningless_bytes_are_quarantined_with_their_error(inspect: Callable, t
 
 
 def test_motion_is_measured_in_pixels_at_320(scene: Callable, encode: Callable, inspect: Callable):
-    """A ground that slides 4 px a frame at 640 px width over six tenths of the picture moves a little over 1 px on average."""
-    assert inspect(encode(scene(40))).signals["motion_px"] == pytest.approx(1.25, abs=0.35)
+    """A ground that slides 4 px a frame at 640 px width moves 2 px at 320; the flat sky over four tenths follows it or stands."""
+    assert 1.2 <= inspect(encode(scene(40))).signals["motion_px"] <= 2.0
 
 
 def test_the_tagger_sees_few_frames_however_long_the_clip(scene: Callable, encode: Callable, clock: PinnedClock):

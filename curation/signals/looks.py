@@ -1,0 +1,199 @@
+"""Which packets to decode, so that most of a clip need not be: key frames, a frame after each, and whatever looks suspicious.
+
+A stretch is suspicious where the packets alone hint at a defect: a run of tiny packets (the picture stands, or is black), a hole in
+the timeline, packets that are flagged or laid out as damaged.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from curation.records import Packet
+
+LOOK_EVERY_S: Final = 1.0  # neighbouring looks of a road lie no closer: they would show the same
+LOOKS_MAX: Final = 20  # of a clip of any length, evenly spread
+FAR_S: Final = 10.0  # x264 places a key frame every 250 frames unless told otherwise: 8 to 10 s
+FIRST_S: Final = 0.5  # decoded on from a clip's only key frame, so that two samples can be compared
+STILL_FRAMES: Final = 8  # shows a freeze of five steps, which a single doubled frame is not
+TINY_RUN: Final = 5  # as many steps without a difference make a freeze
+HOLE_S: Final = 1.0  # what is shorter is measured on the packets, and hints at no damage to pictures
+_TINY_SHARE: Final = 0.25  # of the median packet; in 32 real clips and formats no run of five lies below
+_TINY_BYTES: Final = 24.0  # a picture of skipped blocks has a header, and next to nothing for each block of 16 x 16 px
+_TINY_BYTES_PER_BLOCK: Final = 0.05
+
+FEW_KEY_FRAMES: Final = "few_key_frames"
+TINY_PACKETS: Final = "tiny_packets"
+HOLE: Final = "hole_in_time"
+DAMAGED: Final = "damaged_packets"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Positions of the packets to decode, each run of them from a key frame on; `None` for all. `because` says why more than key frames."""
+
+    chosen: frozenset[int] | None
+    because: tuple[str, ...] = ()
+
+
+class Timeline:
+    """The packets of a clip in the order in which they are shown.
+
+    `can_skip` where every packet has a time of its own and the first is a key frame: else only a full decode says which frame is which.
+    """
+
+    def __init__(self, packets: Sequence[Packet]) -> None:
+        self.packets = packets
+        shown = [(packet.pts_s, at) for at, packet in enumerate(packets) if packet.pts_s is not None]
+        shown.sort()
+        self.order = [at for _, at in shown]
+        self._rank_by_tick = {_tick(pts_s): rank for rank, (pts_s, _) in enumerate(shown)}
+        self._rank_of = {at: rank for rank, at in enumerate(self.order)}
+        self.keys = [at for at, packet in enumerate(packets) if packet.is_keyframe]
+        self.can_skip = bool(self.keys) and self.keys[0] == 0 and len(self._rank_by_tick) == len(packets)
+
+    def rank(self, pts_s: float | None) -> int | None:
+        """Which frame in order of presentation is shown at that time, None where none is known to be."""
+        return None if pts_s is None else self._rank_by_tick.get(_tick(pts_s))
+
+    def onward(self, key: int, count: int) -> set[int]:
+        """The packets to decode, in demux order from the key frame `key` on, for it and the `count` frames shown after it."""
+        rank = self._rank_of[key]
+        last = max(self.order[rank : rank + count + 1])
+        # frames shown before an open group's key frame need the group before it
+        return {at for at in range(key, last + 1) if not self.is_shown_before(at, key)}
+
+    @property
+    def shown_count(self) -> int:
+        """Frames that a player shows."""
+        return sum(1 for packet in self.packets if not packet.is_discarded)
+
+    def keys_of(self, ranks: Iterable[int]) -> list[int]:
+        """The key frames from which the frames of these ranks can be decoded."""
+        return sorted({self.key_before(self.order[rank]) for rank in ranks})
+
+    def is_shown_before(self, at: int, key: int) -> bool:
+        """Whether the packet `at` is shown before the packet `key`."""
+        return self._rank_of[at] < self._rank_of[key]
+
+    def key_before(self, at: int) -> int:
+        """The key frame from which the packet `at` can be decoded."""
+        return self.keys[bisect_right(self.keys, at) - 1]
+
+    def key_after(self, at: int) -> int:
+        """The first key frame after the packet `at`; the number of packets where there is none."""
+        index = bisect_right(self.keys, at)
+        return self.keys[index] if index < len(self.keys) else len(self.packets)
+
+    def shown_s(self, at: int) -> float:
+        """When the packet `at` is shown."""
+        return self.packets[at].pts_s or 0.0
+
+
+def plan(timeline: Timeline, *, width_px: int, height_px: int) -> Plan:
+    """What the `keyframes` depth decodes first."""
+    if not timeline.can_skip:
+        return Plan(chosen=None, because=(FEW_KEY_FRAMES,))
+    looks = looked_at(timeline)
+    chosen: set[int] = set()
+    because: list[str] = []
+    for key in looks:
+        chosen |= timeline.onward(key, 1)
+    if len(looks) == 1:
+        because.append(FEW_KEY_FRAMES)
+        chosen |= timeline.onward(looks[0], _frames_within(timeline, looks[0], FIRST_S) + 1)
+    far = _far(timeline, looks)
+    if far:
+        because.append(FEW_KEY_FRAMES)
+        chosen |= far
+    for name, stretches in suspicious(timeline, blocks=width_px * height_px / 256.0).items():
+        because.append(name)
+        for start, end in stretches:
+            chosen |= set(range(timeline.key_before(start), end + 1))
+    return Plan(chosen=_from_keys(timeline, chosen), because=tuple(dict.fromkeys(because)))
+
+
+def longer(timeline: Timeline, before: Plan, keys: Iterable[int]) -> Plan:
+    """The plan with eight frames after each of `keys`, where a picture stood still."""
+    chosen = set(before.chosen or ())
+    for key in keys:
+        chosen |= timeline.onward(key, STILL_FRAMES)
+    return Plan(chosen=_from_keys(timeline, chosen), because=before.because)
+
+
+def looked_at(timeline: Timeline) -> list[int]:
+    """The key frames to look at: at least a second apart, 20 at most."""
+    start_s, end_s = timeline.shown_s(timeline.order[0]), timeline.shown_s(timeline.order[-1])
+    every_s = max(LOOK_EVERY_S, (end_s - start_s) / LOOKS_MAX) * 0.999  # a group of exactly a second passes
+    looks: list[int] = []
+    for key in timeline.keys:
+        if timeline.packets[key].is_discarded:
+            continue
+        if not looks or timeline.shown_s(key) - timeline.shown_s(looks[-1]) >= every_s:
+            looks.append(key)
+    return looks
+
+
+def suspicious(timeline: Timeline, *, blocks: float) -> dict[str, list[tuple[int, int]]]:
+    """Reason -> first and last packet of each suspicious stretch, in demux order; reasons without any are left out."""
+    packets = timeline.packets
+    dependent = [packet.size_bytes for packet in packets if not packet.is_keyframe]
+    limit = max(_TINY_BYTES + _TINY_BYTES_PER_BLOCK * blocks, _TINY_SHARE * median(dependent)) if dependent else 0.0
+    found = {
+        TINY_PACKETS: [run for run in _runs([packet.size_bytes <= limit for packet in packets]) if run[1] - run[0] + 1 >= TINY_RUN],
+        DAMAGED: _runs([packet.is_corrupt for packet in packets]),
+        HOLE: [
+            (later, later)
+            for earlier, later in zip(timeline.order, timeline.order[1:], strict=False)
+            if timeline.shown_s(later) - timeline.shown_s(earlier) >= HOLE_S
+        ],
+    }
+    return {name: stretches for name, stretches in found.items() if stretches}
+
+
+def _from_keys(timeline: Timeline, chosen: set[int]) -> frozenset[int] | None:
+    """The chosen packets without those that are shown before a group's key frame and need a group that is not chosen."""
+    if len(chosen) == len(timeline.packets):
+        return None
+    orphans: set[int] = set()
+    for key in timeline.keys:
+        if key in chosen and key - 1 not in chosen:
+            at = key + 1
+            while at < len(timeline.packets) and timeline.is_shown_before(at, key):
+                orphans.add(at)
+                at += 1
+    return frozenset(chosen - orphans)
+
+
+def _far(timeline: Timeline, looks: Sequence[int]) -> set[int]:
+    """Packets between key frames that lie over 10 s apart, or that far before the clip's end."""
+    found: set[int] = set()
+    end_s = timeline.shown_s(timeline.order[-1])
+    for key in looks:
+        following = timeline.key_after(key)
+        until_s = timeline.shown_s(following) if following < len(timeline.packets) else end_s
+        if until_s - timeline.shown_s(key) > FAR_S:
+            found |= set(range(key, following))
+    return found
+
+
+def _frames_within(timeline: Timeline, key: int, length_s: float) -> int:
+    rank = timeline.order.index(key)
+    start_s = timeline.shown_s(key)
+    later = (number for number, at in enumerate(timeline.order[rank:]) if timeline.shown_s(at) - start_s >= length_s)
+    return next(later, len(timeline.order) - rank - 1)
+
+
+def _runs(marked: Sequence[bool]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for at, is_marked in enumerate(marked):
+        if is_marked:
+            runs[-1:] = [(runs[-1][0], at)] if runs and runs[-1][1] == at - 1 else [*runs[-1:], (at, at)]
+    return runs
+
+
+def _tick(pts_s: float) -> int:
+    return round(pts_s * 1e6)

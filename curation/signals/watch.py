@@ -1,0 +1,125 @@
+"""Sees a clip's frames once and keeps what its signals need: numbers, two pictures and at most 16 samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import fmean, median
+from typing import Final
+
+from curation.ports import Frame
+from curation.signals import coding, cuts, motion, picture, soiling
+
+SAMPLES_PER_S: Final = 2.0
+TAGGED_FRAMES_MAX: Final = 16  # frames of 640 px width kept for the tagger: 11 MB at 16:9, whatever the clip's length
+
+_LUMA_SIGNALS: Final[Mapping[str, Callable[[picture.Picture], float]]] = {
+    "sharpness": picture.sharpness,
+    "brightness": picture.brightness,
+    "contrast": picture.contrast,
+    "dark_ratio": picture.dark_ratio,
+    "bright_ratio": picture.bright_ratio,
+    "noise_sigma": picture.noise_sigma,
+    "noise_floor_sigma": picture.noise_floor_sigma,
+    "blockiness": coding.blockiness,
+}
+_MEANS: Final = ("motion_px", "shake_px", "test_pattern_ratio")  # of all others the median tells what the clip looks like
+SHOWN: Final = ("sharpness", "brightness", "motion_px", "noise_sigma")  # what a contact sheet draws over time
+
+
+class Watch:
+    """Frames in, signals out.
+
+    Args:
+        fps: places frames that carry no time.
+        frame_count: frames that the clip shows, where not all of them are given to `see`; None where they are.
+    """
+
+    def __init__(self, *, fps: float, frame_count: int | None = None) -> None:
+        self.seen_count = 0
+        self.black_count = 0
+        self.samples: list[picture.Picture] = []
+        self.sampled_s: list[float] = []  # when each of the measured samples is shown
+        self.measured: dict[str, list[float]] = {name: [] for name in (*_LUMA_SIGNALS, "saturation", *_MEANS)}
+        self.still_ranks: list[int] = []  # frames that the next one does not differ from
+        self._fps = fps
+        self._frame_count = frame_count
+        self._differing: list[bool] = []
+        self._steps: list[float] = []
+        self._tiles: list[soiling.TileLook] = []
+        self._sample_count = 0
+        self._sample_stride = 1
+        self._next_sample_s: float | None = None
+        self._previous: picture.Picture | None = None
+        self._previous_thumb: cuts.Thumb | None = None
+        self._previous_rank = -1
+        self._awaits_neighbour = False
+
+    def see(self, frame: Frame, rank: int | None = None) -> None:
+        """Take a frame in; `rank` is its place in the clip where some are left out, None where it follows the previous one."""
+        luma = frame.luma
+        rank = self._previous_rank + 1 if rank is None else rank
+        is_black = picture.is_black(luma)
+        self.black_count += is_black
+        thumb = None if is_black else cuts.thumb(luma)  # light that goes out is no cut
+        if self._previous is not None:
+            self._step(luma, thumb, rank)
+        self._awaits_neighbour = False
+        at_s = frame.pts_s if frame.pts_s is not None else self.seen_count / self._fps
+        if self._next_sample_s is None or at_s >= self._next_sample_s:
+            self._sample(frame.bgr, luma, at_s)
+            self._next_sample_s = at_s + (1.0 - 1e-6) / SAMPLES_PER_S
+        self._previous, self._previous_thumb, self._previous_rank = luma, thumb, rank
+        self.seen_count += 1
+
+    def _step(self, luma: picture.Picture, thumb: cuts.Thumb | None, rank: int) -> None:
+        earlier, earlier_thumb = self._previous, self._previous_thumb
+        if earlier is None:
+            return
+        if rank != self._previous_rank + 1:
+            self._differing.append(True)  # what lies between was not seen: it belongs to no run of still frames
+            return
+        differs = picture.differ(earlier, luma)
+        self._differing.append(differs)
+        if not differs:
+            self.still_ranks.append(self._previous_rank)
+        self._steps.append(0.0 if thumb is None or earlier_thumb is None else cuts.step(earlier_thumb, thumb))
+        if self._awaits_neighbour and earlier.shape == luma.shape:
+            flow = motion.flow_between(motion.at_motion_width(earlier), motion.at_motion_width(luma))
+            self.measured["motion_px"].append(motion.motion_px(flow))
+            self.measured["shake_px"].append(motion.shake_px(flow))
+
+    def _sample(self, bgr: picture.Picture, luma: picture.Picture, at_s: float) -> None:
+        for name, signal in _LUMA_SIGNALS.items():
+            self.measured[name].append(signal(luma))
+        self.measured["saturation"].append(picture.saturation(bgr))
+        self.measured["test_pattern_ratio"].append(float(coding.is_test_pattern(bgr)))
+        self.sampled_s.append(at_s)
+        if luma.shape[0] >= soiling.ROWS and luma.shape[1] >= soiling.COLUMNS:
+            self._tiles.append(soiling.tile_look(luma))
+        self._awaits_neighbour = True
+        if self._sample_count % self._sample_stride == 0:
+            if len(self.samples) == TAGGED_FRAMES_MAX:
+                self.samples = self.samples[::2]
+                self._sample_stride *= 2
+            if self._sample_count % self._sample_stride == 0:
+                self.samples.append(bgr)
+        self._sample_count += 1
+
+    def signals(self) -> dict[str, float]:
+        """What the frames seen so far amount to; a signal that they cannot give is left out.
+
+        Frames that were left out count as neither black nor still: what hints at it in the packets is to be seen.
+        """
+        found = {name: median(values) for name, values in self.measured.items() if values and name not in _MEANS}
+        found |= {name: fmean(self.measured[name]) for name in _MEANS if self.measured[name]}
+        soiled = soiling.soiled_ratio(self._tiles)
+        if soiled is not None:
+            found["soiled_ratio"] = soiled
+        if self.seen_count and self._frame_count is None:
+            found["scene_cut_count"] = cuts.scene_cut_count(self._steps)
+        if self._differing:
+            seen_ratio = picture.frozen_ratio(self._differing)
+            found["frozen_ratio"] = seen_ratio * len(self._differing) / max(len(self._differing), (self._frame_count or 0) - 1)
+        if self.seen_count:
+            found["black_ratio"] = self.black_count / max(self.seen_count, self._frame_count or 0)
+        return found
