@@ -188,6 +188,7 @@ class PackHeader(_Frozen):
             raise ValueError("valid_to lies before valid_from")
         _no_doubles("rule id", [rule.id for rule in self.rules])
         _no_doubles("source id", [source.id for source in self.sources])
+        _no_doubles("quasi-identifier", self.combination.quasi_identifiers)
         known = {source.id for source in self.sources}
         for rule in self.rules:
             if rule.source not in known:
