@@ -8,12 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from curation.errors import PackRefused
 from curation.residency import assessment, counters, evaluate, signing
 from curation.residency import pack as packs
 from curation.residency.generalise import GENERALISATIONS, Generalisation, Input
-from curation.schema import COUNTED
+from curation.schema import CLIPS, COUNTED
 
 Row = dict[str, Any]
 MakeRow = Callable[..., Row]
@@ -313,3 +315,35 @@ def test_baseline_carries_the_counters_of_the_law(base_pack: packs.Pack) -> None
         ("prefecture_flow_days", "lifetime", 30, "GUIDE-2026"),
     } == found
     assert () == base_pack.assessments
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["CN-SH", "CN-JS"]), st.integers(1, 4)), min_size=1, max_size=24),
+    split=st.integers(0, 24),
+    limit=st.integers(1, 12),
+    counts=st.sampled_from(["vehicles", "people", "raw_hours", "prefecture_flow_days"]),
+)
+def test_no_cut_ever_passes_the_hold_mark(
+    rows: list[tuple[int, str, int]], split: int, limit: int, counts: str, cut: Callable[..., Any], demo_pack: packs.Pack, clip_row: MakeRow
+) -> None:
+    """Whatever was released before, a cut leaves a counter below 90 % or where it was, accounts for every row, and keeps k in each cell."""
+    made = [
+        clip_row(
+            number,
+            vehicle_id=f"v{vehicle}",
+            driver_id=None,
+            province=province,
+            duration_s=900.0,
+            captured_at=datetime(2026, 9, day, 4, tzinfo=UTC),
+        )
+        for number, (vehicle, province, day) in enumerate(rows)
+    ]
+    before = pa.Table.from_pylist(made[:split], schema=CLIPS)
+    table = pa.Table.from_pylist(made[split:], schema=CLIPS)
+    evaluation, [standing] = cut(table, counter(counts, limit), before=(counted(demo_pack, before),))
+    assert standing.level in {"open", "warn"} or standing.after == standing.before
+    assert standing.level != "block" or counts == "prefecture_flow_days" or 0 == evaluation.released_count
+    assert table.num_rows == evaluation.row_count == evaluation.released_count + evaluation.decisions["released"].to_pylist().count(False)
+    cells = evaluation.outputs.group_by(["province", "month"]).aggregate([("vehicle_id", "count_distinct")])
+    assert all(vehicles >= 2 for vehicles in cells["vehicle_id_count_distinct"].to_pylist())
