@@ -18,6 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from curation import __version__, cli_erase, cli_residency, pipeline, shard_request
+from curation.audit.trace import Row as TracedRow
 from curation.errors import CurationError, OutsideError, UsageError
 from curation.records import StageCount
 from curation.residency import sites
@@ -297,6 +298,39 @@ def publish(
 ) -> None:
     """Commit an approved release to the overseas catalog, read it back, and record what left."""
     _say(pipeline.publish_release(pipeline.open_settings(work), release_id), as_json=as_json)
+
+
+@audit_app.command("trace")
+def audit_trace(
+    subject: Annotated[str, typer.Argument(metavar="ID", help="Id of a clip, of a released row, or of a vehicle.")],
+    work: Work = None,
+    as_json: AsJson = False,
+) -> None:
+    """What left of it, when, under which rule and pack, approved by whom, and whether it came back."""
+    found = pipeline.trace(pipeline.open_settings(work), subject)
+    if as_json:
+        print(json.dumps(asdict(found), ensure_ascii=False))
+        return
+    left = [row for row in found.rows if row.at or row.state == "under way"]
+    out.print(_shown(f"{found.kind} {found.subject}: {len(found.clip_ids)} clips, {len(left)} rows left"))
+    for row in found.rows:
+        _show_traced(row)
+    for one in found.withheld:
+        out.print(_shown(f"release {one.release_id} ({one.at}) withheld clip {one.clip_id} under {', '.join(one.rules)}"))
+
+
+def _show_traced(row: TracedRow) -> None:
+    out.print(_shown(f"row {row.release_row_id} of clip {row.clip_id}: {row.state}"))
+    if row.at:
+        out.print(_shown(f"  left {row.at} in release {row.release_id}, snapshot {row.snapshot_id}, to {row.recipient} for {row.purpose}"))
+    approval = f"approved by {row.approver} under ticket {row.ticket}" if row.approver else "approved by nobody"
+    out.print(_shown(f"  pack {row.pack} ({row.pack_digest}), {approval}, asked for by {', '.join(row.requesters)}"))
+    back = row.came_back
+    if back is not None:
+        under = f", rules {', '.join(back.rules)}" if back.rules else ""
+        who = f"asked for by {back.requester}" + (f", confirmed by {back.approver}" if back.approver else "")
+        out.print(_shown(f"  came back {back.at} by withdrawal {back.withdrawal_id} ({back.cause}: {back.reason}{under}), {who}"))
+    _table(out, ("column", "value", "rule that let it"), [(one.column, str(one.value), one.rule) for one in row.fields])
 
 
 def _request(path: Path) -> shard_request.ShardRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import __version__, layout, schema, wiring
+from curation.audit import trace as tracing
 from curation.audit import trace as tracing
 from curation.audit import validation_report
 from curation.audit import verify as verification
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 
 HOME_ZONE = ZoneInfo("Asia/Shanghai")
 _DIGEST_DIGITS = 16
+_DRAWN_OR_HASHED = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")  # ids of released rows and of clips, for which no vehicle is looked up
 
 
 def open_settings(work: Path | None = None) -> Settings:
@@ -479,6 +482,19 @@ def trace(settings: Settings, subject: str) -> tracing.Trace:
     home = wiring.home(settings)
     of_vehicle = home.catalog.clip_ids(settings.curated_table, "vehicle_id", subject)
     return tracing.trace(subject, store=home.store, entries=list(home.ledger.entries()), clip_ids=of_vehicle.to_pylist())
+
+
+def trace(settings: Settings, subject: str) -> tracing.Trace:
+    """What left of a clip, a released row or a vehicle, under which rule and pack, on whose word, and whether it came back.
+
+    Raises:
+        UsageError: no release speaks of it.
+        EvidenceBroken: the ledger, or a document that the answer rests on, is not what was recorded.
+    """
+    home = wiring.home(settings)
+    may_be_vehicle = _DRAWN_OR_HASHED.fullmatch(subject) is None
+    of_vehicle = home.catalog.clip_ids(settings.curated_table, "vehicle_id", subject).to_pylist() if may_be_vehicle else []
+    return tracing.trace(subject, store=home.store, entries=list(home.ledger.entries()), clip_ids=of_vehicle)
 
 
 def published(settings: Settings) -> pa.Table:

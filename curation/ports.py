@@ -260,6 +260,9 @@ class HomeCatalog(Protocol):
     def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
         """Ids of the clips of main whose `column` holds `value`; no other column is read."""
 
+    def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
+        """Ids of the clips of main whose `column` holds `value`; no other column is read."""
+
     def write_branch(self, table: str, branch: str, rows: pa.Table, *, replace: Sequence[str], properties: Mapping[str, str]) -> int:
         """Put `rows` on a new branch grown from main's head, dropping rows whose clip_id is in `replace`; its snapshot id."""
 

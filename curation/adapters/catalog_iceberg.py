@@ -310,6 +310,16 @@ class IcebergHome(_Tables):
                 raise UsageError(f"has no snapshot {snapshot_id}", subject=f"table {table}", fix="name one that its snapshots still list")
             return self._rows(table, found, snapshot_id, clip_ids)
 
+    def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
+        """Ids of the clips of main whose `column` holds `value`, sorted; no other column is read."""
+        with _outside(f"table {table}"):
+            found = self._load(table)
+            first = self._schema(table).names[0]
+            if found is None or (main := _ref(found, MAIN_BRANCH)) is None:
+                return pa.array([], pa.string())
+            ids = found.scan(row_filter=_among(column, [value]), selected_fields=(first,), snapshot_id=main).to_arrow()[first]
+            return ids.combine_chunks().cast(pa.string()).sort()
+
     def write_branch(self, table: str, branch: str, rows: pa.Table, *, replace: Sequence[str], properties: Mapping[str, str]) -> int:
         """Put `rows` on a new branch grown from main's head, dropping rows whose clip_id is in `replace`; its snapshot id.
 
