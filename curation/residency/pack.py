@@ -188,7 +188,6 @@ class PackHeader(_Frozen):
             raise ValueError("valid_to lies before valid_from")
         _no_doubles("rule id", [rule.id for rule in self.rules])
         _no_doubles("source id", [source.id for source in self.sources])
-        _no_doubles("quasi-identifier", self.combination.quasi_identifiers)
         known = {source.id for source in self.sources}
         for rule in self.rules:
             if rule.source not in known:
@@ -220,7 +219,8 @@ class Pack(PackHeader):
         return self.combination.quasi_identifiers
 
     @model_validator(mode="after")
-    def _assessments_raise(self) -> Self:
+    def _kinds_hold_together(self) -> Self:
+        _no_doubles("quasi-identifier", self.combination.quasi_identifiers)
         _check_assessments(self.counters, self.assessments)
         return self
 
