@@ -169,30 +169,31 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _basis(rule: Rule) -> str:
-    return f"{rule.source}, {_cell(rule.article)} [{rule.confidence}]"
+def _basis(rule: Rule, lang: Language) -> str:
+    article = _cell(rule.article) if isinstance(rule.article, str) else _word(rule.article, lang)
+    return f"{rule.source}, {article} [{rule.confidence}]"
 
 
 def _leaves(pack: Pack, says: Mapping[str, str], lang: Language) -> list[str]:
     lines = [f"## {says['leaves']}", "", f"| {says['leaves_head']} |", "|---|---|---|---|---|"]
     for rule in pack.outputs:
         made_of = ", ".join(rule.inputs)
-        lines += [f"| {rule.name} | {_coarse(rule.generalisation, lang)} | {made_of} | {_word(rule.reason, lang)} | {_basis(rule)} |"]
+        lines += [f"| {rule.name} | {_coarse(rule.generalisation, lang)} | {made_of} | {_word(rule.reason, lang)} | {_basis(rule, lang)} |"]
     return [*lines, "", says["row_id"]]
 
 
 def _conditions(pack: Pack, says: Mapping[str, str], lang: Language) -> list[str]:
     lines = [f"## {says['only_if']}", ""]
-    lines += [f"- {_word(rule.reason, lang)} `{rule.require}` ({_basis(rule)})" for rule in pack.row_rules]
+    lines += [f"- {_word(rule.reason, lang)} `{rule.require}` ({_basis(rule, lang)})" for rule in pack.row_rules]
     k, fence = pack.combination, pack.geofence
     cell = " + ".join(k.quasi_identifiers)
     counted = says["k"].format(vehicles=k.min_vehicles, days=k.min_days, cell=cell)
     buffers = [f"{name} {buffer_m:g} m" for name, buffer_m in sorted(fence.default_buffer_m.items())]
     fenced = says["fence"].format(buffers=", ".join([*buffers, f"{says['other']} {fence.other_buffer_m:g} m"]))
-    lines += [f"- {counted} ({_basis(k)})", f"- {fenced} ({_basis(fence)})"]
+    lines += [f"- {counted} ({_basis(k, lang)})", f"- {fenced} ({_basis(fence, lang)})"]
     for cap in pack.volume_caps:
         per = " " + says["cap_per"].format(per=" + ".join(cap.per)) if cap.per else ""
-        lines.append(f"- {_word(cap.reason, lang)} {says['cap'].format(rows=f'{cap.max_rows:,}')}{per} ({_basis(cap)})")
+        lines.append(f"- {_word(cap.reason, lang)} {says['cap'].format(rows=f'{cap.max_rows:,}')}{per} ({_basis(cap, lang)})")
     return lines
 
 
@@ -207,7 +208,7 @@ def _counters(pack: Pack, says: Mapping[str, str], lang: Language) -> list[str]:
         if rule.id in raised:
             one = raised[rule.id]
             most += ", " + says["raised"].format(limit=f"{one.new_limit:,}", day=one.expires, number=_cell(one.number))
-        lines.append(f"| {most} | {_word(rule.at_limit, lang)} | {_word(rule.reason, lang)} | {_basis(rule)} |")
+        lines.append(f"| {most} | {_word(rule.at_limit, lang)} | {_word(rule.reason, lang)} | {_basis(rule, lang)} |")
     return lines
 
 
@@ -217,11 +218,11 @@ def _listed(pack: ListPack, says: Mapping[str, str], lang: Language) -> list[str
         stated = pack.exporter.get(condition.fact)
         words = {"wanted": " / ".join(map(str, condition.one_of)), "stated": says["unstated"] if stated is None else str(stated)}
         asked = says["condition"].format(**words)
-        lines.append(f"- {_word(condition.reason, lang)} `{condition.fact}` {asked} ({_basis(condition)})")
+        lines.append(f"- {_word(condition.reason, lang)} `{condition.fact}` {asked} ({_basis(condition, lang)})")
     lines += ["", f"## {says['listed']}", ""]
     for field in pack.fields:
         coarse = says["as_is"] if field.generalisation is None else _coarse(field.generalisation, lang)
-        lines.append(f"- {field.name}: {coarse}. {_word(field.reason, lang)} ({_basis(field)})")
+        lines.append(f"- {field.name}: {coarse}. {_word(field.reason, lang)} ({_basis(field, lang)})")
     return lines if pack.fields else [*lines, says["no_field"]]
 
 
@@ -234,7 +235,7 @@ def _never_listed(pack: PackHeader, says: Mapping[str, str], lang: Language) -> 
     lines = [f"## {says['never']}", ""]
     for rule in pack.withhold:
         what = ", ".join((*rule.sensitivities, *rule.columns))
-        lines.append(f"- **{what}**: {_word(rule.reason, lang)} ({_basis(rule)})")
+        lines.append(f"- **{what}**: {_word(rule.reason, lang)} ({_basis(rule, lang)})")
     return lines
 
 
@@ -247,5 +248,5 @@ def _never(pack: Pack, says: Mapping[str, str], lang: Language) -> list[str]:
     lines = [f"## {says['never']}", ""]
     for rule in pack.withhold:
         what = ", ".join(rule.sensitivities) or rule.id
-        lines.append(f"- **{what}**: {_word(rule.reason, lang)} {', '.join(kept[rule.id])} ({_basis(rule)})")
+        lines.append(f"- **{what}**: {_word(rule.reason, lang)} {', '.join(kept[rule.id])} ({_basis(rule, lang)})")
     return lines

@@ -69,7 +69,7 @@ class Rule(_Frozen):
     """What every rule carries: an id, the article it rests on, the source of that, and how surely it was read."""
 
     id: _Id
-    article: _Text
+    article: Wording | _Text
     source: _Text
     confidence: Confidence
     reason: Wording
