@@ -298,6 +298,12 @@ class OverseasCatalog(Protocol):
     def withdraw(self, table: str, snapshot_id: int) -> None:
         """Take back all rows that this snapshot added."""
 
+    def withdraw_rows(self, table: str, row_ids: pa.Array) -> int:
+        """How many rows of these release_row_ids were published; none of their bytes is left, whichever snapshot or rewrite held them."""
+
+    def holding(self, table: str, row_ids: pa.Array) -> Sequence[str]:
+        """Names of the files overseas that still hold one of these ids, decoded or as bytes."""
+
     def read(self, table: str) -> pa.Table:
         """All rows published now."""
 

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
@@ -20,6 +20,9 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.avro.file import AvroFile
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import (
     CommitFailedException,
@@ -30,11 +33,13 @@ from pyiceberg.exceptions import (
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, In
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import ManifestEntry
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
+from pyiceberg.typedef import Record
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from curation.errors import ConcurrentChange, CurationError, OutsideError, SettingsError, UsageError
@@ -568,6 +573,71 @@ class IcebergOverseas(_Tables):
                 raise ConcurrentChange("another writer was faster", subject=f"table {table}", fix="withdraw again") from error
             _sweep(found)
 
+    def withdraw_rows(self, table: str, row_ids: pa.Array) -> int:
+        """How many rows of these ids (values of the table's first column) were published; none of their bytes is left, nor can an
+        earlier snapshot show them.
+
+        Whichever snapshot wrote a row, and whatever rewrote it since. Done twice it changes nothing; other rows stay.
+
+        Raises:
+            ConcurrentChange: another writer was faster; withdraw again.
+        """
+        with _outside(f"table {table}"), self._turn():
+            found = self._load(table)
+            if found is None or not len(row_ids):
+                return 0
+            shown = {path for snapshot in found.metadata.snapshots for path in _data_files(found, snapshot)}
+            first = self._schema(table).names[0]
+            gone = {path: rows for path in sorted(shown) if (rows := _count_among(path, first, row_ids))}
+            count = sum(gone[path] for path in _data_files(found, found.metadata.current_snapshot()) & gone.keys())
+            try:
+                found = self._rewrite_without(table, found, gone.keys(), row_ids)
+                found = self._expire_those(table, found, gone.keys())
+            except _Lost as error:
+                raise ConcurrentChange("another writer was faster", subject=f"table {table}", fix="withdraw again") from error
+            _sweep(found)
+            return count
+
+    def _rewrite_without(self, table: str, found: Table, paths: Collection[Path], row_ids: pa.Array) -> Table:
+        """One commit that drops these data files from main and adds their other rows anew."""
+        current = found.metadata.current_snapshot()
+        entries = [] if current is None else [one for one in _entries(found, current) if _path(one.data_file.file_path) in paths]
+        if not entries:
+            return found
+        transaction = found.transaction()
+        marked = {WITHDRAWN: "rows"}
+        with transaction.update_snapshot(snapshot_properties=marked).overwrite() as overwrite:
+            for entry in entries:
+                overwrite.delete_data_file(entry.data_file)
+        files = [_path(entry.data_file.file_path) for entry in entries]
+        if any(pq.read_metadata(file).num_rows > _count_among(file, self._schema(table).names[0], row_ids) for file in files):
+            kept = pa.RecordBatchReader.from_batches(self._schema(table), self._others(table, files, row_ids))
+            transaction.append(kept, snapshot_properties=marked)
+        _commit(transaction, found)
+        return self._ensure(table)
+
+    def _others(self, table: str, files: Sequence[Path], row_ids: pa.Array) -> Iterator[pa.RecordBatch]:
+        schema = self._schema(table)
+        for file in files:
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(use_threads=False):
+                    rest = batch.filter(pc.invert(pc.is_in(batch[schema.names[0]], value_set=row_ids)))
+                    yield from pa.Table.from_batches([rest]).cast(schema).to_batches()
+
+    def _expire_those(self, table: str, found: Table, paths: Collection[Path]) -> Table:
+        """Forget every snapshot that still shows one of these data files, and every tag or branch on one."""
+        showing = {s.snapshot_id for s in found.metadata.snapshots if not _data_files(found, s).isdisjoint(paths)}
+        return self._expire_snapshots(table, found, showing)
+
+    def holding(self, table: str, row_ids: pa.Array) -> Sequence[str]:
+        """Names of the warehouse's files that hold one of these ids, decoded where they are Parquet, else byte by byte."""
+        wanted = frozenset(bytes(value.as_buffer()) for value in row_ids)
+        first = self._schema(table).names[0]
+        root = self._settings.warehouse
+        with _outside(f"table {table}"):
+            files = sorted(path for path in root.rglob("*") if path.is_file())
+            return [str(file.relative_to(root)) for file in files if _speaks_of(file, first, row_ids, wanted)]
+
     def _delete_rows(self, table: str, found: Table, snapshot_id: int) -> Table:
         current = found.metadata.current_snapshot()
         gone = _added_by(found, current, snapshot_id)
@@ -587,7 +657,9 @@ class IcebergOverseas(_Tables):
         return self._ensure(table)
 
     def _expire(self, table: str, found: Table, snapshot_id: int) -> Table:
-        showing = {s.snapshot_id for s in found.metadata.snapshots if _added_by(found, s, snapshot_id)}
+        return self._expire_snapshots(table, found, {s.snapshot_id for s in found.metadata.snapshots if _added_by(found, s, snapshot_id)})
+
+    def _expire_snapshots(self, table: str, found: Table, showing: set[int]) -> Table:
         if not showing:
             return found
         transaction = found.transaction()
@@ -611,6 +683,34 @@ class IcebergOverseas(_Tables):
         with (self._settings.warehouse / ".writers.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also by a kill
             yield
+
+
+def _data_files(found: Table, snapshot: Snapshot | None) -> set[Path]:
+    """Data files live in `snapshot`."""
+    return set() if snapshot is None else {_path(entry.data_file.file_path) for entry in _entries(found, snapshot)}
+
+
+def _count_among(file: Path, column: str, values: pa.Array) -> int:
+    """How many rows of a Parquet file hold one of the values; none where the file, or the column, is not there."""
+    if not file.exists():  # an earlier try had removed it and was killed
+        return 0
+    with pq.ParquetFile(file) as parquet:
+        if column not in parquet.schema_arrow.names:
+            return 0
+        batches = parquet.iter_batches(columns=[column], use_threads=False)
+        return sum(pc.sum(pc.is_in(batch[column], value_set=values)).as_py() or 0 for batch in batches)
+
+
+def _speaks_of(file: Path, column: str, values: pa.Array, raw: frozenset[bytes]) -> bool:
+    """Whether a file holds one of the values, decoded in `column` if it is Parquet, and as bytes anywhere in any other."""
+    if file.suffix == ".parquet":
+        return _count_among(file, column, values) > 0
+    data = file.read_bytes()
+    if file.suffix == ".avro":  # its blocks are compressed
+        with AvroFile[Record](PyArrowFileIO().new_input(f"file://{file}")) as records:
+            data += b"".join(repr(record).encode() for record in records)
+    lengths = sorted({len(value) for value in raw})
+    return any(data[at : at + length] in raw for length in lengths for at in range(len(data) - length + 1))
 
 
 def _added_by(found: Table, snapshot: Snapshot | None, snapshot_id: int) -> set[str]:
