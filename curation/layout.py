@@ -8,6 +8,7 @@ from urllib.parse import quote
 from curation.errors import CurationError
 
 STAGING: Final = ".staging"  # the part of a store that holds no objects: bytes on their way, probes, claims
+_REVISION_PARTS: Final = 4
 _PART_MAX_BYTES: Final = 255  # what ext4, xfs and APFS allow for one name
 
 
@@ -69,6 +70,18 @@ def withdrawal_key(withdrawal_id: str, name: str) -> str:
 def manifest_key(batch_id: str) -> str:
     """The batch's manifest."""
     return f"manifests/batch={batch_id}/clips.parquet"
+
+
+def revision_key(batch_id: str, digest: str) -> str:
+    """Rows that take the place of some of the batch's, named by what they were made under; the batch's first manifest stays as it is."""
+    return f"manifests/batch={batch_id}/{digest[:16]}/clips.parquet"
+
+
+def batch_of_revision(key: str) -> str | None:
+    """The batch whose rows a revision replaces; None for any other key."""
+    parts = key.split("/")
+    is_revision = len(parts) == _REVISION_PARTS and parts[0] == "manifests" and parts[3] == "clips.parquet"
+    return parts[1].removeprefix("batch=") if is_revision else None
 
 
 def validation_key(batch_id: str, name: str) -> str:

@@ -253,12 +253,15 @@ class HomeCatalog(Protocol):
         """Snapshot id of main, None for an empty or missing table."""
 
     def read(
-        self, table: str, *, snapshot_id: int | None = None, branch: str | None = None, clip_ids: Sequence[str] | None = None
+        self,
+        table: str,
+        *,
+        snapshot_id: int | None = None,
+        branch: str | None = None,
+        clip_ids: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pa.Table:
-        """Rows of a snapshot or branch, by default of main, under the Arrow schema given at creation; of these clips, if given."""
-
-    def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
-        """Ids of the clips of main whose `column` holds `value`; no other column is read."""
+        """Rows of a snapshot or branch, by default of main, under the schema given at creation; of these clips and columns, if given."""
 
     def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
         """Ids of the clips of main whose `column` holds `value`; no other column is read."""

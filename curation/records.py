@@ -193,6 +193,7 @@ class Inspection:
     unmeasured: Mapping[str, str] = field(default_factory=dict)
     tags: Tags | None = None
     packet_digest: str | None = None
+    signature: str | None = None
     verdict: str
     reasons: tuple[str, ...] = ()
     error: str | None = None

@@ -174,6 +174,8 @@ CLIPS: Final = _table(
         column("ego_motion_confidence", pa.float64(), "internal", "confidence of ego_motion", unit="ratio"),
         column("tagger_version", pa.string(), "internal", "what made the tags"),
         column("packet_digest", pa.string(), "picture", "SHA-256 over the video packets, hex: equal for a re-wrapped stream"),
+        column("signature", pa.string(), "picture", "up to 16 moments as at_ms:bits, what the clip looks like under re-encoding"),
+        column("duplicate_of", pa.string(), "internal", "clip_id of the better clip of the same recording; null where there is none"),
         column("unmeasured", pa.map_(pa.string(), pa.string()), "internal", "column that could not be measured -> reason", nullable=False),
         column("verdict", pa.string(), "internal", "accepted, rejected or quarantined", nullable=False),
         column("reasons", pa.list_(pa.string()), "internal", "why a clip was rejected", nullable=False),

@@ -142,13 +142,18 @@ class _Tables:
                 f"rows do not fit its schema: {error}", subject=f"table {table}", fix="use the columns of curation/schema.py"
             ) from error
 
-    def _rows(self, table: str, found: Table | None, snapshot_id: int | None, keys: Sequence[str] | None) -> pa.Table:
+    def _rows(
+        self, table: str, found: Table | None, snapshot_id: int | None, keys: Sequence[str] | None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
         schema = self._schema(table)
+        first = schema.names[0]
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in dict.fromkeys((first, *columns))])
         if found is None or snapshot_id is None:
             return schema.empty_table()
-        first = schema.names[0]
         only: BooleanExpression = AlwaysTrue() if keys is None else _among(first, keys)
-        return _unmarked(found.scan(row_filter=only, snapshot_id=snapshot_id).to_arrow().cast(schema).sort_by(first))
+        scan = found.scan(row_filter=only, snapshot_id=snapshot_id, selected_fields=("*",) if columns is None else tuple(schema.names))
+        return _unmarked(scan.to_arrow().select(schema.names).cast(schema).sort_by(first))
 
     def _retried(self, subject: str, attempt: Callable[[], _T]) -> _T:
         for turn in range(_TRIES):
@@ -294,12 +299,19 @@ class IcebergHome(_Tables):
             return current.snapshot_id
 
     def read(
-        self, table: str, *, snapshot_id: int | None = None, branch: str | None = None, clip_ids: Sequence[str] | None = None
+        self,
+        table: str,
+        *,
+        snapshot_id: int | None = None,
+        branch: str | None = None,
+        clip_ids: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Rows of a snapshot or branch, by default of main, under the table's Arrow schema, sorted by its first column.
 
         Args:
             clip_ids: only the rows of these clips.
+            columns: only these, the table's first always among them.
 
         Raises:
             UsageError: there is no such snapshot.
@@ -313,7 +325,7 @@ class IcebergHome(_Tables):
                 raise ConcurrentChange(f"has no branch {branch} any more", subject=f"table {table}", fix="write it again")
             if snapshot_id is not None and (found is None or found.metadata.snapshot_by_id(snapshot_id) is None):
                 raise UsageError(f"has no snapshot {snapshot_id}", subject=f"table {table}", fix="name one that its snapshots still list")
-            return self._rows(table, found, snapshot_id, clip_ids)
+            return self._rows(table, found, snapshot_id, clip_ids, columns)
 
     def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
         """Ids of the clips of main whose `column` holds `value`, sorted; no other column is read."""

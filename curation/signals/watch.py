@@ -7,7 +7,7 @@ from statistics import fmean, median
 from typing import Final
 
 from curation.ports import Frame
-from curation.signals import coding, cuts, motion, picture, soiling
+from curation.signals import coding, cuts, fingerprint, motion, picture, soiling
 
 SAMPLES_PER_S: Final = 2.0
 TAGGED_FRAMES_MAX: Final = 16  # frames of 640 px width kept for the tagger: 11 MB at 16:9, whatever the clip's length
@@ -50,6 +50,7 @@ class Watch:
         self._sample_stride = 1
         self._next_sample_s: float | None = None
         self._previous: picture.Picture | None = None
+        self._moments: list[fingerprint.Moment] = []
         self._previous_thumb: cuts.Thumb | None = None
         self._previous_rank = -1
         self._awaits_neighbour = False
@@ -94,6 +95,9 @@ class Watch:
         self.measured["saturation"].append(picture.saturation(bgr))
         self.measured["test_pattern_ratio"].append(float(coding.is_test_pattern(bgr)))
         self.sampled_s.append(at_s)
+        bits = fingerprint.picture_bits(luma)
+        if bits is not None and at_s >= self.sampled_s[0]:
+            self._moments.append(fingerprint.Moment(at_ms=round(1000 * (at_s - self.sampled_s[0])), bits=bits))
         if luma.shape[0] >= soiling.ROWS and luma.shape[1] >= soiling.COLUMNS:
             self._tiles.append(soiling.tile_look(luma))
         self._awaits_neighbour = True
@@ -104,6 +108,10 @@ class Watch:
             if self._sample_count % self._sample_stride == 0:
                 self.samples.append(bgr)
         self._sample_count += 1
+
+    def signature(self) -> str | None:
+        """The samples as `fingerprint.signature` has them; None where all of them are flat."""
+        return fingerprint.signature(self._moments)
 
     def signals(self) -> dict[str, float]:
         """What the frames seen so far amount to; a signal that they cannot give is left out.

@@ -50,8 +50,8 @@ class _Clip:
         return (self.verdict != "accepted", -self.pixel_count * self.duration_s, -self.size_bytes, self.clip_id)
 
 
-def run(new: pa.Table, curated: pa.Table, *, index: HashIndex) -> dict[str, str]:
-    """clip_id -> clip_id of its survivor, for every duplicate among the new rows and the curated ones that these touch.
+def run(new: pa.Table, curated: pa.Table, *, index: HashIndex) -> dict[str, str | None]:
+    """clip_id -> clip_id of its survivor, for every new duplicate and every curated row whose survivor changes; None where it has none now.
 
     A survivor is no duplicate itself, and every duplicate was compared with its own survivor, never with a third clip only. The answer
     depends on the rows alone, not on their order. Clips that could not be measured are nobody's duplicate.
@@ -64,16 +64,17 @@ def run(new: pa.Table, curated: pa.Table, *, index: HashIndex) -> dict[str, str]
     fresh = _clips(new)
     known = {clip_id: clip for clip_id, clip in _clips(curated).items() if clip_id not in fresh}
     clips = {**known, **fresh}
-    pairs = {
-        (row["clip_id"], row["duplicate_of"])
+    known_as = {
+        row["clip_id"]: row["duplicate_of"] if row["duplicate_of"] in clips else None
         for row in curated.select(["clip_id", "duplicate_of"]).to_pylist()
-        if row["clip_id"] in known and row["duplicate_of"] in known
+        if row["clip_id"] in known
     }
+    pairs = {(clip_id, survivor) for clip_id, survivor in known_as.items() if survivor in known}
     for found in (_of_one_stream(clips), _in_windows(clips), _anywhere(clips, fresh, index)):
         pairs |= {(one, other) for one, other in found if one in fresh or other in fresh}
-    touched = {clip_id for pair in pairs if not fresh.keys().isdisjoint(pair) for clip_id in pair}
     survivors = _survivors(clips, pairs)
-    return {clip_id: survivor for clip_id, survivor in survivors.items() if {clip_id, survivor} & touched}
+    told: dict[str, str | None] = {clip_id: survivors[clip_id] for clip_id in fresh if clip_id in survivors}
+    return told | {clip_id: survivors.get(clip_id) for clip_id, before in known_as.items() if survivors.get(clip_id) != before}
 
 
 def _clips(rows: pa.Table) -> dict[str, _Clip]:

@@ -48,6 +48,7 @@ _FACTS: Final = (
     "decoded_frame_count",
     "duration_s",
     "packet_digest",
+    "signature",
     *_TAGS,
 )
 
@@ -85,7 +86,9 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
     missing = [*(signal for signal in SIGNALS if signal not in signals), *(fact for fact, value in facts.items() if value is None)]
     unmeasured = {one: _why(one, packets, seen) for one in missing}
     if seen is None:
-        unmeasured |= dict.fromkeys(("decoded_frame_count", *_TAGS), NOT_AT_PACKETS)
+        unmeasured |= dict.fromkeys(("decoded_frame_count", "signature", *_TAGS), NOT_AT_PACKETS)
+    elif seen.watch.signature() is None:
+        unmeasured["signature"] = "the pictures are flat"
     embedded = read_embedded(clip.embedded(), subject=name)
     error = None
     if judgement.unmeasured:
@@ -100,6 +103,7 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
         unmeasured=unmeasured,
         tags=None if seen is None else tagger.tag(seen.watch.samples),
         packet_digest=packet_digest,
+        signature=None if seen is None else seen.watch.signature(),
         verdict=judgement.verdict,
         reasons=judgement.reasons,
         error=error,

@@ -29,10 +29,11 @@ MOVING_FROM_MPS: Final = 1.0  # a slow walk: a receiver at rest shows less
 STATIONARY_BELOW_MPS: Final = 0.3  # what a receiver at rest shows; between the two nothing is sure
 _TELEMETRY: Final = tuple(field.name for field in dataclasses.fields(Telemetry))
 CONFIDENCE: Final = "timeofday_confidence"
+_OF_THE_RUN: Final = ("inspected_at", "duplicate_of")
 _COUNTS: Final = frozenset(name for name in SIGNALS if pa.types.is_integer(CLIPS.field(name).type))
 _TAGS: Final = ("timeofday", "weather", "scene")
 _HEADER: Final = ("container", "video_codec", "width_px", "height_px")
-_MEASURED: Final = ("fps", "frame_count", "decoded_frame_count", "duration_s", "packet_digest")
+_MEASURED: Final = ("fps", "frame_count", "decoded_frame_count", "duration_s", "packet_digest", "signature")
 
 _Row = dict[str, Any]
 
@@ -47,6 +48,8 @@ def run(
     policy: InspectSettings,
     clock: Clock,
     store_uri: Callable[[str], str] = layout.object_uri,
+    survivors: Callable[[pa.Table], Mapping[str, str | None]] = lambda _: {},
+    key: str | None = None,
 ) -> StageCount:
     """How many distinct clips of the batch were accepted, rejected and quarantined; the manifest holds one row for each, by clip_id.
 
@@ -55,13 +58,16 @@ def run(
         policy: what inspection went by; names the row of bytes that were never inspected.
         clock: dates such a row.
         store_uri: makes the address of an object from its key.
+        survivors: tells of the finished rows which is a duplicate, and of which clip.
+        key: where the rows go, if not to the batch's own manifest: rows that were inspected again stand beside those of the first time.
 
     Raises:
         UsageError: the batch was not pulled.
         CurationError: a stored clip has no inspection, or one that neither measures a signal nor says why not.
         ImmutableConflict: the batch's manifest was written before, from other values.
     """
-    pulled_key, listing_key, manifest_key = layout.pulled_key(batch_id), layout.listing_key(batch_id), layout.manifest_key(batch_id)
+    pulled_key, listing_key = layout.pulled_key(batch_id), layout.listing_key(batch_id)
+    manifest_key = key or layout.manifest_key(batch_id)
     if store.size(pulled_key) is None:
         raise UsageError("was not pulled", subject=f"batch {batch_id}", fix="pull it first (`curation pull SOURCE`)")
     pulled = store.read(pulled_key)
@@ -79,11 +85,12 @@ def run(
             "source_uri": layout.entry_uri(base_uri, entry["name"]),
             "object_uri": store_uri(entry["object_key"]),
             "size_bytes": entry["size_bytes"],
+            "duplicate_of": None,
         }
         rows.append(_under_the_sun(_placed(inspected_row(row, inspection), places)))
         disbelieved.update(inspection.disbelieved)
     rows.sort(key=lambda row: str(row["clip_id"]))
-    data = _write_once(manifest_key, pa.Table.from_pylist(rows, schema=CLIPS), store)
+    data = _write_once(manifest_key, _with_survivors(pa.Table.from_pylist(rows, schema=CLIPS), survivors), store)
     verdicts = Counter(row["verdict"] for row in rows)
     count = StageCount(stage=STAGE, subject=batch_id, rows_in=len(rows), accounted={name: verdicts[name] for name in VERDICTS})
     manifest_digest = hashlib.sha256(data).hexdigest()
@@ -92,8 +99,15 @@ def run(
         files={manifest_key: manifest_digest, pulled_key: hashlib.sha256(pulled).hexdigest()},
         facts={"settings_digest": policy.digest(), **_doubts(rows, disbelieved)},
     )
-    store.create(layout.finished_key(batch_id), json.dumps({manifest_key: manifest_digest}).encode())
+    if key is None:
+        store.create(layout.finished_key(batch_id), json.dumps({manifest_key: manifest_digest}).encode())
     return count
+
+
+def _with_survivors(table: pa.Table, survivors: Callable[[pa.Table], Mapping[str, str | None]]) -> pa.Table:
+    told = survivors(table)
+    named = pa.array([told.get(clip_id) for clip_id in table.column("clip_id").to_pylist()], pa.string())
+    return table.set_column(table.schema.get_field_index("duplicate_of"), CLIPS.field("duplicate_of"), named)
 
 
 def ego_motion(speed_mean_mps: float | None) -> tuple[str, float]:
@@ -246,10 +260,11 @@ def _without_province(row: _Row, reason: str) -> _Row:
 
 
 def _write_once(key: str, table: pa.Table, store: ObjectStore) -> bytes:
-    """The manifest's bytes; one that a killed run wrote stands, if nothing but the date of the inspections differs."""
+    """The manifest's bytes; one that a killed run wrote stands, if nothing differs but the date of the inspections and the survivors,
+    which follow what other batches brought meanwhile."""
     if store.size(key) is not None:
         standing = store.read(key)
-        if from_parquet(standing, CLIPS).drop_columns(["inspected_at"]).equals(table.drop_columns(["inspected_at"])):
+        if from_parquet(standing, CLIPS).drop_columns(list(_OF_THE_RUN)).equals(table.drop_columns(list(_OF_THE_RUN))):
             return standing
     data = to_parquet(table, CLIPS)
     store.create(key, data)

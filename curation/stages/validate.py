@@ -29,6 +29,7 @@ BATCH_ID: Final = "curation.batch-id"
 MANIFEST_DIGEST: Final = "curation.manifest-digest"
 # A clip that another batch brought, or that was measured again, is the same row as long as all but these are equal.
 OF_THE_RUN: Final = ("batch_id", "source_uri", "inspected_at")
+DUPLICATE_OF: Final = "duplicate_of"  # set by the batch that brings the better clip; a batch's own first manifest does not take it back
 _COUNTED: Final = ("added", "replaced", "already_curated")
 _ATTEMPTS: Final = 32  # a batch loses at most one round to each batch that runs beside it
 
@@ -55,28 +56,31 @@ def run(
     store: ObjectStore,
     ledger: Ledger,
     report: Report,
+    key: str | None = None,
 ) -> StageCount:
     """Where each row of the manifest went: added, replaced or already_curated.
 
     Args:
         manifest: the rows of the manifest in the store, under `schema.CLIPS`.
         report: renders a result as a page of HTML.
+        key: where the manifest rests, if it is not the batch's first: then its rows replace what is curated of those clips.
 
     Raises:
         ValidationFailed: names the failing checks; the branch is dropped, main stays as it was, result and report are kept.
         NotConserved: `manifest` is not what the store holds, or the branch gave other rows back than were written.
         ConcurrentChange: other batches were faster again and again.
     """
-    data = store.read(manifest_key(batch_id))
+    key = key or manifest_key(batch_id)
+    data = store.read(key)
     if _texts(from_parquet(data, schema.CLIPS)) != _texts(manifest):
         raise NotConserved("the rows given are not those of its manifest", subject=f"batch {batch_id}", fix="read the manifest again")
     digest = hashlib.sha256(data).hexdigest()
-    books = _Books(batch_id=batch_id, manifest_digest=digest, store=store, ledger=ledger, report=report)
+    books = _Books(batch_id=batch_id, manifest_key=key, manifest_digest=digest, store=store, ledger=ledger, report=report)
     for _ in range(_ATTEMPTS):
         done = _taken_in(catalog, table, batch_id, digest)
         if done is not None:
             return books.passed(validator.validate(SUITE, manifest), done)
-        plan = _plan(catalog, table, manifest)
+        plan = _plan(catalog, table, manifest, of_the_run=OF_THE_RUN if key != manifest_key(batch_id) else (*OF_THE_RUN, DUPLICATE_OF))
         if not plan.write.num_rows:
             return books.passed(validator.validate(SUITE, manifest), plan.counts)
         result = _audit(catalog, table, plan, books=books, manifest=manifest, validator=validator)
@@ -95,16 +99,16 @@ def _taken_in(catalog: HomeCatalog, table: str, batch_id: str, digest: str) -> M
     return None
 
 
-def _plan(catalog: HomeCatalog, table: str, manifest: pa.Table) -> _Plan:
+def _plan(catalog: HomeCatalog, table: str, manifest: pa.Table, *, of_the_run: tuple[str, ...]) -> _Plan:
     head = catalog.head(table)
     clip_ids = manifest.column("clip_id").to_pylist()
     curated = catalog.read(table, snapshot_id=head, clip_ids=clip_ids) if head is not None else schema.CLIPS.empty_table()
-    known = dict(zip(curated.column("clip_id").to_pylist(), _contents(curated), strict=True))
+    known = dict(zip(curated.column("clip_id").to_pylist(), _contents(curated, of_the_run), strict=True))
     often = Counter(clip_ids)
     fates = [
         # A clip that stands twice in the manifest is written twice, for the audit to see.
         "added" if clip_id not in known or often[clip_id] > 1 else "already_curated" if known[clip_id] == content else "replaced"
-        for clip_id, content in zip(clip_ids, _contents(manifest), strict=True)
+        for clip_id, content in zip(clip_ids, _contents(manifest, of_the_run), strict=True)
     ]
     return _Plan(
         head=head,
@@ -114,8 +118,8 @@ def _plan(catalog: HomeCatalog, table: str, manifest: pa.Table) -> _Plan:
     )
 
 
-def _contents(rows: pa.Table) -> list[str]:
-    return _texts(rows.drop_columns(list(OF_THE_RUN)))
+def _contents(rows: pa.Table, of_the_run: tuple[str, ...]) -> list[str]:
+    return _texts(rows.drop_columns(list(of_the_run)))
 
 
 def _texts(rows: pa.Table) -> list[str]:
@@ -161,6 +165,7 @@ class _Books:
     """Keeps a batch's results and reports, and records what became of it."""
 
     batch_id: str
+    manifest_key: str
     manifest_digest: str
     store: ObjectStore
     ledger: Ledger
@@ -208,7 +213,7 @@ class _Books:
         )
 
     def _record(self, result: ValidationResult, count: StageCount) -> StageCount:
-        files = {**self.keep(result), manifest_key(self.batch_id): self.manifest_digest}
+        files = {**self.keep(result), self.manifest_key: self.manifest_digest}
         facts = {name: str(getattr(result, name)) for name in ("suite", "suite_digest", "declared", "executed", "skipped", "errored")}
         facts |= {"rows_examined": str(result.rows_examined), "passed": str(result.passed).lower()}
         self.ledger.record(count.check(), files=files, facts=facts)

@@ -39,7 +39,7 @@ def _row(clip_id: str, **values: Any) -> dict[str, Any]:
     return dict.fromkeys(SCHEMA.names) | usual | {"clip_id": clip_id} | values
 
 
-def _run(new: list[dict[str, Any]], curated: list[dict[str, Any]] | None = None) -> Mapping[str, str]:
+def _run(new: list[dict[str, Any]], curated: list[dict[str, Any]] | None = None) -> Mapping[str, str | None]:
     tables = [pa.Table.from_pylist(rows, schema=SCHEMA) for rows in (new, curated or [])]
     return duplicates.run(tables[0], tables[1], index=FaissHashIndex())
 
@@ -68,6 +68,13 @@ def test_a_new_survivor_takes_over_what_the_old_one_stood_for() -> None:
     """Curated rows that change their survivor are told too."""
     curated = [_row("a", signature=_view(1), size_bytes=900), _row("b", signature=_view(1), size_bytes=100, duplicate_of="a")]
     assert {"a": "c", "b": "c"} == _run([_row("c", signature=_view(1), size_bytes=5000)], curated)
+
+
+def test_a_clip_without_its_survivor_stands_for_itself() -> None:
+    """Where the new best clip resembles the old survivor alone, what that one stood for is told to be no duplicate any more."""
+    old = _row("a", packet_digest="p", signature=_view(1), size_bytes=900)
+    curated = [old, _row("b", packet_digest="p", size_bytes=100, duplicate_of="a")]
+    assert {"a": "c", "b": None} == _run([_row("c", signature=_view(1), size_bytes=5000)], curated)
 
 
 def test_what_is_not_touched_is_not_told() -> None:

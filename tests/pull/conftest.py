@@ -106,6 +106,7 @@ def inspection_of(data: bytes, **changed: Any) -> Inspection:
         "signals": {name: float(len(data)) for name in SIGNALS if name != "motion_px"},
         "unmeasured": {"motion_px": "needs two decoded frames", "timeofday": "too dark", "weather": "too dark", "scene": "too dark"},
         "packet_digest": hashlib.sha256(data).hexdigest(),
+        "signature": f"0:{hashlib.sha256(data).hexdigest()}",
         "verdict": "accepted",
         "inspector_version": "1",
         "inspect_depth": "full",
