@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 
 from curation import __version__, layout, schema, wiring
 from curation.audit import trace as tracing
-from curation.audit import trace as tracing
 from curation.audit import validation_report
 from curation.audit import verify as verification
 from curation.digests import file_digest, sha256_hex
@@ -470,18 +469,6 @@ def verify(settings: Settings, *, head: str | None = None) -> verification.Proof
         EvidenceBroken: names the first thing that does not hold.
     """
     return verification.verify(wiring.store(settings), wiring.ledger_public_key(settings), head=head)
-
-
-def trace(settings: Settings, subject: str) -> tracing.Trace:
-    """What left of a clip, a released row or a vehicle, under which rule and pack, on whose word, and whether it came back.
-
-    Raises:
-        UsageError: no release speaks of it.
-        EvidenceBroken: the ledger, or a document that the answer rests on, is not what was recorded.
-    """
-    home = wiring.home(settings)
-    of_vehicle = home.catalog.clip_ids(settings.curated_table, "vehicle_id", subject)
-    return tracing.trace(subject, store=home.store, entries=list(home.ledger.entries()), clip_ids=of_vehicle.to_pylist())
 
 
 def trace(settings: Settings, subject: str) -> tracing.Trace:
