@@ -33,6 +33,7 @@ from curation.release_files import (
 from curation.residency import evaluate, gate
 from curation.residency import pack as packs
 from curation.tables import from_parquet
+from curation.withdrawal_files import barred_clip_ids
 
 RELEASE_PROPERTY: Final = "curation.release-id"
 WITHDRAWN_PROPERTY: Final = "curation.withdrawn"
@@ -233,6 +234,7 @@ def run(
         _check_still_decided(folder, release, home_rows, store=store, ledger=ledger)
         if snapshot is None:
             _begin(folder, table, store=store, ledger=ledger, clock=clock)
+        _check_not_withdrawn(folder, store=store, ledger=ledger)
     except CurationError as refusal:
         if not refusal.retryable:
             _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
@@ -301,6 +303,20 @@ def _begin(folder: ReleaseFolder, table: str, *, store: ObjectStore, ledger: Led
         raise GateRefused("a row of it left in another release", subject=f"release {folder.release_id}", fix="cut a new release")
 
 
+def _check_not_withdrawn(folder: ReleaseFolder, *, store: ObjectStore, ledger: Ledger) -> None:
+    """Nothing, if nobody had a clip of it withdrawn since the cut.
+
+    A withdrawal is recorded and then looks for publications under way; we wrote the intent and now look for a withdrawal. So of two that
+    meet, at least one sees the other.
+
+    Raises:
+        GateRefused: somebody had.
+    """
+    barred = barred_clip_ids(store, list(ledger.entries()))
+    if pc.any(pc.is_in(folder.mapping()["clip_id"], value_set=barred)).as_py():
+        raise GateRefused("a clip of it was withdrawn since it was cut", subject=f"release {folder.release_id}", fix="cut a new release")
+
+
 def _commit(folder: ReleaseFolder, release: pa.Table, *, catalog: OverseasCatalog, table: str, ledger: Ledger) -> SnapshotInfo:
     last = ledger.head()
     properties = {
@@ -318,6 +334,7 @@ def _take_back(
     """Leave nothing abroad, and close for good a release whose publication had begun; one that had not begun stays as it is."""
     if snapshot is not None:
         catalog.withdraw(table, snapshot.snapshot_id)
+        catalog.withdraw_rows(table, _recorded_row_ids(folder, ledger))  # what was rewritten since is no more of that snapshot
     elif not folder.has(INTENT_FILE):
         return
     rows = sum(
@@ -330,6 +347,15 @@ def _take_back(
         files={folder.key(INTENT_FILE): folder.digest(INTENT_FILE)} if folder.has(INTENT_FILE) else {},
         facts={"reason": refusal.problem},
     )
+
+
+def _recorded_row_ids(folder: ReleaseFolder, ledger: Ledger) -> pa.Array:
+    """Ids of the rows that were cut; none where the file is another now, which could name rows of other releases."""
+    key = folder.key(RELEASE_FILE)
+    recorded = {entry.files.get(key) for entry in ledger.entries() if (entry.kind, entry.subject) == ("release", folder.release_id)}
+    if not folder.has(RELEASE_FILE) or folder.digest(RELEASE_FILE) not in recorded:
+        return pa.array([], pa.string())
+    return folder.release()["release_row_id"].combine_chunks()
 
 
 def _gated_again(

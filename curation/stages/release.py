@@ -41,9 +41,11 @@ from curation.release_files import (
 from curation.residency import counters, evaluate, signing
 from curation.residency import pack as packs
 from curation.tables import to_parquet
+from curation.withdrawal_files import barred_clip_ids
 
 _ID_BYTES = 16
 ALREADY_PUBLISHED_RULE = "row.already_published"
+WITHDRAWN_RULE = "row.withdrawn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +118,7 @@ def run(
     for folder in published:
         if folder.evidence()["window"] == request.window:
             return folder.release_id
-    out = pc.is_in(rows["clip_id"], value_set=published_clip_ids(published))
-    candidates, gone = rows.filter(pc.invert(out)), rows.filter(out)
+    candidates, gone = _candidates(rows, published, barred_clip_ids(store, list(ledger.entries())))
     try:
         pack = _law_of_today(law, request, clock)
         release_id = _release_id(_identity(request, law, candidates, published), request, store=store, ledger=ledger)
@@ -149,6 +150,14 @@ def run(
         _write(folder, evaluation, gone, standings=standings, law=law, pack=pack, request=request, store=store, draw_id=draw_id)
     _record(folder, ledger)
     return release_id
+
+
+def _candidates(rows: pa.Table, published: Sequence[ReleaseFolder], barred: pa.Array) -> tuple[pa.Table, dict[str, pa.Table]]:
+    """The rows that rules decide on; and those that may not leave whatever rules say, by why: withdrawn on request, or out already."""
+    is_barred = pc.is_in(rows["clip_id"], value_set=barred)
+    rest = rows.filter(pc.invert(is_barred))
+    is_out = pc.is_in(rest["clip_id"], value_set=published_clip_ids(published))
+    return rest.filter(pc.invert(is_out)), {WITHDRAWN_RULE: rows.filter(is_barred), ALREADY_PUBLISHED_RULE: rest.filter(is_out)}
 
 
 def reservations(store: ObjectStore, ledger: Ledger, *, but: str = "") -> list[counters.Reservation]:
@@ -198,7 +207,7 @@ def _identity(request: Request, law: Law, candidates: pa.Table, published: Seque
         "signatures": sha256_hex(law.signatures_bytes),
         "fences": None if law.fences_bytes is None else sha256_hex(law.fences_bytes),
         "candidates": sha256_hex(to_parquet(candidates.sort_by("clip_id"), schema.CLIPS)),
-        "published": sorted(folder.release_id for folder in published),
+        "published": sorted(folder.standing_name() for folder in published),
     }
 
 
@@ -261,7 +270,7 @@ def is_under(law: Law, evidence: Mapping[str, Any]) -> bool:
 def _write(
     folder: ReleaseFolder,
     evaluation: evaluate.Evaluation,
-    gone: pa.Table,
+    gone: Mapping[str, pa.Table],
     *,
     standings: Sequence[counters.Standing],
     law: Law,
@@ -313,21 +322,24 @@ def _columns(table: pa.Table, wanted: pa.Schema) -> pa.Table:
     return table.select(wanted.names).cast(wanted)
 
 
-def _all_decisions(decided: pa.Table, gone: pa.Table) -> pa.Table:
-    already = pa.table(
-        {
-            "clip_id": gone["clip_id"],
-            "released": pa.array([False] * gone.num_rows, pa.bool_()),
-            "withheld_by": pa.array([[ALREADY_PUBLISHED_RULE]] * gone.num_rows, pa.list_(pa.string())),
-        },
-        schema=schema.DECISIONS,
+def _all_decisions(decided: pa.Table, gone: Mapping[str, pa.Table]) -> pa.Table:
+    undecided = (
+        pa.table(
+            {
+                "clip_id": rows["clip_id"],
+                "released": pa.array([False] * rows.num_rows, pa.bool_()),
+                "withheld_by": pa.array([[rule]] * rows.num_rows, pa.list_(pa.string())),
+            },
+            schema=schema.DECISIONS,
+        )
+        for rule, rows in gone.items()
     )
-    return pa.concat_tables([decided.cast(schema.DECISIONS), already]).sort_by("clip_id")
+    return pa.concat_tables([decided.cast(schema.DECISIONS), *undecided]).sort_by("clip_id")
 
 
 def _evidence(
     evaluation: evaluate.Evaluation,
-    gone: pa.Table,
+    gone: Mapping[str, pa.Table],
     released: int,
     *,
     folder: ReleaseFolder,
@@ -346,10 +358,11 @@ def _evidence(
         "pack": {"id": pack.id, "version": pack.version, "digest": packs.digest(pack), "demo": pack.demo},
         "columns": [{"column": name, "rule": rule} for name, rule in evaluation.columns.items()],
         "counts": {
-            "rows_in": evaluation.decisions.num_rows + gone.num_rows,
+            "rows_in": evaluation.decisions.num_rows + sum(rows.num_rows for rows in gone.values()),
             "released": released,
             "withheld": evaluation.decisions.num_rows - released,
-            "already_published": gone.num_rows,
+            "already_published": gone[ALREADY_PUBLISHED_RULE].num_rows,
+            "withdrawn": gone[WITHDRAWN_RULE].num_rows,
         },
         "rules": dict(sorted(evaluation.rule_counts.items())),
         "files": dict(files),
@@ -365,7 +378,7 @@ def _record(folder: ReleaseFolder, ledger: Ledger) -> None:
             stage="release",
             subject=folder.release_id,
             rows_in=counts["rows_in"],
-            accounted={name: counts[name] for name in ("released", "withheld", "already_published")},
+            accounted={name: counts.get(name, 0) for name in ("released", "withheld", "already_published", "withdrawn")},
         ),
         files={**evidence["files"], folder.key(EVIDENCE_FILE): folder.digest(EVIDENCE_FILE)},
         facts={
