@@ -72,7 +72,7 @@ def test_agreement_counts_common_times_only() -> None:
     """Equal pictures at other times are no match: a road repeats itself."""
     one = _clip(1, 2, 3)
     late = tuple(Moment(at_ms=moment.at_ms + 200, bits=moment.bits) for moment in one)
-    assert Agreement(common_count=3, matching_count=3, distinct_count=3, bits_max=0) == agreement(one, one)
+    assert Agreement(common_count=3, matching_count=3, distinct_count=3, bits_max=0, changes=True) == agreement(one, one)
     assert 0 == agreement(one, late).common_count
     assert 2 == agreement(one, _clip(1, 2, 4)).matching_count
 
@@ -92,8 +92,15 @@ def test_agreement_counts_common_times_only() -> None:
 )
 def test_what_counts_as_proof(matching: int, distinct: int, bits: int, times_agree: bool | None, expected: bool) -> None:  # noqa: FBT001
     """A standing view proves one recording only with the times of capture, or with hardly a bit changed."""
-    found = Agreement(common_count=4, matching_count=matching, distinct_count=distinct, bits_max=bits)
+    found = Agreement(common_count=4, matching_count=matching, distinct_count=distinct, bits_max=bits, changes=False)
     assert expected == is_copy(found, times_agree=times_agree)
+
+
+def test_a_single_common_picture_of_a_moving_view_is_proof_unless_the_clocks_object() -> None:
+    """Another encoder's key frames may leave the beginning alone to compare."""
+    found = Agreement(common_count=1, matching_count=1, distinct_count=1, bits_max=26, changes=True)
+    assert is_copy(found, times_agree=None)
+    assert not is_copy(found, times_agree=False)
 
 
 def test_index_finds_every_pair_within_31_bits() -> None:
