@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,7 +120,10 @@ def run(
     candidates, gone = _candidates(rows, published, barred_clip_ids(store, list(ledger.entries())))
     try:
         pack = _law_of_today(law, request, clock)
-        release_id = _release_id(_identity(request, law, candidates, published), request, store=store, ledger=ledger)
+        limits = counters.limits(pack, trusted_keys=law.trusted_keys, today=signing.shanghai_day(clock.now()))
+        held = reservations(store, ledger)
+        identity = _identity(request, law, candidates, published, limits)
+        release_id = _release_id(identity, request, [one.release_id for one in held], store=store, ledger=ledger)
         waiting = _close_open_releases(release_id, law, store=store, ledger=ledger, clock=clock)
         if waiting is not None:
             return waiting
@@ -132,8 +134,8 @@ def run(
             evaluation,
             candidates,
             pack=pack,
-            limits=counters.limits(pack, trusted_keys=law.trusted_keys, today=signing.shanghai_day(clock.now())),
-            reservations=reservations(store, ledger, but=release_id),
+            limits=limits,
+            reservations=[one for one in held if one.release_id != release_id],
             as_of=request.as_of,
             published=cells,
         )
@@ -160,8 +162,8 @@ def _candidates(rows: pa.Table, published: Sequence[ReleaseFolder], barred: pa.A
     return rest.filter(pc.invert(is_out)), {WITHDRAWN_RULE: rows.filter(is_barred), ALREADY_PUBLISHED_RULE: rest.filter(is_out)}
 
 
-def reservations(store: ObjectStore, ledger: Ledger, *, but: str = "") -> list[counters.Reservation]:
-    """What every release that was ever cut reserved of the counters; `but` is the one that asks.
+def reservations(store: ObjectStore, ledger: Ledger) -> list[counters.Reservation]:
+    """What every release that was ever cut reserved of the counters, in the order of the ledger.
 
     Raises:
         EvidenceBroken: what one reserved is not what the ledger recorded.
@@ -169,7 +171,6 @@ def reservations(store: ObjectStore, ledger: Ledger, *, but: str = "") -> list[c
     return [
         counters.Reservation(release_id=release_id, as_of=as_of, counted=counted)
         for release_id, as_of, counted in counted_releases(store, ledger)
-        if release_id != but
     ]
 
 
@@ -190,15 +191,23 @@ def check_assessments(law: Law, evidence: Mapping[str, Any], *, today: date) -> 
             )
 
 
-def _release_id(identity: Mapping[str, object], request: Request, *, store: ObjectStore, ledger: Ledger) -> str:
-    """The first name for these inputs that no closed release has: what was superseded or taken back is never committed again."""
+def _release_id(identity: Mapping[str, object], request: Request, cut: Sequence[str], *, store: ObjectStore, ledger: Ledger) -> str:
+    """The name of these inputs and of what was cut before them: the counters' state is an input like any other.
+
+    A release that stands open under these inputs keeps the name it got from what was cut before it. What was superseded or taken back is
+    never committed again; the same inputs get another name then, since it is among what was cut.
+    """
     closed = {folder.release_id for folder in cut_releases(store) if folder.has(SUPERSEDED_FILE)}
     closed |= {entry.subject for entry in ledger.entries() if entry.kind == REFUSED}
-    names = (f"{request.window}-{sha256_hex(canonical_json({**identity, 'try': number}))[:12]}" for number in itertools.count())
-    return next(name for name in names if name not in closed)
+    digest = sha256_hex(canonical_json(identity))
+    names = [f"{request.window}-{sha256_hex(canonical_json([digest, *cut[:before]]))[:12]}" for before in range(len(cut) + 1)]
+    standing = (found for name, found in zip(names, cut, strict=False) if name == found and found not in closed)
+    return next(standing, names[-1])
 
 
-def _identity(request: Request, law: Law, candidates: pa.Table, published: Sequence[ReleaseFolder]) -> dict[str, object]:
+def _identity(
+    request: Request, law: Law, candidates: pa.Table, published: Sequence[ReleaseFolder], limits: Sequence[counters.Limit]
+) -> dict[str, object]:
     return {
         "window": request.window,
         "recipient": request.recipient,
@@ -206,6 +215,7 @@ def _identity(request: Request, law: Law, candidates: pa.Table, published: Seque
         "pack": sha256_hex(law.pack_bytes),
         "signatures": sha256_hex(law.signatures_bytes),
         "fences": None if law.fences_bytes is None else sha256_hex(law.fences_bytes),
+        "limits": {one.rule.id: one.limit for one in limits},
         "candidates": sha256_hex(to_parquet(candidates.sort_by("clip_id"), schema.CLIPS)),
         "published": sorted(folder.standing_name() for folder in published),
     }

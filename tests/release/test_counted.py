@@ -138,3 +138,35 @@ def test_a_forged_assessment_lets_nothing_leave(world, rows):
     last = list(world.ledger.entries())[-1]
     assert ("release_refused", 4) == (last.kind, last.counts["withheld"])
     assert "legal's signature" in json.dumps(dict(last.facts))
+
+
+def test_a_cut_that_was_killed_goes_on_under_other_counters(world, rows, make):
+    """A cut died half way, another came between: the first one's rows then make another release, for the counters moved on."""
+
+    class DiesAtEvidence:
+        def create(self, key, data):
+            if key.endswith("evidence.json"):
+                raise OSError("killed here")
+            return world.store.create(key, data)
+
+        def __getattr__(self, name):
+            return getattr(world.store, name)
+
+    law = law_of(world, 4)
+    with pytest.raises(OSError, match="killed here"):
+        replace(world, store=DiesAtEvidence()).cut(rows, law=law)
+    world.cut(make.table(*(make.clip(number, vehicle=f"fleet-{number:04d}") for number in range(11, 14))), law=law)
+    again = world.cut(rows, law=law)
+    assert (3, 3, "warn") == standing(world, again)
+    assert 0 == world.folder(again).release().num_rows
+    assert again == world.cut(rows, law=law)
+
+
+def test_a_limit_that_fell_makes_another_release(world, rows):
+    """The day after an assessment ran out, the same rows are cut anew under the law's limit, and the old release is closed."""
+    law = law_of(world, 2, expires=date(2026, 11, 21))
+    first = world.cut(rows, law=law)
+    world.clock.instant += timedelta(days=1)
+    second = world.cut(rows, law=law)
+    assert (2, 0) == (world.folder(first).release().num_rows, world.folder(second).release().num_rows)
+    assert world.folder(first).has("superseded.json")
