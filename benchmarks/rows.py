@@ -72,7 +72,7 @@ def releases(row_count: int, *, seed: int = 7) -> pa.Table:
     """Rows under `schema.RELEASE` that pass the gate: ids drawn at random, words drawn evenly from their vocabularies."""
     rng = np.random.default_rng(seed)
     columns: dict[str, Any] = {name: _drawn(rng, words, row_count) for name, words in gate.VOCABULARY.items()}
-    columns["release_row_id"] = pc.utf8_slice_codeunits(_hex_ids(rng, row_count), 0, 32)
+    columns["release_row_id"] = _sorted(pc.utf8_slice_codeunits(_hex_ids(rng, row_count), 0, 32))
     columns["month"] = _drawn(rng, ("2026-09", "2026-10", "2026-11"), row_count)
     columns["duration_s"] = rng.integers(3, 60, row_count)
     return _table(columns, row_count, schema.RELEASE)
@@ -99,6 +99,10 @@ def _measured(rng: np.random.Generator, row_count: int) -> dict[str, Any]:
 
 def _drawn(rng: np.random.Generator, words: Sequence[str], row_count: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(rng.integers(0, len(words), row_count), pa.array(words)).cast(pa.string())
+
+
+def _sorted(values: pa.Array) -> pa.Array:
+    return values.take(pc.sort_indices(values))
 
 
 def _where(given: np.ndarray, values: np.ndarray) -> pa.Array:

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.errors import GateRefused
-from curation.residency.needles import Hay, Search, Stretches, search
+from curation.residency.needles import Digests, Hay, Search, Stretches, search
+from curation.residency.parquet_layout import hidden_in
 from curation.schema import CLIPS, DATUMS, EGO_MOTION, PROVINCES, RELEASE, SCENE, TIMEOFDAY, VERDICTS, WEATHER
 
 _FIVE: Final = ("1 lowest", "2 low", "3 middle", "4 high", "5 highest")
@@ -41,6 +42,9 @@ _HEX: Final = 16
 _BYTES: Final = 256
 _ANY_LENGTH: Final = 0
 _FIELD_ID: Final = b"PARQUET:field_id"
+_SMALL_NUMBER: Final = re.compile(rb"[0-9]{1,3}")
+_PLAIN_KEY: Final = re.compile(rb"[A-Za-z][A-Za-z_.:]{0,40}")
+_NO_HEX_DIGIT: Final = re.compile("[^0-9a-f]")
 _ARROW_SCHEMA: Final = b"ARROW:schema"
 # Random ids rarely share their first or last eight signs; counters, clocks and machine ids do.
 _MIN_DISTINCT_SHARE: Final = 0.99
@@ -56,14 +60,13 @@ def check_table(table: pa.Table, home: pa.Table) -> None:
 
     Raises:
         GateRefused: another column, order, type or metadata than RELEASE; a null; a word, shape or number out of bounds; a row id
-            that stands twice or was not drawn at random; or a raw value. Names the column, never the value.
+            that stands twice, was not drawn at random, or is not in the order of the ids; or a raw value. Names the column, never the
+            value.
     """
     subject = "table about to leave"
     _check_home(home, subject)
     _check_schema(table.schema, subject)
-    _check_cells(table, subject)
-    _check_row_ids(table.column("release_row_id"), subject)
-    _refuse_raw(_raw_cells(table, home), home, subject)
+    _check_rows(table, [], home, subject)
 
 
 def check_file(data: bytes, name: str, home: pa.Table) -> None:
@@ -79,9 +82,7 @@ def check_file(data: bytes, name: str, home: pa.Table) -> None:
     table = _read(data, subject)
     plain = _decoded(table)
     _check_dictionaries(table, subject)
-    _check_cells(plain, subject)
-    _check_row_ids(plain.column("release_row_id"), subject)
-    _refuse_raw([*_raw_cells(plain, home), *_raw_file(data, name, home)], home, subject)
+    _check_rows(plain, _raw_file(data, name, home), home, subject)
 
 
 def check_raw_bytes(data: bytes, name: str, home: pa.Table) -> None:
@@ -92,6 +93,17 @@ def check_raw_bytes(data: bytes, name: str, home: pa.Table) -> None:
     """
     _check_home(home, "written file")
     _refuse_raw(_raw_file(data, name, home), home, "written file")
+
+
+def _check_rows(table: pa.Table, more: Sequence[Search], home: pa.Table, subject: str) -> None:
+    """Nothing, if the rows are a release's and neither they nor what `more` searches hold a raw value."""
+    _check_cells(table, subject)
+    row_ids = table.column("release_row_id")
+    _check_row_ids(row_ids, subject)
+    _refuse_raw([*_raw_cells(table, home), *more], home, subject)
+    # Any other order could be that of the clips.
+    if not pc.all(pc.less(row_ids.slice(0, max(0, table.num_rows - 1)), row_ids.slice(1))).as_py() and table.num_rows > 1:
+        raise _refused("column release_row_id", "is not in the order of its ids", subject)
 
 
 def _refused(where: str, problem: str, subject: str) -> GateRefused:
@@ -106,7 +118,17 @@ def _refuse_raw(searches: Sequence[Search], home: pa.Table, subject: str) -> Non
 
 
 def _raw_file(data: bytes, name: str, home: pa.Table) -> list[Search]:
-    return [Hay("file name", name.encode(), home, alphabet=_HEX), Hay("raw bytes", data, home, alphabet=_BYTES)]
+    return [
+        Hay("file name", name.encode(), home, alphabet=_HEX),
+        Hay("file name", _hex_bytes(name), home, alphabet=_BYTES),
+        Hay("raw bytes", data, home, alphabet=_BYTES),
+    ]
+
+
+def _hex_bytes(text: str) -> bytes:
+    """The bytes for which the hexadecimal digits of a text stand, from its first digit on and from its second."""
+    digits = _NO_HEX_DIGIT.sub("", text)
+    return bytes.fromhex(digits[: len(digits) // 2 * 2]) + bytes.fromhex(digits[1 : 1 + (len(digits) - 1) // 2 * 2])
 
 
 def _check_home(home: pa.Table, subject: str) -> None:
@@ -126,7 +148,7 @@ def _check_schema(found: pa.Schema, subject: str) -> None:
             raise _refused(f"column {have.name}", f"has type {str(have.type)[:60]}, not {want.type}", subject)
         allowed = {**dict(want.metadata), _FIELD_ID: (have.metadata or {}).get(_FIELD_ID, b"")}
         for key, value in (have.metadata or {}).items():
-            if allowed.get(key) != value or (key == _FIELD_ID and not value.isdigit()):
+            if allowed.get(key) != value or (key == _FIELD_ID and not _SMALL_NUMBER.fullmatch(value)):
                 raise _refused(f"column {have.name}", "carries metadata that is not the schema's", subject)
     if found.metadata and dict(found.metadata) != dict(RELEASE.metadata):
         raise _refused("table metadata", "is not the schema's", subject)
@@ -169,7 +191,9 @@ def _raw_cells(table: pa.Table, home: pa.Table) -> list[Search]:
     row_ids = table.column("release_row_id").to_pylist()
     joined = "\n".join(row_ids).encode()
     searches.append(Hay("column release_row_id", joined, home, alphabet=_HEX, is_lines=True))
+    searches.append(Hay("column release_row_id", _hex_bytes(joined.decode()), home, alphabet=_BYTES))
     searches.append(Stretches("column release_row_id", row_ids))
+    searches.append(Digests("column release_row_id", row_ids))
     return searches
 
 
@@ -177,7 +201,8 @@ def _check_key_values(metadata: pq.FileMetaData, subject: str) -> None:
     allowed = {_ARROW_SCHEMA, *dict(RELEASE.metadata)}
     for key, value in (metadata.metadata or {}).items():
         if key not in allowed or (key != _ARROW_SCHEMA and dict(RELEASE.metadata)[key] != value):
-            raise _refused("file metadata", f"holds key {key.decode('utf-8', 'replace')[:60]!a}, or another value under it", subject)
+            said = repr(key.decode()) if _PLAIN_KEY.fullmatch(key) else "of its own"
+            raise _refused("file metadata", f"holds a key {said}, or another value under it", subject)
 
 
 def _read(data: bytes, subject: str) -> pa.Table:
@@ -187,6 +212,9 @@ def _read(data: bytes, subject: str) -> pa.Table:
         _check_key_values(file.metadata, subject)
         _check_schema(_as_strings(file.schema_arrow), subject)
         _check_statistics(file.metadata, subject)
+        hidden = hidden_in(data)
+        if hidden is not None:
+            raise _refused("file", f"holds bytes that its readers pass over, in {hidden}", subject)
         return pq.ParquetFile(io.BytesIO(data), read_dictionary=list(VOCABULARY)).read()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _refused("file", "is no readable Parquet", subject) from error

@@ -7,6 +7,8 @@ and the minute in UTC and in Asia/Shanghai, as seconds since 1970, and as the ei
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,11 @@ _MAX_CANDIDATES: Final = 1 << 17
 _HOUR_US: Final = 3_600_000_000
 _SHANGHAI_US: Final = 8 * _HOUR_US
 _HEX_DIGITS: Final = b"0123456789abcdef"
+# Digests that an id of 32 hexadecimal digits can be, or begin.
+_DIGESTS: Final = tuple(functools.partial(kind, usedforsecurity=False) for kind in (hashlib.md5, hashlib.sha1, hashlib.sha256))
+_DIGESTED: Final = {
+    field.name for field in CLIPS if pa.types.is_string(field.type) and sensitivity_of(field) in {"vehicle", "device", "person"}
+}
 _SEAM: Final = b"\n"
 
 Signs = npt.NDArray[np.uint8]
@@ -173,6 +180,29 @@ class Stretches:
 
     def found(self) -> str | None:
         """The column of a raw value of which one of the texts is a part."""
+        return self._found
+
+
+class Digests:
+    """Ids, 32 hexadecimal digits each, none of which may be a plain digest of an id of a vehicle, device or person.
+
+    Whoever can list those (plates, VINs) can digest them too. A keyed digest cannot be told from a random id.
+    """
+
+    def __init__(self, where: str, ids: Iterable[str]) -> None:
+        """Prepares a search for `ids` among all digests; `where` is what a refusal calls them."""
+        self.where = where
+        self._ids = set(ids)
+        self._found: str | None = None
+
+    def offer(self, values: Values) -> None:
+        """Digest those that stand in a column of ids."""
+        if self._found is None and self._ids and values.column in _DIGESTED:
+            digests = (digest(values.at(index)).hexdigest()[:32] for index in range(len(values.lengths)) for digest in _DIGESTS)
+            self._found = None if self._ids.isdisjoint(digests) else values.column
+
+    def found(self) -> str | None:
+        """The column of a raw value of which one of the ids is a digest."""
         return self._found
 
 
