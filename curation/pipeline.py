@@ -31,7 +31,7 @@ from curation.residency import forecast as forecasting
 from curation.residency import pack as packs
 from curation.settings import EngineSettings, InspectSettings, PullSettings, Settings, read_settings
 from curation.shard_request import ShardRequest
-from curation.stages import erase, inspect_clips, manifest, publish, pull, release, shards, validate
+from curation.stages import erase, inspect_clips, manifest, publish, pull, release, shards, validate, withdraw
 from curation.tables import from_parquet
 
 log = logging.getLogger(__name__)
@@ -450,6 +450,59 @@ def erasure_receipt(settings: Settings, erasure_id: str) -> dict[str, Any]:
     store, key = wiring.store(settings), layout.erasure_key(erasure_id, RECEIPT_FILE)
     if store.size(key) is None:
         raise UsageError("is not finished", subject=f"erasure {erasure_id}", fix="a second person confirms it (`curation erase confirm`)")
+    receipt: dict[str, Any] = json.loads(store.read(key))
+    return receipt
+
+
+# --- the way back from overseas -------------------------------------------------------------------------------------------------
+
+
+def request_withdrawal(settings: Settings, selection: withdraw.Selection, *, reason: str, requester: str) -> withdraw.Request:
+    """The recorded request to take the selected rows back from overseas.
+
+    Raises:
+        UsageError: nothing is known of what is named, or reason or requester is missing.
+    """
+    home = wiring.home(settings)
+    return withdraw.request(
+        selection,
+        reason=reason,
+        requester=requester,
+        store=home.store,
+        catalog=home.catalog,
+        table=settings.curated_table,
+        ledger=home.ledger,
+    )
+
+
+def confirm_withdrawal(settings: Settings, withdrawal_id: str, *, approver: str) -> StageCount:
+    """The clips asked for: withdrawn, or not overseas; an interrupted withdrawal is finished.
+
+    Raises:
+        ApprovalRefused: who confirms is who asked.
+    """
+    home = wiring.home(settings)
+    return withdraw.confirm(
+        withdrawal_id,
+        approver=approver,
+        store=home.store,
+        catalog=wiring.overseas(settings),
+        table=settings.publish.table,
+        ledger=home.ledger,
+        clock=home.clock,
+    )
+
+
+def withdrawal_receipt(settings: Settings, withdrawal_id: str) -> dict[str, Any]:
+    """What a withdrawal took away, for whoever asked for it.
+
+    Raises:
+        UsageError: there is none, or it is not finished.
+    """
+    store, key = wiring.store(settings), layout.withdrawal_key(withdrawal_id, RECEIPT_FILE)
+    if store.size(key) is None:
+        subject = f"withdrawal {withdrawal_id}"
+        raise UsageError("is not finished", subject=subject, fix="a second person confirms it (`curation withdraw confirm`)")
     receipt: dict[str, Any] = json.loads(store.read(key))
     return receipt
 

@@ -1,0 +1,310 @@
+"""Withdraw rows from overseas, asked for by one person and confirmed by another: rows, snapshots and files go, and a receipt stays at home.
+
+What a person had withdrawn never leaves again: the clips are no candidates of any later release. What today's rules do not let out any more
+is withdrawn too (`curation review`), and may leave again under a later pack. What a release reserved of counters is not given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.digests import canonical_json, sha256_hex
+from curation.errors import ApprovalRefused, ConcurrentChange, OutsideError, UsageError
+from curation.layout import withdrawal_key
+from curation.names import is_among
+from curation.ports import Clock, HomeCatalog, Ledger, ObjectStore, OverseasCatalog
+from curation.records import LedgerEntry, StageCount
+from curation.release_files import PUBLISHED, REFUSED, ReleaseFolder, cut_releases, kinds_of, left_releases
+from curation.tables import to_parquet
+from curation.withdrawal_files import (
+    ASKED,
+    ASKED_FILE,
+    ASKED_FOR,
+    CONFIRMED,
+    ON_REQUEST,
+    RECEIPT_FILE,
+    REQUEST_FILE,
+    ROWS,
+    ROWS_FILE,
+    WITHDRAWN,
+    entries_of,
+    read_asked,
+    read_document,
+)
+
+_ID_DIGITS: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Whose rows: those of one clip, of all clips of a vehicle, device or drive, or of one release."""
+
+    by: Literal["clip", "vehicle", "device", "drive", "release"]
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was asked for. `cause` is one of withdrawal_files; a request that is `alone` needs no second person."""
+
+    withdrawal_id: str
+    clip_count: int
+    cause: str
+    reason: str
+    requester: str
+    alone: bool
+
+
+# --- asking -------------------------------------------------------------------------------------------------------------------------
+
+
+def request(
+    selection: Selection, *, reason: str, requester: str, store: ObjectStore, catalog: HomeCatalog, table: str, ledger: Ledger
+) -> Request:
+    """The recorded request; asking for the same again, with the same reason and by the same person, gives the same one.
+
+    Args:
+        selection: whose rows. Clips that are at home and not overseas are asked for as well: they will not leave either.
+        reason: why, for the record.
+        requester: who asks.
+        store: the home store.
+        catalog: tells which clips are of a device or drive; of one that was erased since, only its id and vehicle are still known.
+        table: curated.clips.
+        ledger: the ledger.
+
+    Raises:
+        UsageError: nothing is known of what is named, or reason or requester is missing.
+    """
+    if not reason.strip() or not requester.strip():
+        raise UsageError("needs a reason and the name of who asks", subject="withdrawal", fix="give --reason and --requester")
+    clip_ids = _clips_of(selection, store=store, catalog=catalog, table=table, ledger=ledger)
+    if not clip_ids:
+        raise UsageError(
+            "nothing is known of it", subject=f"{selection.by} {selection.value}", fix="check the id against curated.clips and releases"
+        )
+    nulls = pa.nulls(len(clip_ids), pa.string())
+    asked = pa.table({"clip_id": sorted(clip_ids), "release_row_id": nulls, "withheld_by": [[]] * len(clip_ids)}, schema=ASKED)
+    facts = {"by": selection.by}
+    return ask(asked, cause=ON_REQUEST, reason=reason, requester=requester, alone=False, facts=facts, store=store, ledger=ledger)
+
+
+def ask(
+    asked: pa.Table,
+    *,
+    cause: str,
+    reason: str,
+    requester: str,
+    alone: bool,
+    facts: Mapping[str, str],
+    store: ObjectStore,
+    ledger: Ledger,
+) -> Request:
+    """The recorded request for rows of schema ASKED.
+
+    Args:
+        asked: one row a clip.
+        cause: one of withdrawal_files.
+        reason: why.
+        requester: who asks.
+        alone: whether nobody need confirm it.
+        facts: what else the request says.
+        store: the home store.
+        ledger: the ledger.
+    """
+    data = to_parquet(asked, ASKED)
+    body = {"cause": cause, "reason": reason.strip(), "requester": requester.strip(), "alone": alone, "asked": sha256_hex(data), **facts}
+    withdrawal_id = sha256_hex(canonical_json(body))[:_ID_DIGITS]
+    files = {REQUEST_FILE: canonical_json(body), ASKED_FILE: data}
+    for name, content in files.items():
+        store.create(withdrawal_key(withdrawal_id, name), content)
+    ledger.record(
+        StageCount(stage=ASKED_FOR, subject=withdrawal_id, rows_in=asked.num_rows, accounted={"asked": asked.num_rows}),
+        files={withdrawal_key(withdrawal_id, name): sha256_hex(content) for name, content in files.items()},
+        facts={"cause": cause},
+    )
+    return _request_of(withdrawal_id, body, asked)
+
+
+def read_request(withdrawal_id: str, *, store: ObjectStore, ledger: Ledger) -> Request:
+    """A request as it was recorded.
+
+    Raises:
+        UsageError: there is none of that id.
+        EvidenceBroken: it is not what the ledger recorded.
+    """
+    entries = list(ledger.entries())
+    body = read_document(withdrawal_id, REQUEST_FILE, kind=ASKED_FOR, store=store, entries=entries)
+    return _request_of(withdrawal_id, body, read_asked(withdrawal_id, store=store, entries=entries))
+
+
+def _request_of(withdrawal_id: str, body: Mapping[str, Any], asked: pa.Table) -> Request:
+    said = {name: body[name] for name in ("cause", "reason", "requester", "alone")}
+    return Request(withdrawal_id=withdrawal_id, clip_count=asked.num_rows, **said)
+
+
+def _clips_of(selection: Selection, *, store: ObjectStore, catalog: HomeCatalog, table: str, ledger: Ledger) -> set[str]:
+    """Clips that curated.clips or the mapping of a release names."""
+    if selection.by == "release":
+        folder = ReleaseFolder(store, selection.value)
+        folder.evidence()  # says so where there is none
+        return set(folder.mapping()["clip_id"].to_pylist())
+    column = f"{selection.by}_id"
+    found = set(catalog.clip_ids(table, column, selection.value).to_pylist())
+    for folder in left_releases(store, ledger) if selection.by in {"clip", "vehicle"} else ():
+        mapping = folder.mapping()
+        found.update(mapping.filter(pc.equal(mapping[column], selection.value))["clip_id"].to_pylist())
+    return found
+
+
+# --- doing --------------------------------------------------------------------------------------------------------------------------
+
+
+def confirm(
+    withdrawal_id: str,
+    *,
+    approver: str,
+    store: ObjectStore,
+    catalog: OverseasCatalog,
+    table: str,
+    ledger: Ledger,
+    clock: Clock,
+) -> StageCount:
+    """The clips asked for: withdrawn, or not overseas. One that was done changes nothing, one that was interrupted is finished.
+
+    Args:
+        withdrawal_id: a recorded request.
+        approver: who confirms; empty where the request needs nobody.
+        store: the home store.
+        catalog: the overseas catalog.
+        table: its table.
+        ledger: the ledger.
+        clock: the time of the receipt.
+
+    Raises:
+        ApprovalRefused: who confirms is who asked, or is not named.
+        ConcurrentChange: another withdrawal, or a publication of one of the clips, was begun and not finished.
+        OutsideError: a file overseas still holds one of the rows.
+        UsageError, EvidenceBroken: as `read_request`.
+    """
+    asked_for = read_request(withdrawal_id, store=store, ledger=ledger)
+    if not asked_for.alone and (not approver.strip() or is_among(approver, [asked_for.requester])):
+        raise ApprovalRefused(
+            "is confirmed by nobody else than who asked for it",
+            subject=f"withdrawal {withdrawal_id}",
+            fix="a second person must confirm it",
+        )
+    entries = list(ledger.entries())
+    done = entries_of(WITHDRAWN, entries).get(withdrawal_id)
+    if done is not None:
+        return _count(withdrawal_id, asked_for.clip_count, done.counts.get("withdrawn", 0))
+    asked = read_asked(withdrawal_id, store=store, entries=entries)
+    confirmed_by = _confirmed(asked_for, approver, entries=entries, ledger=ledger)
+    _check_no_publication(asked, withdrawal_id, store=store, ledger=ledger)
+    rows = _rows(asked, store=store, ledger=ledger)
+    key = withdrawal_key(withdrawal_id, ROWS_FILE)
+    store.create(key, to_parquet(rows, ROWS))
+    _take(rows["release_row_id"].combine_chunks(), withdrawal_id, catalog=catalog, table=table)
+    receipt = _receipt(asked_for, rows, confirmed_by, store=store, clock=clock)
+    count = _count(withdrawal_id, asked_for.clip_count, rows.num_rows)
+    ledger.record(count, files={key: sha256_hex(store.read(key)), **receipt}, facts={"cause": asked_for.cause, "approver": confirmed_by})
+    return count
+
+
+def _count(withdrawal_id: str, asked: int, withdrawn: int) -> StageCount:
+    accounted = {"withdrawn": withdrawn, "not_overseas": asked - withdrawn}
+    return StageCount(stage=WITHDRAWN, subject=withdrawal_id, rows_in=asked, accounted=accounted)
+
+
+def _confirmed(asked_for: Request, approver: str, *, entries: Sequence[LedgerEntry], ledger: Ledger) -> str:
+    """Who confirmed it first, recorded before anything is looked at: a publication that begins later sees it.
+
+    Raises:
+        ConcurrentChange: another withdrawal was begun and not finished; what this one finds overseas would change under it.
+    """
+    confirmed = entries_of(CONFIRMED, entries)
+    if asked_for.withdrawal_id in confirmed:
+        return confirmed[asked_for.withdrawal_id].facts["approver"]
+    for other in sorted(confirmed.keys() - entries_of(WITHDRAWN, entries).keys()):
+        raise ConcurrentChange("is not finished", subject=f"withdrawal {other}", fix="finish it (`curation withdraw confirm`) first")
+    rows = asked_for.clip_count
+    said = ledger.record(
+        StageCount(stage=CONFIRMED, subject=asked_for.withdrawal_id, rows_in=rows, accounted={"confirmed": rows}),
+        files={},
+        facts={"cause": asked_for.cause, "approver": approver.strip()},
+    )
+    return said.facts["approver"]
+
+
+def _check_no_publication(asked: pa.Table, withdrawal_id: str, *, store: ObjectStore, ledger: Ledger) -> None:
+    """Nothing, unless a release with one of the clips is on its way: its rows may be overseas or come there any moment.
+
+    Raises:
+        ConcurrentChange: one is.
+    """
+    wanted = asked["clip_id"].combine_chunks()
+    for folder in cut_releases(store):
+        if not folder.is_begun() or kinds_of(folder.release_id, ledger) & {PUBLISHED, REFUSED}:
+            continue
+        if pc.any(pc.is_in(folder.mapping()["clip_id"], value_set=wanted)).as_py():
+            raise ConcurrentChange(
+                f"its publication is not finished, and withdrawal {withdrawal_id} waits for it",
+                subject=f"release {folder.release_id}",
+                fix="run `curation publish` on it, which refuses it or finishes; then confirm the withdrawal again",
+            )
+
+
+def _rows(asked: pa.Table, *, store: ObjectStore, ledger: Ledger) -> pa.Table:
+    """The rows overseas that are meant, schema ROWS, by release_row_id."""
+    clips = asked["clip_id"].combine_chunks()
+    only = asked["release_row_id"].drop_null().combine_chunks()
+    parts = [ROWS.empty_table()]
+    for folder in left_releases(store, ledger):
+        standing = folder.standing()
+        meant = standing.filter(pc.is_in(standing["clip_id"], value_set=clips))
+        if len(only):  # a review asks for rows, not for clips
+            meant = meant.filter(pc.is_in(meant["release_row_id"], value_set=only))
+        release_id = pa.array([folder.release_id] * meant.num_rows, pa.string())
+        parts.append(pa.table([meant["release_row_id"], release_id, meant["clip_id"]], schema=ROWS))
+    return pa.concat_tables(parts).sort_by("release_row_id")
+
+
+def _take(row_ids: pa.Array, withdrawal_id: str, *, catalog: OverseasCatalog, table: str) -> None:
+    """Take the rows away and look for them in every file.
+
+    Raises:
+        OutsideError: one is found.
+    """
+    catalog.withdraw_rows(table, row_ids)
+    left = catalog.holding(table, row_ids)
+    if left:
+        raise OutsideError(
+            f"{len(left)} files overseas still hold rows of it, such as {left[0]}",
+            subject=f"withdrawal {withdrawal_id}",
+            fix="remove what no snapshot refers to, and confirm again",
+        )
+
+
+def _receipt(asked_for: Request, rows: pa.Table, approver: str, *, store: ObjectStore, clock: Clock) -> dict[str, str]:
+    key = withdrawal_key(asked_for.withdrawal_id, RECEIPT_FILE)
+    if store.size(key) is None:
+        releases = {one["values"]: one["counts"] for one in pc.value_counts(rows["release_id"]).to_pylist()}
+        body = {
+            "withdrawal_id": asked_for.withdrawal_id,
+            "cause": asked_for.cause,
+            "reason": asked_for.reason,
+            "requester": asked_for.requester,
+            "approver": approver,
+            "finished_at": clock.now().isoformat(),
+            "asked": asked_for.clip_count,
+            "withdrawn": rows.num_rows,
+            "not_overseas": asked_for.clip_count - rows.num_rows,
+            "rows_of_releases": releases,
+            "files_that_still_hold_them": [],
+        }
+        store.create(key, canonical_json(body))
+    return {key: sha256_hex(store.read(key))}
