@@ -238,9 +238,9 @@ def test_four_publishers_commit_once(tmp_path, locked) -> None:
     processes = [spawn.Process(target=_race, args=(tmp_path, start_at, locked, answers)) for _ in range(4)]
     for process in processes:
         process.start()
-    found = [answers.get(timeout=60) for _ in processes]
+    found = [answers.get(timeout=300) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join(300)
     overseas = catalog(tmp_path)
     assert set(found) == {overseas.find(TABLE, "r1").snapshot_id}
     assert (overseas.read(TABLE).num_rows, len(data_files(tmp_path))) == (3, 1)

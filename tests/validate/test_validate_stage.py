@@ -291,7 +291,7 @@ def test_four_processes_lose_no_row(tmp_path, manifests) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
     wanted = {clip_id for tables in work for _, rows in tables for clip_id in rows.column("clip_id").to_pylist()}
     assert sorted(wanted) == Home(tmp_path).clips()
