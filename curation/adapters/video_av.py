@@ -54,19 +54,25 @@ class AvVideoReader:
         try:
             with _unreadable_if_failing(path):
                 said = _container(path, container, stream)
-            yield AvClipStream(path, said, (container, stream))
-        finally:
+        except ClipUnreadable:
             container.close()
+            raise
+        clip = AvClipStream(path, said, (container, stream))
+        try:
+            yield clip
+        finally:
+            clip.close()
 
 
 class AvClipStream:
-    """One clip. The first pass over it uses the file as it was opened; each later one opens it anew, since not every container can
-    seek back to its start."""
+    """One clip. A pass over it goes on with the file as it was opened where nothing was read yet, or where its container has an index
+    to seek back by; else it opens the file anew."""
 
     def __init__(self, path: Path, said: Container, fresh: _Opened) -> None:
         self._path = path
         self._container = said
-        self._fresh: _Opened | None = fresh
+        self._opened = fresh
+        self._is_fresh = True
         self._decode_errors = 0
         self._embedded = Embedded()
 
@@ -74,9 +80,15 @@ class AvClipStream:
     def _pass(self) -> Iterator[_Opened]:
         """The file at its start; FFmpeg's errors inside the context become `ClipUnreadable`."""
         with _unreadable_if_failing(self._path):
-            opened, self._fresh = self._fresh or _opened(self._path), None
-            with opened[0]:
-                yield opened
+            if not self._is_fresh and not _rewound(*self._opened):
+                self._opened[0].close()
+                self._opened = _opened(self._path)
+            self._is_fresh = False
+            yield self._opened
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._opened[0].close()
 
     @property
     def container(self) -> Container:
@@ -122,7 +134,6 @@ class AvClipStream:
         self._decode_errors = 0
         scaler = _Scaler()
         with self._pass() as (container, stream):
-            stream.codec_context.thread_count = 1
             tick_s = stream.time_base or Fraction(1, av.time_base)
             demuxed = container.demux(stream)
             last = None if chosen is None else max(chosen, default=-1)
@@ -236,10 +247,21 @@ def _opened(path: Path) -> _Opened:
     container = av.open(f"file:{path}", options=dict(_OPTIONS), metadata_errors="replace")
     stream = container.streams.best("video")
     if isinstance(stream, av.video.VideoStream) and stream.codec_context is not None:
+        stream.codec_context.thread_count = 1
         return container, stream
     container.close()
     known = isinstance(stream, av.video.VideoStream)
     raise _unreadable(path, "holds video of a codec that cannot be decoded here" if known else "holds no video stream")
+
+
+def _rewound(container: av.container.InputContainer, stream: av.video.VideoStream) -> bool:
+    """Whether the file was set back to its first packet: an MP4 that begins with a key frame can be, by its index."""
+    entries = stream.index_entries
+    if "mp4" not in container.format.name or not len(entries) or not entries[0].is_keyframe:
+        return False
+    container.seek(entries[0].timestamp, stream=stream, backward=True, any_frame=False)
+    stream.codec_context.flush_buffers()
+    return True
 
 
 @contextmanager
@@ -295,12 +317,13 @@ def _length_bytes(stream: av.video.VideoStream) -> int:
 
 def _packet(packet: av.packet.Packet[Any], *, is_sound: bool) -> Packet:
     tick_s = packet.time_base
+    up, down = tick_s.numerator, tick_s.denominator  # whole numbers divide as exactly as fractions, and ten times as fast
     return Packet(
-        pts_s=None if packet.pts is None else float(packet.pts * tick_s),
-        duration_s=float(packet.duration * tick_s) if packet.duration else None,
+        pts_s=None if packet.pts is None else packet.pts * up / down,
+        duration_s=packet.duration * up / down if packet.duration else None,
         size_bytes=packet.size,
         is_keyframe=packet.is_keyframe,
         is_corrupt=packet.is_corrupt or not is_sound,
         is_discarded=packet.is_discard,
-        dts_s=None if packet.dts is None else float(packet.dts * tick_s),
+        dts_s=None if packet.dts is None else packet.dts * up / down,
     )

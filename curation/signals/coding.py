@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -27,12 +27,12 @@ def blockiness(luma: Picture) -> float:
     In each window of 25, one less the median step over the mean one: lines of blocks stand out of their neighbours whatever the
     blocks' size and place, natural edges do not once averaged over the other side of the picture. The lesser of the two directions.
     """
-    across = cv2.absdiff(luma[:, 1:], luma[:, :-1]).mean(axis=0)
-    down = cv2.absdiff(luma[1:], luma[:-1]).mean(axis=1)
+    across = cv2.reduce(cv2.absdiff(luma[:, 1:], luma[:, :-1]), 0, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel()
+    down = cv2.reduce(cv2.absdiff(luma[1:], luma[:-1]), 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel()
     return min(_gathered(across), _gathered(down))
 
 
-def _gathered(steps: npt.NDArray[np.float64]) -> float:
+def _gathered(steps: npt.NDArray[Any]) -> float:
     count = len(steps) // _WINDOW
     if not count:
         return 0.0

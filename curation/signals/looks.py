@@ -14,10 +14,11 @@ from typing import Final
 
 from curation.records import Packet
 
+SAMPLES_PER_S: Final = 2.0
 LOOK_EVERY_S: Final = 1.0  # neighbouring looks of a road lie no closer: they would show the same
 LOOKS_MAX: Final = 20  # of a clip of any length, evenly spread
 FAR_S: Final = 10.0  # x264 places a key frame every 250 frames unless told otherwise: 8 to 10 s
-FIRST_S: Final = 0.5  # decoded on from a clip's only key frame, so that two samples can be compared
+FIRST_S: Final = 0.25  # decoded on from a clip's only key frame, so that two samples can be compared
 STILL_FRAMES: Final = 8  # shows a freeze of five steps, which a single doubled frame is not
 TINY_RUN: Final = 5  # as many steps without a difference make a freeze
 HOLE_S: Final = 1.0  # what is shorter is measured on the packets, and hints at no damage to pictures
@@ -33,10 +34,14 @@ DAMAGED: Final = "damaged_packets"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Positions of the packets to decode, each run of them from a key frame on; `None` for all. `because` says why more than key frames."""
+    """Positions of the packets to decode, each run of them from a key frame on; `None` for all. `because` says why more than key frames.
+
+    `samples_per_s` is how often the decoded frames are measured.
+    """
 
     chosen: frozenset[int] | None
     because: tuple[str, ...] = ()
+    samples_per_s: float = SAMPLES_PER_S
 
 
 class Timeline:
@@ -65,6 +70,11 @@ class Timeline:
         last = max(self.order[rank : rank + count + 1])
         # frames shown before an open group's key frame need the group before it
         return {at for at in range(key, last + 1) if not self.is_shown_before(at, key)}
+
+    @property
+    def length_s(self) -> float:
+        """From the first frame shown to the last."""
+        return self.shown_s(self.order[-1]) - self.shown_s(self.order[0])
 
     @property
     def shown_count(self) -> int:
@@ -113,7 +123,8 @@ def plan(timeline: Timeline, *, width_px: int, height_px: int) -> Plan:
         because.append(name)
         for start, end in stretches:
             chosen |= set(range(timeline.key_before(start), end + 1))
-    return Plan(chosen=_from_keys(timeline, chosen), because=tuple(dict.fromkeys(because)))
+    samples_per_s = SAMPLES_PER_S if len(looks) > 1 else 1.0 / FIRST_S
+    return Plan(chosen=_from_keys(timeline, chosen), because=tuple(dict.fromkeys(because)), samples_per_s=samples_per_s)
 
 
 def longer(timeline: Timeline, before: Plan, keys: Iterable[int]) -> Plan:
@@ -121,13 +132,12 @@ def longer(timeline: Timeline, before: Plan, keys: Iterable[int]) -> Plan:
     chosen = set(before.chosen or ())
     for key in keys:
         chosen |= timeline.onward(key, STILL_FRAMES)
-    return Plan(chosen=_from_keys(timeline, chosen), because=before.because)
+    return Plan(chosen=_from_keys(timeline, chosen), because=before.because, samples_per_s=before.samples_per_s)
 
 
 def looked_at(timeline: Timeline) -> list[int]:
     """The key frames to look at: at least a second apart, 20 at most."""
-    start_s, end_s = timeline.shown_s(timeline.order[0]), timeline.shown_s(timeline.order[-1])
-    every_s = max(LOOK_EVERY_S, (end_s - start_s) / LOOKS_MAX) * 0.999  # a group of exactly a second passes
+    every_s = max(LOOK_EVERY_S, timeline.length_s / LOOKS_MAX) * 0.999  # a group of exactly a second passes
     looks: list[int] = []
     for key in timeline.keys:
         if timeline.packets[key].is_discarded:

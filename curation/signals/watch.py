@@ -8,8 +8,8 @@ from typing import Final
 
 from curation.ports import Frame
 from curation.signals import coding, cuts, fingerprint, motion, picture, soiling
+from curation.signals.looks import SAMPLES_PER_S
 
-SAMPLES_PER_S: Final = 2.0
 TAGGED_FRAMES_MAX: Final = 16  # frames of 640 px width kept for the tagger: 11 MB at 16:9, whatever the clip's length
 
 _LUMA_SIGNALS: Final[Mapping[str, Callable[[picture.Picture], float]]] = {
@@ -30,11 +30,12 @@ class Watch:
     """Frames in, signals out.
 
     Args:
+        samples_per_s: how often frames are measured; each is looked at for blackness and stillness.
         fps: places frames that carry no time.
         frame_count: frames that the clip shows, where not all of them are given to `see`; None where they are.
     """
 
-    def __init__(self, *, fps: float, frame_count: int | None = None) -> None:
+    def __init__(self, *, fps: float, frame_count: int | None = None, samples_per_s: float = SAMPLES_PER_S) -> None:
         self.seen_count = 0
         self.black_count = 0
         self.samples: list[picture.Picture] = []
@@ -42,6 +43,7 @@ class Watch:
         self.measured: dict[str, list[float]] = {name: [] for name in (*_LUMA_SIGNALS, "saturation", *_MEANS)}
         self.still_ranks: list[int] = []  # frames that the next one does not differ from
         self._fps = fps
+        self._sample_every_s = (1.0 - 1e-6) / samples_per_s
         self._frame_count = frame_count
         self._differing: list[bool] = []
         self._steps: list[float] = []
@@ -68,7 +70,7 @@ class Watch:
         at_s = frame.pts_s if frame.pts_s is not None else self.seen_count / self._fps
         if self._next_sample_s is None or at_s >= self._next_sample_s:
             self._sample(frame.bgr, luma, at_s)
-            self._next_sample_s = at_s + (1.0 - 1e-6) / SAMPLES_PER_S
+            self._next_sample_s = at_s + self._sample_every_s
         self._previous, self._previous_thumb, self._previous_rank = luma, thumb, rank
         self.seen_count += 1
 

@@ -149,7 +149,9 @@ def _doubts(seen: _Seen, known: Mapping[str, float], policy: InspectSettings) ->
 
 def _watched(clip: ClipStream, known: Mapping[str, float], line: looks.Timeline | None, plan: looks.Plan) -> _Seen:
     is_whole = plan.chosen is None or line is None
-    watch = Watch(fps=known.get("fps", 25.0), frame_count=None if is_whole or line is None else line.shown_count)
+    shown_count = None if is_whole or line is None else line.shown_count
+    samples_per_s = looks.SAMPLES_PER_S if is_whole else plan.samples_per_s
+    watch = Watch(fps=known.get("fps", 25.0), frame_count=shown_count, samples_per_s=samples_per_s)
     for frame in clip.frames(None if is_whole else plan.chosen):
         watch.see(frame, None if is_whole or line is None else line.rank(frame.pts_s))
     return _Seen(watch=watch, is_whole=is_whole, decode_errors=clip.decode_errors, because=plan.because)

@@ -47,9 +47,9 @@ def test_intra_only_video_is_looked_at_once_a_second():
 
 
 def test_a_single_key_frame_in_a_longer_clip_is_decoded_on_and_said():
-    """One group of eight seconds: half a second on from its start, and one frame more for the second sample's motion."""
+    """One group of eight seconds: a quarter of a second on from its start, and one frame more for the second sample's motion."""
     plan = looks.plan(looks.Timeline(_packets(200, group=200)), **SIZE)
-    assert (plan.chosen, plan.because) == (frozenset(range(15)), (looks.FEW_KEY_FRAMES,))
+    assert (plan.chosen, plan.because) == (frozenset(range(9)), (looks.FEW_KEY_FRAMES,))
 
 
 def test_key_frames_far_apart_are_bridged_and_said():
