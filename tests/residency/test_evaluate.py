@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from curation.errors import PackRefused
 from curation.residency import evaluate
@@ -233,33 +231,6 @@ def test_refused_pack_withholds_every_row(clip_row: MakeRow, clips: MakeTable) -
     assert [["pack.refused"], ["pack.refused"]] == evaluation.decisions["withheld_by"].to_pylist()
     assert (2, 0) == (evaluation.row_count, evaluation.released_count)
     assert {"pack.refused": 2} == evaluation.rule_counts
-
-
-CHANGES = st.sampled_from([
-    {}, {}, {}, {"verdict": "rejected"}, {"vehicle_id": None}, {"province": "CN-JS"}, {"province": None}, {"datum": None},
-    {"fps": math.nan}, {"captured_at": datetime(2026, 10, 3, tzinfo=UTC)},
-])  # fmt: skip
-
-
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.lists(CHANGES, min_size=1, max_size=8), data=st.data())
-def test_order_does_not_matter_and_rows_are_conserved(
-    changes: list[Row], data: st.DataObject, demo_pack: Pack, base_pack: Pack, fences: bytes, clip_row: MakeRow, clips: MakeTable
-) -> None:
-    """Shuffled rows are decided alike; every row has one decision; released ones name no rule; the stricter pack releases no more."""
-    rows = [clip_row(i, **one) for i, one in enumerate(changes)]
-    shuffled = data.draw(st.permutations(rows))
-    first = evaluate.decide(clips(*rows), pack=demo_pack, fences=fences)
-    second = evaluate.decide(clips(*shuffled), pack=demo_pack, fences=fences)
-    assert first.decisions.equals(second.decisions)
-    assert first.outputs.equals(second.outputs)
-    assert sorted(row["clip_id"] for row in rows) == first.decisions["clip_id"].to_pylist()
-    assert all(
-        row["released"] == (not row["withheld_by"]) and row["withheld_by"] == sorted(row["withheld_by"])
-        for row in first.decisions.to_pylist()
-    )
-    strict = evaluate.decide(clips(*rows), pack=base_pack, fences=fences)
-    assert set(strict.outputs["clip_id"].to_pylist()) <= set(first.outputs["clip_id"].to_pylist())
 
 
 def test_outputs_stay_in_their_vocabulary(demo_pack: Pack, fences: bytes, clip_row: MakeRow, clips: MakeTable) -> None:
