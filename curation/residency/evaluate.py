@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,14 +14,17 @@ import pyarrow.compute as pc
 from curation.errors import NotConserved, PackRefused
 from curation.residency import canaries, geofence
 from curation.residency.expression import LOCKED, compile_expression
-from curation.residency.generalise import CAPTURED_DAY_SQL, GENERALISATIONS
-from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, UNIQUE_CLIP, Pack, lint, rule_ids
+from curation.residency.generalise import CAPTURED_DAY_SQL, GENERALISATIONS, quoted_words
+from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, UNIQUE_CLIP, OutputRule, Pack, lint, rule_ids
 from curation.schema import CLIPS, DECISIONS, MAPPING, RELEASE, SCHEMA_VERSION
 
 # What comes out for a released row: the release without its random ids, and what the mapping keeps at home.
 OUTPUTS: Final = pa.schema(
     [*(RELEASE.field(name) for name in OUTPUT_NAMES), *(MAPPING.field(name) for name in ("clip_id", "vehicle_id", "captured_day"))]
 )
+
+_DAY: Final = CAPTURED_DAY_SQL.format('"captured_at"') + " AS captured_day"
+_MASK_BITS: Final = 62  # rules whose hits fit into one 64-bit number, sign and one more left alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,22 +93,51 @@ def decide(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.T
     positions = pc.subtract(decided.column("position"), clips.num_rows)
     decided = decided.set_column(0, "position", positions)
     count = canaries.check(birds, pack, decided, shown)
-    return _evaluation(clips.num_rows, decisions.cast(DECISIONS), outputs.cast(OUTPUTS), pack, canary_count=count)
+    return _evaluation(clips.num_rows, decisions.cast(DECISIONS), outputs.select(OUTPUTS.names).cast(OUTPUTS), pack, canary_count=count)
 
 
 def _run(connection: duckdb.DuckDBPyConnection, pack: Pack) -> tuple[pa.Table, ...]:
     """Decisions and outputs of the real rows; then (position, released, withheld_by) and the outputs of the canaries, released or not."""
-    connection.execute(_judged_sql(pack)).fetchall()
-    connection.execute(_decided_sql(pack)).fetchall()
-    names, shown = (", ".join(f'"{name}"' for name in listed) for listed in (OUTPUTS.names, OUTPUT_NAMES))
+    for statement in (_TWICE_SQL, _judged_sql(pack), _cells_sql(pack), _decided_sql(pack)):
+        connection.execute(statement).fetchall()
+    said = ", ".join(["released", *_masks(pack)])
+    shown = ", ".join(f'{_value_sql(output)} AS "{output.name}"' for output in pack.outputs)
     real = f"bird = {canaries.REAL}"
+    released = f"SELECT position FROM decided WHERE released AND {real}"  # noqa: S608
     queries = (
-        f"SELECT clip_id, released, withheld_by FROM decided WHERE {real} ORDER BY clip_id, withheld_by",  # noqa: S608
-        f"SELECT {names} FROM judged WHERE position IN (SELECT position FROM decided WHERE released AND {real}) ORDER BY clip_id",  # noqa: S608
-        f"SELECT position, released, withheld_by FROM decided WHERE NOT {real}",  # noqa: S608
-        f"SELECT {shown} FROM judged WHERE NOT {real}",  # noqa: S608
+        f"SELECT clip_id, {said} FROM decided WHERE {real} ORDER BY clip_id",  # noqa: S608
+        f"SELECT {shown}, clip_id, vehicle_id, {_DAY} FROM candidates WHERE position IN ({released}) ORDER BY clip_id",  # noqa: S608
+        f"SELECT position, {said} FROM decided WHERE NOT {real}",  # noqa: S608
+        f"SELECT {shown} FROM candidates WHERE NOT {real}",  # noqa: S608
     )
-    return tuple(connection.sql(query).to_arrow_table() for query in queries)
+    decisions, outputs, decided, seen = (connection.sql(query).to_arrow_table() for query in queries)
+    decisions = _named(decisions, pack)
+    if connection.execute(f"SELECT count(*) FROM twice WHERE {real}").fetchall() != [(0,)]:  # noqa: S608
+        connection.register("decisions", decisions)
+        decisions = connection.sql("FROM decisions ORDER BY clip_id, withheld_by").to_arrow_table()
+    return decisions, outputs, _named(decided, pack), seen
+
+
+def _masks(pack: Pack) -> Mapping[str, Sequence[str]]:
+    """Column -> the rules whose hits are its bits, from the lowest on."""
+    alone = [rule_id for rule_id in rule_ids(pack) if rule_id != pack.combination.id]
+    return {f"mask_{start}": alone[start : start + _MASK_BITS] for start in range(0, len(alone), _MASK_BITS)}
+
+
+def _named(decided: pa.Table, pack: Pack) -> pa.Table:
+    """The table with `withheld_by` in place of its masks. Few combinations of rules occur, so each is spelt once."""
+    masks = _masks(pack)
+    codes = np.zeros(decided.num_rows, np.int64)
+    for name in ("released", *masks):
+        encoded = decided.column(name).cast(pa.int64()).combine_chunks().dictionary_encode()
+        codes = codes * max(1, len(encoded.dictionary)) + encoded.indices.to_numpy()
+    _, first, combination = np.unique(codes, return_index=True, return_inverse=True)
+    spelt = []
+    for row in decided.select(["released", *masks]).take(first).to_pylist():
+        hits = [rule_id for name, listed in masks.items() for bit, rule_id in enumerate(listed) if row[name] >> bit & 1]
+        spelt.append(hits if hits or row["released"] else [pack.combination.id])
+    withheld_by = pa.array(spelt, pa.list_(pa.string())).take(pa.array(combination, pa.int64()))
+    return decided.drop_columns(list(masks)).append_column("withheld_by", withheld_by)
 
 
 def withhold_all(clips: pa.Table, *, rule_id: str = PACK_REFUSED) -> Evaluation:
@@ -172,52 +204,70 @@ def _check_booleans(pack: Pack, connection: duckdb.DuckDBPyConnection) -> None:
             raise _refused(f"rule {rule.id}", f"yields {bound.types[0]}, not a boolean")
 
 
+_TWICE_SQL: Final = """
+    CREATE TEMP TABLE twice AS
+    WITH hashed AS (SELECT bird, hash(clip_id) AS hash FROM candidates)
+    SELECT bird, clip_id FROM candidates
+    WHERE hash(clip_id) IN (SELECT hash FROM hashed GROUP BY bird, hash HAVING count(*) > 1)
+    GROUP BY bird, clip_id HAVING count(*) > 1
+"""
+
+
 def _judged_sql(pack: Pack) -> str:
-    """One row per candidate: its outputs, and per rule whether the rule withholds it."""
-    columns = [
-        "bird",
-        "position",
-        "clip_id",
-        "vehicle_id",
-        CAPTURED_DAY_SQL.format('"captured_at"') + " AS captured_day",
-        f'count(*) OVER (PARTITION BY bird, clip_id) > 1 AS "{UNIQUE_CLIP}"',
-    ]
+    """First pass, per candidate: its cell, and the rules that withhold it alone as masks. Words are stored as their place in a list."""
+    columns = ["bird", "position", "clip_id", "vehicle_id", _DAY]
+    hits = {UNIQUE_CLIP: "(bird, clip_id) IN (FROM twice)"}
     for output in pack.outputs:
-        value = GENERALISATIONS[output.generalisation].sql.format(*(f'candidates."{name}"' for name in output.inputs))
-        columns.append(f'{value} AS "{output.name}"')
-    columns.extend(
-        f'NOT coalesce({compile_expression(rule.require, rule.inputs, subject=f"rule {rule.id}")}, FALSE) AS "{rule.id}"'
-        for rule in pack.row_rules
-    )
-    columns.extend(f'"flag {rule_id}" AS "{rule_id}"' for rule_id in geofence.reasons_of(list(rule_ids(pack)), pack.geofence))
-    return f"CREATE TEMP TABLE judged AS SELECT {', '.join(columns)} FROM candidates"  # noqa: S608 - our snippets and checked nodes only
+        value = _value_sql(output)
+        hits[output.id] = f"({value}) IS NULL"
+        if output.name in pack.combination.quasi_identifiers:
+            columns.append(f'{_as_word(output, value)} AS "{output.name}"')
+    for rule in pack.row_rules:
+        hits[rule.id] = f"NOT coalesce({compile_expression(rule.require, rule.inputs, subject=f'rule {rule.id}')}, FALSE)"
+    for rule_id in geofence.reasons_of(list(rule_ids(pack)), pack.geofence):
+        hits[rule_id] = f'"flag {rule_id}"'
+    for name, listed in _masks(pack).items():
+        bits = " | ".join(f"(({hits[rule_id]})::BIGINT << {bit})" for bit, rule_id in enumerate(listed))
+        columns.append(f"{bits} AS {name}")
+    is_good = " AND ".join(f"{name} = 0" for name in _masks(pack))
+    judged = f"SELECT {', '.join(columns)} FROM candidates"  # noqa: S608 - our snippets and checked nodes only
+    return f"CREATE TEMP TABLE judged AS SELECT *, {is_good} AS is_good FROM ({judged})"  # noqa: S608 - same
+
+
+def _value_sql(output: OutputRule) -> str:
+    return GENERALISATIONS[output.generalisation].sql.format(*(f'candidates."{name}"' for name in output.inputs))
+
+
+def _as_word(output: OutputRule, value: str) -> str:
+    words = GENERALISATIONS[output.generalisation].vocabulary
+    return value if words is None else f"TRY_CAST({value} AS ENUM({quoted_words(words)}))"
+
+
+def _cells_sql(pack: Pack) -> str:
+    """Second pass: the cells large enough for k, over the rows that pass the other rules and those still published."""
+    k, cell = pack.combination, _cell(pack)
+    rules = [rule for name in k.quasi_identifiers for rule in pack.outputs if rule.name == name]
+    words = ", ".join(f'{_as_word(rule, f"published.{chr(34)}{rule.name}{chr(34)}")} AS "{rule.name}"' for rule in rules)
+    is_known = " AND ".join(f'"{name}" IS NOT NULL' for name in k.quasi_identifiers)
+    return f"""
+        CREATE TEMP TABLE cells AS
+        WITH counted AS (
+            SELECT bird, {cell}, vehicle_id, captured_day FROM judged WHERE is_good
+            UNION ALL SELECT {canaries.REAL} AS bird, {words}, vehicle_id, captured_day FROM published
+        )
+        SELECT bird, {cell} FROM counted WHERE {is_known} GROUP BY bird, {cell}
+        HAVING count(DISTINCT vehicle_id) >= {k.min_vehicles} AND count(DISTINCT captured_day) >= {k.min_days}
+    """  # noqa: S608 - ids and names are checked by the pack's patterns and the schema
 
 
 def _decided_sql(pack: Pack) -> str:
-    """Two passes: the rules of the row alone, then k over the rows that pass them and those still published."""
-    alone = [rule_id for rule_id in rule_ids(pack) if rule_id != pack.combination.id]
-    outputs = {rule.id: f'judged."{rule.name}" IS NULL' for rule in pack.outputs}
-    hits = {rule_id: outputs.get(rule_id, f'judged."{rule_id}"') for rule_id in alone}
-    cell = ", ".join(f'"{name}"' for name in pack.combination.quasi_identifiers)
-    named = ", ".join(f"CASE WHEN {hit} THEN '{rule_id}' END" for rule_id, hit in hits.items())
-    k = pack.combination
-    return f"""
-        CREATE TEMP TABLE decided AS
-        WITH screened AS (
-            SELECT judged.*, list_filter([{named}], lambda rule: rule IS NOT NULL) AS alone FROM judged
-        ), counted AS (
-            SELECT bird, {cell}, vehicle_id, captured_day FROM screened WHERE len(alone) = 0
-            UNION ALL SELECT {canaries.REAL} AS bird, {cell}, vehicle_id, captured_day FROM published
-        ), cells AS (
-            SELECT bird, {cell}, count(DISTINCT vehicle_id) >= {k.min_vehicles} AND count(DISTINCT captured_day) >= {k.min_days} AS is_large
-            FROM counted GROUP BY bird, {cell}
-        ), joined AS (
-            SELECT bird, position, clip_id, alone, coalesce(is_large, FALSE) AS is_large FROM screened LEFT JOIN cells USING (bird, {cell})
-        )
-        SELECT bird, position, clip_id, len(alone) = 0 AND is_large AS released,
-               CASE WHEN len(alone) = 0 AND NOT is_large THEN ['{k.id}'] ELSE alone END AS withheld_by
-        FROM joined
-    """  # noqa: S608 - ids and names are checked by the pack's patterns and the schema
+    """A row leaves that passes the other rules and stands in one of those cells."""
+    released = f"is_good AND (bird, {_cell(pack)}) IN (FROM cells)"
+    return f"CREATE TEMP VIEW decided AS SELECT *, coalesce({released}, FALSE) AS released FROM judged"  # noqa: S608 - checked as above
+
+
+def _cell(pack: Pack) -> str:
+    return ", ".join(f'"{name}"' for name in pack.combination.quasi_identifiers)
 
 
 def _evaluation(rows_in: int, decisions: pa.Table, outputs: pa.Table, pack: Pack, *, canary_count: int) -> Evaluation:

@@ -47,14 +47,15 @@ class Generalisation:
     says_zh: str
 
 
-def _words(values: tuple[str, ...]) -> str:
+def quoted_words(values: tuple[str, ...]) -> str:
+    """The words as SQL literals, separated by commas."""
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
 def _closed(values: tuple[str, ...], says_en: str, says_zh: str, *, sensitivity: Sensitivity = "public") -> Generalisation:
     return Generalisation(
         inputs=(Input(type=pa.string(), sensitivity=sensitivity),),
-        sql=f"CASE WHEN {{0}} IN ({_words(values)}) THEN {{0}} END",
+        sql=f"CASE WHEN {{0}} IN ({quoted_words(values)}) THEN {{0}} END",
         vocabulary=values,
         says_en=says_en,
         says_zh=says_zh,
@@ -119,7 +120,7 @@ GENERALISATIONS: Final[Mapping[str, Generalisation]] = {
     "noise_band": _bands(_NOISE_EDGES, "8-bit luma steps", "8 位亮度级"),
     "video_codec": Generalisation(
         inputs=(Input(type=pa.string()),),
-        sql=f"CASE WHEN {{0}} IS NULL OR {{0}} = '' THEN NULL WHEN {{0}} IN ({_words(VIDEO_CODECS)}) THEN {{0}} ELSE 'other' END",
+        sql=f"CASE WHEN {{0}} IS NULL OR {{0}} = '' THEN NULL WHEN {{0}} IN ({quoted_words(VIDEO_CODECS)}) THEN {{0}} ELSE 'other' END",
         vocabulary=VIDEO_CODECS,
         says_en="one of eight common codecs, else 'other'",
         says_zh="八种常见编码之一,否则为 other",

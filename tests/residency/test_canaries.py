@@ -125,13 +125,13 @@ SABOTAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "a row rule is taken out": (_edited("_judged_sql", ACCEPTED, "FALSE"), "row.accepted let a canary out"),
     "a row rule is turned round": (_edited("_judged_sql", "'accepted'", "'rejected'"), "let a canary out"),
     "null passes a row rule": (_edited("_judged_sql", "''), FALSE", "''), TRUE"), "row.vehicle_known let a canary out"),
-    "the first pass is skipped": (_edited("_decided_sql", "len(alone) = 0 AND is_large", "is_large"), "let a canary out"),
-    "what withholds is not told": (_edited("_decided_sql", "ELSE alone END", "ELSE [] END"), "let a canary out"),
-    "k is taken out": (_edited("_decided_sql", "coalesce(is_large, FALSE)", "TRUE"), "combination.k let a canary out"),
-    "k is one vehicle lower": (_edited("_decided_sql", "vehicle_id) >= 2", "vehicle_id) >= 1"), "combination.k let a canary out"),
-    "k counts rows, not vehicles": (_edited("_decided_sql", "count(DISTINCT vehicle_id)", "2 * count(vehicle_id)"), "combination.k"),
-    "a clip may stand twice": (_edited("_judged_sql", "count(*) OVER", "0 * count(*) OVER"), "row.unique_clip let a canary out"),
-    "an output is not asked": (_edited("_decided_sql", 'judged."weather" IS NULL', "FALSE"), "output.weather let a canary out"),
+    "the first pass is skipped": (_edited("_decided_sql", "is_good AND ", ""), "let a canary out"),
+    "what withholds is not told": (_edited("_decided_sql", "*", "* REPLACE (mask_0 & 0 AS mask_0)"), "let a canary out"),
+    "k is taken out": (_edited("_decided_sql", "IN (FROM cells)", "IS NOT NULL"), "combination.k let a canary out"),
+    "k is one vehicle lower": (_edited("_cells_sql", "vehicle_id) >= 2", "vehicle_id) >= 1"), "combination.k let a canary out"),
+    "k counts rows, not vehicles": (_edited("_cells_sql", "count(DISTINCT vehicle_id)", "2 * count(vehicle_id)"), "combination.k"),
+    "a clip may stand twice": (_edited("_judged_sql", "(bird, clip_id) IN (FROM twice)", "FALSE"), "row.unique_clip let a canary out"),
+    "an output is not asked": (_edited("_judged_sql", 'weather" END) IS NULL', 'weather" END) IS NULL AND FALSE'), "output.weather let"),
     "a tag leaves as it is": (_generalised("scene", "{0}"), "output.scene let"),
     "an unknown codec leaves as it is": (_generalised("video_codec", "coalesce({0}, 'other')"), "output.video_codec let"),
     "a plate leaves beside a tag": (_generalised("weather", "{0} || max(clip_id) OVER ()"), "output.weather let"),
@@ -140,7 +140,7 @@ SABOTAGES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "a fence is lost in reading": (_fences_lost, "geofence.inside let a canary out"),
     "only points are looked at": (_points_only, "geofence.inside let a canary out"),
     "canaries are dropped": (_edited("_judged_sql", "FROM candidates", "FROM candidates WHERE bird = 0"), "0 were decided on"),
-    "canaries are doubled": (_edited("_decided_sql", "FROM joined", "FROM joined UNION ALL FROM decided_twice"), "cannot be evaluated"),
+    "canaries are doubled": (_edited("_decided_sql", "FROM judged", "FROM judged UNION ALL FROM decided_twice"), "cannot be evaluated"),
     "there are none": (_without_canaries, "no canary was aimed at"),
     "a rule has none": (_without_some, "no canary was aimed at geofence.datum"),
 }  # fmt: skip
@@ -160,7 +160,7 @@ def test_days_of_k_have_a_canary_of_their_own(
     base_pack: Pack, fences: bytes, clip_row: Callable[..., Row], clips: Callable[..., pa.Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An evaluator that counts vehicles but not days lets out the cell of enough vehicles on six days."""
-    _edited("_decided_sql", "count(DISTINCT captured_day) >= 7", "TRUE")(monkeypatch)
+    _edited("_cells_sql", "count(DISTINCT captured_day) >= 7", "TRUE")(monkeypatch)
     with pytest.raises(PackRefused, match=r"combination\.k let a canary out"):
         evaluate.decide(clips(clip_row(1)), pack=base_pack, fences=fences)
 
