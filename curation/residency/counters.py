@@ -1,7 +1,7 @@
 """Volume caps and counters: how many rows one release may hold, and of how much all releases together may speak.
 
-Both come after every other rule. A row that they withhold is chosen by its clip id, a hash of bytes, so the choice is the same again and
-says nothing of place or time; k is then counted anew over the rows that stay. Used up is what any release holds that was ever cut.
+Both come after every other rule. Which rows go first is told by clip ids, hashes of bytes: cell by cell, the one first that holds the
+lowest, so the choice is the same again; k is then counted anew over the rows that leave. Used up is what any release ever cut holds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from curation.residency.assessment import in_force
 from curation.residency.evaluate import Evaluation
 from curation.residency.expression import LOCKED
 from curation.residency.generalise import CAPTURED_DAY_SQL, GENERALISATIONS
-from curation.residency.pack import Counted, CounterRule, Pack, Period
+from curation.residency.pack import Counted, CounterRule, Pack, Period, VolumeCap
 from curation.schema import COUNTED, DECISIONS
 
 Level = Literal["open", "warn", "hold", "block"]
@@ -163,24 +163,43 @@ def limit(
         as_of: the day the release is dated.
         published: as `evaluate.decide`.
     """
-    fresh = counted_rows(clips, evaluation.outputs["clip_id"], pack)
+    fresh = counted_rows(clips, evaluation.outputs["clip_id"], pack) if limits else COUNTED.empty_table()
     before = {one.rule.id: used(reservations, one.rule, as_of) for one in limits}
-    hits: dict[str, pa.Array] = {}
-    with duckdb.connect(":memory:", config=LOCKED) as connection:
-        connection.register("fresh", fresh)
-        connection.register("outputs", evaluation.outputs)
-        for cap in pack.volume_caps:
-            per = ", ".join(f'"{name}"' for name in cap.per)
-            rank = f"row_number() OVER ({f'PARTITION BY {per} ' if per else ''}ORDER BY clip_id)"
-            hits[cap.id] = _ids(connection, f"SELECT clip_id FROM outputs QUALIFY {rank} > {cap.max_rows}")  # noqa: S608 - names of outputs
-        for one in limits:
-            connection.register("used", before[one.rule.id])
-            hits[one.rule.id] = _ids(connection, _withheld_sql(one))
+    caps = [cap for cap in pack.volume_caps if evaluation.released_count > cap.max_rows]
+    reached = [one for one in limits if _standing(one, before[one.rule.id], fresh).level in {"hold", "block"}]
+    hits = dict.fromkeys((*(cap.id for cap in pack.volume_caps), *(one.rule.id for one in limits)), pa.array([], pa.string()))
+    if caps or reached:
+        hits |= _hits(evaluation.outputs, fresh, pack=pack, caps=caps, limits=reached, before=before)
     left = _withhold(evaluation, hits)
     if left.released_count < evaluation.released_count:  # what went may have been what made a cell large
         left = _k_again(left, pack, published)
     stays = fresh.filter(pc.is_in(fresh["clip_id"], value_set=_flat(left.outputs["clip_id"])))
     return left, tuple(_standing(one, before[one.rule.id], stays) for one in limits)
+
+
+def _hits(
+    outputs: pa.Table, counted: pa.Table, *, pack: Pack, caps: Sequence[VolumeCap], limits: Sequence[Limit], before: Mapping[str, pa.Table]
+) -> dict[str, pa.Array]:
+    """Rule id -> clips that it withholds. Rows go first cell by cell, so that what stays behind is whole cells and k is kept."""
+    cell = ", ".join(f'"{name}"' for name in pack.combination.quasi_identifiers)
+    ranked = f"""
+        CREATE TEMP TABLE ranked AS SELECT *, row_number() OVER (ORDER BY first_of_cell, clip_id) AS position
+        FROM (SELECT *, min(clip_id) OVER (PARTITION BY {cell}) AS first_of_cell FROM outputs)
+    """  # noqa: S608 - names are checked by the pack's patterns and the schema
+    hits = {}
+    with duckdb.connect(":memory:", config=LOCKED) as connection:
+        connection.register("outputs", outputs)
+        connection.register("counted", counted)
+        connection.execute(ranked)
+        connection.execute("CREATE TEMP TABLE fresh AS SELECT counted.*, position FROM counted JOIN ranked USING (clip_id)")
+        for cap in caps:
+            per = ", ".join(f'"{name}"' for name in cap.per)
+            rank = f"row_number() OVER ({f'PARTITION BY {per} ' if per else ''}ORDER BY position)"
+            hits[cap.id] = _ids(connection, f"SELECT clip_id FROM ranked QUALIFY {rank} > {cap.max_rows}")  # noqa: S608 - names of outputs
+        for one in limits:
+            connection.register("used", before[one.rule.id])
+            hits[one.rule.id] = _ids(connection, _withheld_sql(one))
+    return hits
 
 
 def _ids(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Array:
@@ -197,7 +216,7 @@ def _withheld_sql(one: Limit) -> str:
             WITH spent AS (SELECT coalesce(sum(amount), 0) AS amount FROM (SELECT max({column}) AS amount FROM used GROUP BY clip_id)),
             added AS (
                 SELECT clip_id, clip_id NOT IN (SELECT clip_id FROM used) AS is_new,
-                       sum(CASE WHEN clip_id IN (SELECT clip_id FROM used) THEN 0 ELSE {column} END) OVER (ORDER BY clip_id) AS amount
+                       sum(CASE WHEN clip_id IN (SELECT clip_id FROM used) THEN 0 ELSE {column} END) OVER (ORDER BY position) AS amount
                 FROM fresh
             )
             SELECT clip_id FROM added, spent
@@ -207,9 +226,9 @@ def _withheld_sql(one: Limit) -> str:
     return f"""
         WITH known AS (SELECT DISTINCT {group} AS place, {subject} AS subject FROM used WHERE {is_spoken_of}),
         spent AS (SELECT place, count(*) AS amount FROM known GROUP BY place),
-        asked AS (SELECT clip_id, {group} AS place, CASE WHEN {is_spoken_of} THEN {subject} END AS subject FROM fresh),
+        asked AS (SELECT clip_id, position, {group} AS place, CASE WHEN {is_spoken_of} THEN {subject} END AS subject FROM fresh),
         newcomers AS (
-            SELECT place, subject, row_number() OVER (PARTITION BY place ORDER BY min(clip_id)) AS rank
+            SELECT place, subject, row_number() OVER (PARTITION BY place ORDER BY min(position)) AS rank
             FROM asked ANTI JOIN known USING (place, subject) WHERE subject IS NOT NULL GROUP BY place, subject
         )
         SELECT clip_id FROM asked LEFT JOIN newcomers USING (place, subject) LEFT JOIN spent USING (place)

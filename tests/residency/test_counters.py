@@ -347,3 +347,13 @@ def test_no_cut_ever_passes_the_hold_mark(
     assert table.num_rows == evaluation.row_count == evaluation.released_count + evaluation.decisions["released"].to_pylist().count(False)
     cells = evaluation.outputs.group_by(["province", "month"]).aggregate([("vehicle_id", "count_distinct")])
     assert all(vehicles >= 2 for vehicles in cells["vehicle_id_count_distinct"].to_pylist())
+
+
+def test_what_leaves_leaves_by_whole_cells(cut: Callable[..., Any], clip_row: MakeRow, clips: MakeTable) -> None:
+    """Of ten cells under a limit that half of them reach only the one at the mark is torn; the others leave or stay whole."""
+    provinces = [f"CN-{name}" for name in ("AH", "BJ", "CQ", "FJ", "GD", "GS", "GX", "GZ", "HA", "HB")]
+    rows = [clip_row(number, province=provinces[number % 10], duration_s=600.0) for number in range(60)]
+    evaluation, [standing] = cut(clips(*rows), counter("raw_hours", 6))
+    left = [evaluation.outputs["province"].to_pylist().count(province) for province in provinces]
+    assert [0, 0, 0, 0, 2, 6, 6, 6, 6, 6] == sorted(left)
+    assert (32, 6, "warn") == (evaluation.released_count, standing.after, standing.level)
