@@ -235,6 +235,16 @@ def validate(
 
 
 @app.command()
+def reinspect(work: Work = None, as_json: AsJson = False) -> None:
+    """Measure again what was measured under other settings or by another inspector, and replace those rows of curated.clips."""
+    counts = list(pipeline.reinspect(pipeline.open_settings(work)))
+    for count in counts:
+        _say(count, as_json=as_json)
+    if not counts and not as_json:
+        out.print("reinspect: every curated row was made under these settings")
+
+
+@app.command()
 def release(
     work: Work = None,
     as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Decide as of this day; default today in Shanghai.")] = None,

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -31,8 +31,8 @@ from curation.residency import forecast as forecasting
 from curation.residency import pack as packs
 from curation.settings import EngineSettings, InspectSettings, PullSettings, Settings, read_settings
 from curation.shard_request import ShardRequest
-from curation.stages import erase, inspect_clips, manifest, publish, pull, release, shards, validate, withdraw
-from curation.tables import from_parquet
+from curation.stages import duplicates, erase, inspect_clips, manifest, publish, pull, release, shards, validate, withdraw
+from curation.tables import from_parquet, to_parquet
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,10 @@ def pull_batch(settings: Settings, batch_id: str) -> StageCount:
 
 def write_manifest(settings: Settings, batch_id: str) -> StageCount:
     """Inspect the batch's clips (going on from checkpoints) and write its manifest."""
-    home = wiring.home(settings)
+    return _write_manifest(settings, wiring.home(settings), batch_id)
+
+
+def _write_manifest(settings: Settings, home: wiring.Home, batch_id: str, *, key: str | None = None) -> StageCount:
     if home.store.size(layout.pulled_key(batch_id)) is None:
         raise UsageError("was not pulled", subject=f"batch {batch_id}", fix="pull its source first (`curation pull SOURCE`)")
     pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
@@ -145,11 +148,21 @@ def write_manifest(settings: Settings, batch_id: str) -> StageCount:
         ledger=home.ledger,
         policy=settings.inspect,
         clock=home.clock,
+        survivors=_survivors(settings, home),
+        key=key,
     )
 
 
+def _survivors(settings: Settings, home: wiring.Home) -> Callable[[pa.Table], Mapping[str, str | None]]:
+    def told(rows: pa.Table) -> Mapping[str, str | None]:
+        curated_rows = home.catalog.read(settings.curated_table, columns=duplicates.COLUMNS)
+        return duplicates.run(rows, curated_rows, index=wiring.hash_index())
+
+    return told
+
+
 def validate_batch(settings: Settings, batch_id: str) -> StageCount:
-    """Audit the batch on a branch of curated.clips and make it main.
+    """Audit the batch on a branch of curated.clips and make it main; rows of other batches that its clips outdo are told so there.
 
     Raises:
         UsageError: there is no such batch.
@@ -165,16 +178,79 @@ def validate_batch(settings: Settings, batch_id: str) -> StageCount:
         count = StageCount(stage="validate", subject=batch_id, rows_in=0, accounted={})
         home.ledger.record(count, files={key: sha256_hex(home.store.read(key))}, facts={"passed": "nothing to audit"})
         return count
+    count = _validate(settings, home, batch_id, key)
+    for _ in _settle_revisions(settings, home, f"manifests/batch={batch_id}/"):
+        log.info("batch %s: took up a revision that an earlier run left", batch_id)
+    _restate_duplicates(settings, home, batch_id)
+    return count
+
+
+def _validate(settings: Settings, home: wiring.Home, batch_id: str, key: str) -> StageCount:
     return validate.run(
         batch_id,
-        rows,
+        from_parquet(home.store.read(key), schema.CLIPS),
         catalog=home.catalog,
         table=settings.curated_table,
         validator=wiring.validator(settings),
         store=home.store,
         ledger=home.ledger,
         report=validation_report.render,
+        key=key,
     )
+
+
+def _settle_revisions(settings: Settings, home: wiring.Home, prefix: str) -> Iterator[StageCount]:
+    """Audit the revisions that a killed run wrote and the ledger knows no audit of."""
+    keys = [key for key in home.store.keys(prefix) if layout.batch_of_revision(key) is not None]
+    settled = {key for entry in home.ledger.entries() if entry.kind == validate.STAGE for key in entry.files} if keys else set()
+    for key in keys:
+        batch_id = layout.batch_of_revision(key)
+        if batch_id is not None and key not in settled:
+            yield _validate(settings, home, batch_id, key)
+
+
+def _restate_duplicates(settings: Settings, home: wiring.Home, batch_id: str) -> None:
+    """Set `duplicate_of` right on main after a batch: a better clip of it takes over from one of another batch.
+
+    The restated rows are a revision of the batch that is the cause, named by its content, and audited as every other row.
+    """
+    known = home.catalog.read(settings.curated_table, columns=(*duplicates.COLUMNS, "batch_id"))
+    is_mine = pc.equal(known["batch_id"], batch_id)
+    told = duplicates.run(known.filter(is_mine), known.filter(pc.invert(is_mine)), index=wiring.hash_index())
+    standing = zip(known["clip_id"].to_pylist(), known["duplicate_of"].to_pylist(), is_mine.to_pylist(), strict=True)
+    changed = [clip_id for clip_id, before, mine in standing if (mine or clip_id in told) and told.get(clip_id) != before]
+    if not changed:
+        return
+    rows = home.catalog.read(settings.curated_table, clip_ids=changed)
+    named = pa.array([told.get(clip_id) for clip_id in rows["clip_id"].to_pylist()], pa.string())
+    rows = rows.set_column(rows.schema.get_field_index("duplicate_of"), schema.CLIPS.field("duplicate_of"), named)
+    data = to_parquet(rows, schema.CLIPS)
+    key = layout.revision_key(batch_id, sha256_hex(data))
+    home.store.create(key, data)
+    _validate(settings, home, batch_id, key)
+
+
+def reinspect(settings: Settings) -> Iterator[StageCount]:
+    """Measure again what was measured under other settings or by another inspector, and replace those rows of curated.clips.
+
+    Objects are written once, so a batch's first manifest stays; the new rows stand beside it as a revision named by the digest of the
+    settings, and become main as every batch does: on a branch, audited, by compare-and-set. Inspections are checkpointed under the same
+    digest. Killed anywhere, the next run goes on; where every row is of these settings, nothing happens.
+
+    Raises:
+        ValidationFailed: names the failing checks of the first batch that fails; main keeps its rows.
+    """
+    home = wiring.home(settings)
+    _require_site(settings, home)
+    yield from _settle_revisions(settings, home, "manifests/")
+    digest = settings.inspect.digest()
+    known = home.catalog.read(settings.curated_table, columns=("batch_id", "settings_digest"))
+    stale = known.filter(pc.not_equal(known["settings_digest"], digest))
+    for batch_id in sorted(set(stale["batch_id"].to_pylist())):
+        key = layout.revision_key(batch_id, digest)
+        yield _write_manifest(settings, home, batch_id, key=key)
+        yield _validate(settings, home, batch_id, key)
+        _restate_duplicates(settings, home, batch_id)
 
 
 # --- loose files ----------------------------------------------------------------------------------------------------------------

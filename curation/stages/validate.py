@@ -77,7 +77,7 @@ def run(
     digest = hashlib.sha256(data).hexdigest()
     books = _Books(batch_id=batch_id, manifest_key=key, manifest_digest=digest, store=store, ledger=ledger, report=report)
     for _ in range(_ATTEMPTS):
-        done = _taken_in(catalog, table, batch_id, digest)
+        done = _taken_in(catalog, table, batch_id, digest, last_only=key != manifest_key(batch_id))
         if done is not None:
             return books.passed(validator.validate(SUITE, manifest), done)
         plan = _plan(catalog, table, manifest, of_the_run=OF_THE_RUN if key != manifest_key(batch_id) else (*OF_THE_RUN, DUPLICATE_OF))
@@ -91,10 +91,15 @@ def run(
     )
 
 
-def _taken_in(catalog: HomeCatalog, table: str, batch_id: str, digest: str) -> Mapping[str, int] | None:
-    """The counts with which main took this very manifest in, None if it never did."""
-    for snapshot in catalog.snapshots(table):
-        if (snapshot.properties.get(BATCH_ID), snapshot.properties.get(MANIFEST_DIGEST)) == (batch_id, digest):
+def _taken_in(catalog: HomeCatalog, table: str, batch_id: str, digest: str, *, last_only: bool) -> Mapping[str, int] | None:
+    """The counts with which main took this very manifest in, None if it never did.
+
+    Args:
+        last_only: only if nothing of the batch came after it: whoever goes back to earlier settings wants the rows of then again.
+    """
+    of_batch = [snapshot for snapshot in catalog.snapshots(table) if snapshot.properties.get(BATCH_ID) == batch_id]
+    for snapshot in of_batch[-1:] if last_only else of_batch:
+        if snapshot.properties.get(MANIFEST_DIGEST) == digest:
             return {name: int(snapshot.properties[f"curation.{name}"]) for name in _COUNTED}
     return None
 
