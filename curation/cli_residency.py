@@ -173,7 +173,7 @@ def check(
     clips = from_parquet(_read(manifest), CLIPS)
     _forget(out / RELEASE_NAME)
     try:
-        read = packs.read(_read(pack))
+        read = _pack_to_decide_by(pack)
         if isinstance(read, packs.ListPack):
             raise _answered(read, today)
         signing.may_allow(read, _signatures(pack, signatures), trusted_keys=_trusted(trusted), today=today, allow_demo_pack=demo)
@@ -295,6 +295,13 @@ def _answered(pack: packs.ListPack, today: date) -> PackRefused:
     told = f"its days are {pack.valid_from} to {pack.valid_to}, asked as of {today}"
     fix = "a list lets no row out by itself; cut releases under a pack of rules"
     return PackRefused(f"{found.said}{more} ({told})", subject=f"pack {pack.id} {pack.version}", fix=fix)
+
+
+def _pack_to_decide_by(path: Path) -> packs.Pack | packs.ListPack:
+    """The pack; one that is not there lets nothing out, which is a no and not a wrong use."""
+    if not path.is_file():
+        raise PackRefused("there is no such pack", subject=str(path), fix="name an existing file")
+    return packs.read(_read(path))
 
 
 def _forget(path: Path) -> None:

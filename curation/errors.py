@@ -50,6 +50,12 @@ class OutsideError(CurationError):
     exit_code = 3
 
 
+class LedgerUnreachable(OutsideError):
+    """The ledger cannot be read, so nothing may leave: a no, though a retry may help."""
+
+    exit_code = 1
+
+
 class SourceUnreachable(OutsideError):
     """A source as a whole cannot be reached: nothing may be concluded about its entries."""
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from curation import schema, withdrawal_files
 from curation.digests import sha256_hex
-from curation.errors import CurationError, EvidenceBroken, UsageError
+from curation.errors import CurationError, EvidenceBroken, LedgerUnreachable, OutsideError, UsageError
 from curation.layout import release_key
 from curation.ports import Clock, Ledger, ObjectStore
 from curation.tables import from_parquet, to_parquet
@@ -194,9 +194,15 @@ def check_clock(ledger: Ledger, clock: Clock) -> None:
     """Nothing, unless time runs backwards: what has expired must not become valid again by setting a clock.
 
     Raises:
+        LedgerUnreachable: nobody can tell.
         CurationError: the clock stands before the ledger's last entry.
     """
-    last, now = ledger.head(), clock.now()
+    try:
+        last, now = ledger.head(), clock.now()
+    except OutsideError as error:
+        raise LedgerUnreachable(
+            f"cannot be read, so nothing leaves: {error.problem}", subject="ledger", fix="bring its store back, then run this again"
+        ) from error
     if last is not None and datetime.fromisoformat(last.at) > now:
         raise CurationError(
             f"the clock says {now.isoformat()}, but the ledger's last entry is of {last.at}",

@@ -195,7 +195,8 @@ def law(settings: Settings) -> Law:
     """The pack in force with its signatures and fences; without one in the settings, the shipped cn-baseline, which is unsigned.
 
     Raises:
-        SettingsError: a file of it is missing, or a demo pack is allowed beside an overseas catalog that is not this machine's own.
+        PackRefused: the pack is missing.
+        SettingsError: another file of it is missing, or a demo pack is allowed beside an overseas catalog that is not this machine's own.
     """
     residency = settings.residency
     if residency.allow_demo_pack and not _is_embedded(settings):
@@ -208,6 +209,10 @@ def law(settings: Settings) -> Law:
         pack_bytes, signatures_bytes = resources.files("curation.residency").joinpath("packs", _BASELINE).read_bytes(), b"[]"
     else:
         signatures = residency.pack.with_name(residency.pack.name + _SIGNATURES_SUFFIX)
+        if not residency.pack.is_file():
+            raise PackRefused(
+                "there is no such pack", subject=str(residency.pack), fix="put it back, or correct [residency] in curation.toml"
+            )
         pack_bytes, signatures_bytes = _read(residency.pack), signatures.read_bytes() if signatures.is_file() else b"[]"
     return Law(
         pack_bytes=pack_bytes,
@@ -222,7 +227,8 @@ def law_of_release(settings: Settings, evidence: Mapping[str, Any]) -> Law:
     """The law in force, which must be the one under which a release was cut; signatures and trust are today's.
 
     Raises:
-        PackRefused: the pack or the fences were replaced since; what an older law let out is not published under a newer one.
+        PackRefused: the pack is missing, or it or the fences were replaced since; what an older law let out is not published under
+            a newer one.
         SettingsError: as `law`.
     """
     found = law(settings)

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from curation import wiring
-from curation.errors import NotAtHome, SettingsError
+from curation.errors import NotAtHome, PackRefused, SettingsError
 from curation.settings import read_settings
 
 
@@ -106,3 +106,11 @@ def test_a_foreign_public_key_is_refused(tmp_path):
     settings.ledger_public_key.write_text("00" * 32)
     with pytest.raises(SettingsError, match="is not the public half"):
         wiring.home(settings)
+
+
+def test_a_missing_pack_is_refused_and_is_no_wrong_use(tmp_path):
+    """A pack that is named and not there lets nothing out: a no of the gate, exit 1, and never the shipped pack in its place."""
+    write(tmp_path, '[residency]\npack = "nowhere.yaml"\n')
+    with pytest.raises(PackRefused, match="there is no such pack") as refusal:
+        wiring.law(read_settings({}, work=tmp_path))
+    assert 1 == refusal.value.exit_code

@@ -91,6 +91,16 @@ def test_refused_check_withholds_everything(more: list[str], named: str, desk: P
     assert [["pack.refused"]] * 3 == pq.read_table(desk / "out" / "decisions.parquet")["withheld_by"].to_pylist()
 
 
+def test_missing_pack_releases_nothing(desk: Path) -> None:
+    """A pack that is not there is a pack that lets nothing out: exit 1, and every row withheld."""
+    _sign_all(desk)
+    (desk / "pack.yaml").unlink()
+    with pytest.raises(PackRefused, match="there is no such pack") as refusal:
+        _check(desk, "--fences", desk / "fences.geojson", "--demo")
+    assert 1 == refusal.value.exit_code
+    assert [["pack.refused"]] * 3 == pq.read_table(desk / "out" / "decisions.parquet")["withheld_by"].to_pylist()
+
+
 def test_unsigned_pack_releases_nothing(desk: Path) -> None:
     """Without signatures nothing leaves, trusted keys or not."""
     (desk / "trusted.json").write_text("{}", encoding="ascii")
