@@ -60,6 +60,14 @@ BODY = """\
 | {{ rule | replace('|', '/') }} | {{ rows }} |
 {% endfor %}
 {% endif -%}
+{% set close = release.get('counters', []) | rejectattr('level', 'equalto', 'open') | list -%}
+{% if close -%}
+| counter close to its limit | counted | level |
+|---|---|---|
+{% for one in close -%}
+| {{ one['counter'] | replace('|', '/') }} | {{ one['after'] }} of {{ one['limit'] }} | {{ one['level'] }} |
+{% endfor %}
+{% endif -%}
 | column that leaves | rule that lets it |
 |---|---|
 {% for item in release['columns'] -%}
