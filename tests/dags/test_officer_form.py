@@ -33,7 +33,7 @@ def form():
 
     def render(summary):
         run = SimpleNamespace(triggering_user_name=None)
-        return template.render(release_summary=lambda _: summary, ti=SimpleNamespace(xcom_pull=lambda task_ids: "r"), dag_run=run)
+        return template.render(release_summary=lambda _: summary, ti=SimpleNamespace(xcom_pull=lambda **_: "r"), dag_run=run)
 
     return render
 
