@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from curation import __version__, cli_erase, cli_residency, cli_withdraw, pipeline, shard_request
+from curation import __version__, cli_erase, cli_residency, cli_review, cli_withdraw, pipeline, shard_request
 from curation.audit.trace import Row as TracedRow
 from curation.errors import CurationError, OutsideError, UsageError
 from curation.records import StageCount
@@ -33,6 +33,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(cli_residency.app, name="residency")
 app.add_typer(cli_erase.app, name="erase")
 app.add_typer(cli_withdraw.app, name="withdraw")
+app.command()(cli_review.review)
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]

@@ -32,6 +32,7 @@ from curation.residency import pack as packs
 from curation.settings import EngineSettings, InspectSettings, PullSettings, Settings, read_settings
 from curation.shard_request import ShardRequest
 from curation.stages import duplicates, erase, inspect_clips, manifest, publish, pull, release, shards, validate, withdraw
+from curation.stages import review as reviewing
 from curation.tables import from_parquet, to_parquet
 
 log = logging.getLogger(__name__)
@@ -581,6 +582,60 @@ def withdrawal_receipt(settings: Settings, withdrawal_id: str) -> dict[str, Any]
         raise UsageError("is not finished", subject=subject, fix="a second person confirms it (`curation withdraw confirm`)")
     receipt: dict[str, Any] = json.loads(store.read(key))
     return receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed:
+    """What a review found and did: the withdrawal that it asked for, empty for none, and whether that was carried out."""
+
+    found: reviewing.Review
+    withdrawal_id: str
+    withdrawn: bool
+
+
+def review(settings: Settings, *, requester: str = publish.SCHEDULER) -> Reviewed:
+    """Decide again on everything overseas under today's pack, and withdraw what may not stay, or ask for a second person.
+
+    Raises:
+        PackRefused, NotConserved, EvidenceBroken, GateRefused: the review failed; nothing was withdrawn, and nothing is published until one
+            succeeds.
+    """
+    home, law = wiring.home(settings), wiring.law(settings)
+    catalog, table = wiring.overseas(settings), settings.publish.table
+    try:
+        found = reviewing.decide(
+            home.catalog.read(settings.curated_table),
+            pack_bytes=law.pack_bytes,
+            signatures_bytes=law.signatures_bytes,
+            fences_bytes=law.fences_bytes,
+            trusted_keys=law.trusted_keys,
+            allow_demo_pack=law.allow_demo_pack,
+            catalog=catalog,
+            table=table,
+            store=home.store,
+            ledger=home.ledger,
+            clock=home.clock,
+        )
+    except reviewing.FAILURES as problem:
+        reviewing.record_failure(problem, pack_bytes=law.pack_bytes, clock=home.clock, ledger=home.ledger)
+        raise
+    withdrawal_id, withdrawn = "", False
+    if found.asked.num_rows:
+        asked = withdraw.ask(
+            found.asked,
+            cause=found.cause,
+            reason=f"review under pack {found.pack}",
+            requester=requester,
+            alone=found.alone,
+            facts={"pack_digest": found.pack_digest},
+            store=home.store,
+            ledger=home.ledger,
+        )
+        withdrawal_id, withdrawn = asked.withdrawal_id, found.alone
+        if withdrawn:
+            confirm_withdrawal(settings, withdrawal_id, approver="")
+    reviewing.record(found, withdrawal_id=withdrawal_id, withdrawn=withdrawn, ledger=home.ledger)
+    return Reviewed(found=found, withdrawal_id=withdrawal_id, withdrawn=withdrawn)
 
 
 # --- evidence -------------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from curation import schema, withdrawal_files
 from curation.digests import sha256_hex
-from curation.errors import CurationError, EvidenceBroken, LedgerUnreachable, OutsideError, UsageError
+from curation.errors import CurationError, EvidenceBroken, GateRefused, LedgerUnreachable, OutsideError, UsageError
 from curation.layout import release_key
 from curation.ports import Clock, Ledger, ObjectStore
 from curation.tables import from_parquet, to_parquet
@@ -34,6 +34,8 @@ SENT_FOLDER: Final = "sent/"
 RELEASED: Final = "release"  # kinds of ledger entries
 PUBLISHED: Final = "publish"
 REFUSED: Final = "publish_refused"
+REVIEWED: Final = "review"
+REVIEW_FAILED: Final = "review_failed"
 
 
 _NONE: Final = pa.array([], pa.string())
@@ -188,6 +190,21 @@ def published_cells(left: Sequence[ReleaseFolder], quasi_identifiers: Sequence[s
     if not parts:
         return None
     return pa.concat_tables(parts).select([*quasi_identifiers, "vehicle_id", "captured_day"])
+
+
+def check_review(ledger: Ledger) -> None:
+    """Nothing, unless the last review of what is overseas failed: then nobody knows whether the rules still hold.
+
+    Raises:
+        GateRefused: it did.
+    """
+    reviews = [entry for entry in ledger.entries() if entry.kind in {REVIEWED, REVIEW_FAILED}]
+    if reviews and reviews[-1].kind == REVIEW_FAILED:
+        raise GateRefused(
+            f"the last one failed ({reviews[-1].facts['reason']}), so nothing is published",
+            subject="review of what is overseas",
+            fix="mend its cause and run `curation review`",
+        )
 
 
 def check_clock(ledger: Ledger, clock: Clock) -> None:

@@ -25,6 +25,7 @@ from curation.release_files import (
     SUPERSEDED_FILE,
     ReleaseFolder,
     check_clock,
+    check_review,
     kinds_of,
     left_releases,
     published_cells,
@@ -221,6 +222,7 @@ def run(
         if entry.kind == "publish" and entry.subject == folder.release_id:
             return StageCount(stage="publish", subject=folder.release_id, rows_in=entry.counts["rows_in"], accounted=_counts(entry.counts))
     check_clock(ledger, clock)
+    check_review(ledger)
     snapshot = catalog.find(table, folder.release_id)
     if snapshot is not None and WITHDRAWN_PROPERTY in snapshot.properties:
         raise GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
