@@ -22,7 +22,7 @@ from curation.audit.trace import Row as TracedRow
 from curation.errors import CurationError, OutsideError, UsageError
 from curation.records import StageCount
 from curation.residency import sites
-from curation.settings import SiteApproval
+from curation.settings import Depth, SiteApproval
 from curation.stages.pull import Outlook, Prospect
 
 app = typer.Typer(name="curation", no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -98,16 +98,22 @@ def up(work: Annotated[Path, typer.Option(help="Work folder with curation.toml."
 
 
 @app.command()
-def inspect(paths: Annotated[list[Path], typer.Argument(help="Video files, or folders of them.")], as_json: AsJson = False) -> None:
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Video files, or folders of them.")],
+    depth: Annotated[Depth, typer.Option(help="Decode nothing, key frames and what looks suspicious, or everything.")] = "keyframes",
+    contact_sheet: Annotated[Path | None, typer.Option(help="PNG to draw: frames looked at, signals over time.", dir_okay=False)] = None,
+    as_json: AsJson = False,
+) -> None:
     """Measure clips: any file, no store, no settings. With --json one object a line, keys = manifest columns."""
+    rows = pipeline.inspect_files(paths, depth=depth, contact_sheet=contact_sheet)
     if as_json:
-        for row in pipeline.inspect_files(paths):
+        for row in rows:
             print(_json_line(row), flush=True)
         return
     table = Table("clip", "verdict", "why", "codec", "size", "length", "light", "sharp", "bright", box=None, pad_edge=False)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("inspecting", total=None)
-        for row in pipeline.inspect_files(paths):
+        for row in rows:
             progress.advance(task)
             table.add_row(*_inspection_cells(row))
     out.print(table)

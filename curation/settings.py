@@ -17,9 +17,12 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
+from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
 INSPECTOR_VERSION = "3"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
+TagName = Literal["timeofday", "weather", "scene"]
+TAG_VALUES: Mapping[str, tuple[str, ...]] = {"timeofday": TIMEOFDAY, "weather": WEATHER, "scene": SCENE}
 MIB = 1024 * 1024
 # The permissions that a site may need: curation/residency/sites.py says which, and why.
 SiteApprovalKind = Literal["map_custody", "foreign_data_centre"]
@@ -202,13 +205,55 @@ class PullSettings(_Frozen):
     )
 
 
+class OnnxOutput(_Frozen):
+    """An output of a classifier: its name in the model, and the tag's value of each of its numbers."""
+
+    name: str = Field(min_length=1)
+    values: tuple[str, ...] = Field(min_length=2)
+
+
+class OnnxTaggerSettings(_Frozen):
+    """A classifier of pictures in ONNX: which file, what goes in and what comes out. A model by another digest is not run."""
+
+    kind: Literal["onnx"] = "onnx"
+    model: Path
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    width_px: int = Field(ge=1, le=2048)
+    height_px: int = Field(ge=1, le=2048)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of red, green and blue in [0, 1]
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    gives_logits: bool = True  # False where the model ends in a softmax
+    min_confidence: float = Field(default=0.6, ge=0, le=1)  # below it the tag is `undefined`, which beats a wrong one
+    outputs: Mapping[TagName, OnnxOutput] = Field(min_length=1)
+
+    @field_validator("outputs")
+    @classmethod
+    def _known_values(cls, outputs: Mapping[str, OnnxOutput]) -> Mapping[str, OnnxOutput]:
+        for tag, output in outputs.items():
+            unknown = sorted(set(output.values) - set(TAG_VALUES[tag]))
+            if unknown:
+                raise ValueError(f"{tag} knows no {', '.join(unknown)}; its values are {', '.join(TAG_VALUES[tag])}")
+        return outputs
+
+    @field_validator("deviation")
+    @classmethod
+    def _divides(cls, deviation: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not all(one > 0 for one in deviation):
+            raise ValueError("must be above 0")
+        return deviation
+
+
+Depth = Literal["packets", "keyframes", "full"]
+
+
 class InspectSettings(_Frozen):
     """What is decoded, and from which value a measured clip falls short.
 
     Thresholds were set on the labelled real clips so that none of them is rejected for a defect it does not have.
     """
 
-    depth: Literal["packets", "keyframes", "full"] = "keyframes"
+    depth: Depth = "keyframes"
+    tagger: OnnxTaggerSettings | None = None  # None: light and colour alone, which tell the time of day and nothing else
     min_duration_s: float = 1.0  # shorter than this holds no driving scene; the shortest good clip at hand has 1.4 s
     min_sharpness: float = 8.0  # the softest good clip has 17; blurred by sigma 3 px at 640 px width, all 18 stay below 7.8
     min_contrast: float = 0.02  # the flattest good clip, a night drive, has 0.09

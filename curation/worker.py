@@ -14,11 +14,18 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from curation.errors import CurationError, UsageError
+
+if TYPE_CHECKING:
+    from curation.ports import Tagger
+
+if TYPE_CHECKING:
+    from curation.records import Inspection
+    from curation.signals.watch import Watch
 
 Job = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ORPHAN_GRACE_S: Final = 5.0  # the engine stops a late worker first; this is for workers whose engine is gone
@@ -26,19 +33,47 @@ ORPHAN_GRACE_S: Final = 5.0  # the engine stops a late worker first; this is for
 
 @cache
 def build_inspector() -> Job:
-    """The job that measures one clip: item {"path", "policy"} in, the Inspection as a JSON object out."""
+    """The job that measures one clip: item {"path", "policy"} in, the Inspection as a JSON object out.
+
+    With "sheet" it also writes there, as PNG, the frames it looked at and its signals over time, under the item's "title".
+    """
     from curation import wiring  # noqa: PLC0415 - workers of other jobs need no video
     from curation.settings import InspectSettings  # noqa: PLC0415 - same
     from curation.stages import inspect_clips  # noqa: PLC0415 - same
 
-    video, tagger, clock = wiring.video_reader(), wiring.tagger(), wiring.clock()
+    video, clock = wiring.video_reader(), wiring.clock()
+    taggers: dict[str, Tagger] = {}  # a model is read once, not for every clip
 
     def inspect(item: Mapping[str, Any]) -> Mapping[str, Any]:
         policy = InspectSettings.model_validate(item["policy"])
-        inspection = inspect_clips.inspect_clip(Path(item["path"]), video=video, tagger=tagger, policy=policy, clock=clock)
+        said = json.dumps(item["policy"].get("tagger"), sort_keys=True)
+        tagger = taggers[said] = taggers.get(said) or wiring.tagger(policy.tagger)
+        show = partial(_draw_strip, Path(item["sheet"]), item["title"]) if "sheet" in item else None
+        inspection = inspect_clips.inspect_clip(Path(item["path"]), video=video, tagger=tagger, policy=policy, clock=clock, show=show)
         return cast("Mapping[str, Any]", json.loads(inspect_clips.to_json(inspection)))
 
     return inspect
+
+
+def _draw_strip(path: Path, title: str, inspection: Inspection, watch: Watch) -> None:
+    import cv2  # noqa: PLC0415 - as the other jobs' imports
+    import numpy as np  # noqa: PLC0415 - same
+
+    from curation.signals import sheet  # noqa: PLC0415 - same
+
+    said = inspection.container
+    size = "" if said is None else f"{said.video_codec} {said.width_px} x {said.height_px}   "
+    why = f"   {', '.join(inspection.reasons)}" if inspection.reasons else ""
+    strip = sheet.Strip(
+        title=title,
+        verdict=inspection.verdict,
+        facts=f"{size}{inspection.duration_s or 0:.1f} s   depth {inspection.inspect_depth}: "
+        f"{inspection.decoded_frame_count} of {inspection.frame_count} frames{why}",
+        length_s=inspection.duration_s or 0.0,
+        pictures=list(zip(watch.samples_s, watch.samples, strict=True)),
+        curves=watch.curves(),
+    )
+    path.write_bytes(np.asarray(cv2.imencode(".png", sheet.draw(strip))[1]).tobytes())
 
 
 def _inspect(item: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -67,7 +67,7 @@ def noise_sigma(luma: Picture) -> float:
     if height < 3 or width < 3:
         return 0.0
     response = cv2.filter2D(luma, cv2.CV_32F, _IMMERKAER)[1:-1, 1:-1]
-    return min(SIGMA_MAX, float(cv2.norm(response, cv2.NORM_L1)) / response.size * _SIGMA_PER_RESPONSE)
+    return float(min(SIGMA_MAX, cv2.norm(response, cv2.NORM_L1) / response.size * _SIGMA_PER_RESPONSE))
 
 
 def noise_floor_sigma(luma: Picture) -> float:

@@ -23,6 +23,7 @@ _LUMA_SIGNALS: Final[Mapping[str, Callable[[picture.Picture], float]]] = {
     "blockiness": coding.blockiness,
 }
 _MEANS: Final = ("motion_px", "shake_px", "test_pattern_ratio")  # of all others the median tells what the clip looks like
+_PAIRED: Final = frozenset({"motion_px", "shake_px"})  # need the frame after a sample too
 SHOWN: Final = ("sharpness", "brightness", "motion_px", "noise_sigma")  # what a contact sheet draws over time
 
 
@@ -39,6 +40,7 @@ class Watch:
         self.seen_count = 0
         self.black_count = 0
         self.samples: list[picture.Picture] = []
+        self.samples_s: list[float] = []  # when each of them is shown
         self.sampled_s: list[float] = []  # when each of the measured samples is shown
         self.measured: dict[str, list[float]] = {name: [] for name in (*_LUMA_SIGNALS, "saturation", *_MEANS)}
         self.still_ranks: list[int] = []  # frames that the next one does not differ from
@@ -46,6 +48,7 @@ class Watch:
         self._sample_every_s = (1.0 - 1e-6) / samples_per_s
         self._frame_count = frame_count
         self._differing: list[bool] = []
+        self._motion_s: list[float] = []
         self._steps: list[float] = []
         self._tiles: list[soiling.TileLook] = []
         self._sample_count = 0
@@ -90,6 +93,7 @@ class Watch:
             flow = motion.flow_between(motion.at_motion_width(earlier), motion.at_motion_width(luma))
             self.measured["motion_px"].append(motion.motion_px(flow))
             self.measured["shake_px"].append(motion.shake_px(flow))
+            self._motion_s.append(self.sampled_s[-1])
 
     def _sample(self, bgr: picture.Picture, luma: picture.Picture, at_s: float) -> None:
         for name, signal in _LUMA_SIGNALS.items():
@@ -105,15 +109,20 @@ class Watch:
         self._awaits_neighbour = True
         if self._sample_count % self._sample_stride == 0:
             if len(self.samples) == TAGGED_FRAMES_MAX:
-                self.samples = self.samples[::2]
+                self.samples, self.samples_s = self.samples[::2], self.samples_s[::2]
                 self._sample_stride *= 2
             if self._sample_count % self._sample_stride == 0:
                 self.samples.append(bgr)
+                self.samples_s.append(at_s)
         self._sample_count += 1
 
     def signature(self) -> str | None:
         """The samples as `fingerprint.signature` has them; None where all of them are flat."""
         return fingerprint.signature(self._moments)
+
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        """Name of each shown signal -> when it was measured, and what."""
+        return {name: list(zip(self._motion_s if name in _PAIRED else self.sampled_s, self.measured[name], strict=True)) for name in SHOWN}
 
     def signals(self) -> dict[str, float]:
         """What the frames seen so far amount to; a signal that they cannot give is left out.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,11 +53,22 @@ _FACTS: Final = (
 )
 
 
-def inspect_clip(path: Path, *, video: VideoReader, tagger: Tagger, policy: InspectSettings, clock: Clock) -> Inspection:
-    """All that the clip's bytes say; bytes that are no video give a quarantined Inspection, never an exception."""
+Show = Callable[[Inspection, Watch], None]
+
+
+def inspect_clip(
+    path: Path, *, video: VideoReader, tagger: Tagger, policy: InspectSettings, clock: Clock, show: Show | None = None
+) -> Inspection:
+    """All that the clip's bytes say; bytes that are no video give a quarantined Inspection, never an exception.
+
+    `show` is called with what was seen of a clip whose frames were looked at.
+    """
     try:
         with video.open(path) as clip:
-            return _inspect(path.name, clip, tagger=tagger, policy=policy, clock=clock)
+            inspection, watch = _inspect(path.name, clip, tagger=tagger, policy=policy, clock=clock)
+            if show is not None and watch is not None:
+                show(inspection, watch)
+            return inspection
     except ClipUnreadable as error:
         return quarantined(str(error), reason=error.problem, policy=policy, at=clock.now())
 
@@ -72,7 +83,7 @@ class _Seen:
     because: tuple[str, ...] = ()
 
 
-def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSettings, clock: Clock) -> Inspection:
+def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSettings, clock: Clock) -> tuple[Inspection, Watch | None]:
     packets, packet_digest = clip.packets()
     length_s = timeline.span_s(packets)
     facts = {"fps": timeline.fps(packets), "duration_s": length_s, "frame_count": float(len(packets))}
@@ -93,7 +104,7 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
     error = None
     if judgement.unmeasured:
         error = f"{name}: could not be judged without {', '.join(f'{key} ({unmeasured[key]})' for key in judgement.unmeasured)}"
-    return Inspection(
+    inspection = Inspection(
         container=clip.container,
         fps=facts["fps"],
         frame_count=len(packets),
@@ -115,6 +126,7 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
         disbelieved=embedded.malformed,
         decoded_because=() if seen is None else seen.because,
     )
+    return inspection, None if seen is None else seen.watch
 
 
 def _look(clip: ClipStream, packets: Sequence[Packet], known: Mapping[str, float], policy: InspectSettings) -> _Seen:
