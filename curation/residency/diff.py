@@ -14,6 +14,7 @@ from curation.residency.pack import ListPack, Pack, PackHeader, withheld_by
 from curation.schema import CLIPS
 
 HEADER: Final = "(pack)"
+_NONE: Final = pa.array([], pa.string())
 ERASED_AT_HOME: Final = "erased at home"
 _KINDS: Final = ("withhold", "outputs", "row_rules", "combination", "geofence", "volume_caps", "counters", "conditions", "fields")
 
@@ -101,7 +102,7 @@ def abroad_under(pack: Pack, clips: pa.Table, *, fences: bytes | None) -> pa.Arr
     return evaluate.decide(clips, pack=pack, fences=fences).outputs["clip_id"].combine_chunks()
 
 
-def rows(clips: pa.Table, abroad: pa.Array, *, new: Pack, fences: bytes | None) -> RowChanges:
+def rows(clips: pa.Table, abroad: pa.Array, *, new: Pack, fences: bytes | None, barred: pa.Array = _NONE) -> RowChanges:
     """What the new pack does with rows at home and abroad; signatures, caps and counters are not asked.
 
     The rows abroad are decided on alone, so that none stays for the sake of rows that have not left; those at home then count k with
@@ -112,6 +113,7 @@ def rows(clips: pa.Table, abroad: pa.Array, *, new: Pack, fences: bytes | None) 
         abroad: ids of the clips whose rows are abroad.
         new: the rules.
         fences: bytes of the fences file.
+        barred: ids of clips that were withdrawn on request: they stay at home under any pack.
 
     Raises:
         PackRefused: as `evaluate.decide`.
@@ -119,13 +121,14 @@ def rows(clips: pa.Table, abroad: pa.Array, *, new: Pack, fences: bytes | None) 
     is_out = pc.is_in(clips["clip_id"], value_set=abroad)
     out, home = clips.filter(is_out), clips.filter(pc.invert(is_out))
     stays = evaluate.decide(out, pack=new, fences=fences)
-    leaves = evaluate.decide(home, pack=new, fences=fences, published=stays.outputs)
+    free = home.filter(pc.invert(pc.is_in(home["clip_id"], value_set=barred)))
+    leaves = evaluate.decide(free, pack=new, fences=fences, published=stays.outputs)
     erased = pc.sum(pc.invert(pc.is_in(abroad, value_set=clips["clip_id"].combine_chunks()))).as_py() or 0
     withheld = {rule_id: hits for rule_id, hits in sorted(stays.rule_counts.items()) if hits}
     return RowChanges(
         newly_leave=leaves.released_count,
         stay_abroad=stays.released_count,
         come_back=stays.row_count - stays.released_count + erased,
-        stay_home=leaves.row_count - leaves.released_count,
+        stay_home=home.num_rows - leaves.released_count,
         come_back_by=withheld | ({ERASED_AT_HOME: erased} if erased else {}),
     )

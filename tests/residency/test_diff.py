@@ -93,6 +93,18 @@ def test_what_was_erased_at_home_has_to_come_back(demo_pack: packs.Pack, fences:
     assert (2, 1, {diff.ERASED_AT_HOME: 1}) == (found.stay_abroad, found.come_back, dict(found.come_back_by))
 
 
+def test_what_was_withdrawn_on_request_stays_under_any_pack(
+    demo_pack: packs.Pack, fences: bytes, clip_row: MakeRow, clips: MakeTable
+) -> None:
+    """A barred clip is told to stay at home, and makes no cell large for others."""
+    table = clips(clip_row(1), clip_row(2), clip_row(3))
+    nothing, ids = pa.array([], pa.string()), table["clip_id"].combine_chunks()
+    found = diff.rows(table, nothing, new=demo_pack, fences=fences, barred=ids.slice(0, 1))
+    assert (2, 1) == (found.newly_leave, found.stay_home)
+    found = diff.rows(table, nothing, new=demo_pack, fences=fences, barred=ids.slice(0, 2))
+    assert (0, 3) == (found.newly_leave, found.stay_home)
+
+
 @pytest.fixture
 def desk(tmp_path: Path, pack_bytes: Callable[[str], bytes], fences: bytes, clip_row: MakeRow, clips: MakeTable) -> Path:
     """Two packs, fences and a manifest of two clips in one cell."""
