@@ -38,6 +38,7 @@ from curation.signals import sheet
 from curation.stages import duplicates, erase, inspect_clips, manifest, publish, pull, release, shards, validate, withdraw
 from curation.stages import review as reviewing
 from curation.tables import from_parquet, to_parquet
+from curation.withdrawal_files import barred_clip_ids
 
 log = logging.getLogger(__name__)
 
@@ -482,7 +483,8 @@ def pack_diff_rows(settings: Settings, new: packs.Pack) -> diff.RowChanges:
     """What becomes of the published rows, and of those at home, if `new` takes the place of the pack in force; under today's fences."""
     home = wiring.home(settings)
     abroad = published_clip_ids(left_releases(home.store, home.ledger))
-    return diff.rows(curated(settings)[0], abroad, new=new, fences=wiring.law(settings).fences_bytes)
+    barred = barred_clip_ids(home.store, list(home.ledger.entries()))
+    return diff.rows(curated(settings)[0], abroad, new=new, fences=wiring.law(settings).fences_bytes, barred=barred)
 
 
 # --- one request ----------------------------------------------------------------------------------------------------------------
