@@ -138,6 +138,7 @@ def _write_manifest(settings: Settings, home: wiring.Home, batch_id: str, *, key
     pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
     stored = pulled.filter(pc.equal(pulled["outcome"], "stored"))
     keys = dict(zip(stored["clip_id"].to_pylist(), stored["object_key"].to_pylist(), strict=True))
+    wiring.tagger(settings.inspect.tagger)  # a model that does not fit stops the batch here, and quarantines no clip
     inspections = inspect_clips.run(
         keys,
         store=home.store,

@@ -36,7 +36,7 @@ from curation.ports import (
     VideoReader,
     VideoWriter,
 )
-from curation.settings import EngineSettings, FsspecSourceSettings, S3SourceSettings, Settings, StoreSettings
+from curation.settings import EngineSettings, FsspecSourceSettings, OnnxTaggerSettings, S3SourceSettings, Settings, StoreSettings
 from curation.stages.release import Law, is_under
 
 _SIGNATURES_SUFFIX = ".signatures.json"
@@ -151,11 +151,15 @@ def video_writer() -> VideoWriter:
     return PyAvVideoWriter()
 
 
-def tagger() -> Tagger:
-    """Names the scene."""
+def tagger(settings: OnnxTaggerSettings | None = None) -> Tagger:
+    """Names the scene: by the model of the settings, else by light and colour."""
     from curation.adapters.tagger_picture import PictureTagger
 
-    return PictureTagger()
+    if settings is None:
+        return PictureTagger()
+    from curation.adapters.tagger_onnx import OnnxTagger
+
+    return OnnxTagger(settings, otherwise=PictureTagger())
 
 
 def hash_index() -> HashIndex:
