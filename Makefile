@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+JOBS ?= 2
 # Without byte code every Airflow process compiles everything at each start: three times slower.
 unexport PYTHONDONTWRITEBYTECODE
 export GX_ANALYTICS_ENABLED := false
@@ -30,8 +31,8 @@ demo: $(STAMP) ## the main job end to end: make demo [CLIPS=DIR] [FLEET=FILE] [W
 up: $(STAMP) ## Airflow with the project's DAGs on loopback, until Ctrl-C: make up [WORK=DIR]
 	@$(BIN)/curation up $(if $(WORK),--work '$(WORK)')
 
-test: $(STAMP) ## the whole test suite but soak
-	@$(BIN)/python -m pytest -m 'not soak' $(ARGS)
+test: $(STAMP) ## the whole test suite but soak, on two cores: make test [ARGS=…] [JOBS=N]
+	@$(BIN)/python -m pytest -m 'not soak' -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(BIN)/ruff check .
