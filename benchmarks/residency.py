@@ -12,6 +12,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
+from benchmarks import fences as geofences
 from benchmarks import rows
 from benchmarks.measure import RUNS, Figure, Work, cpu_s, figure, interleave, peak_mib, timed
 from curation.errors import NotConserved
@@ -51,6 +52,7 @@ def figures(folder: Path, *, row_count: int = ROWS, runs: int = RUNS) -> Iterato
     peaks = {side: peak_mib(f"benchmarks.residency:{side}", manifest=str(manifest)) for side in ("check", "check_by_sql")}
     found_mib = interleave(peaks, runs=runs)
     yield figure("residency.peak_without_gate/duckdb_sql", found_mib["check"], found_mib["check_by_sql"], unit="MiB", better="less")
+    yield from geofences.figures(pack(), point_count=row_count, runs=runs)
 
 
 def check(manifest: str) -> None:
