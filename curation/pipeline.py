@@ -234,6 +234,8 @@ def _restate_duplicates(settings: Settings, home: wiring.Home, batch_id: str) ->
     data = to_parquet(rows, schema.CLIPS)
     key = layout.revision_key(batch_id, sha256_hex(data))
     home.store.create(key, data)
+    count = StageCount(stage="duplicates", subject=batch_id, rows_in=rows.num_rows, accounted={"restated": rows.num_rows})
+    home.ledger.record(count, files={key: sha256_hex(data)})  # an erasure takes clips out of what the ledger knows
     _validate(settings, home, batch_id, key)
 
 

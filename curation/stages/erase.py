@@ -274,7 +274,14 @@ def _sample_keys(key: str, store: ObjectStore) -> set[str]:
 def _tables_of(asked: Request, store: ObjectStore) -> set[str]:
     """Listing, outcomes and manifest of every batch that speaks of one of the clips."""
     keys = {key for batch_id in asked.listed for key in (layout.listing_key(batch_id), layout.pulled_key(batch_id))}
-    return keys | {key for batch_id in asked.listed if store.size(key := layout.manifest_key(batch_id)) is not None}
+    keys |= {key for batch_id in asked.listed if store.size(key := layout.manifest_key(batch_id)) is not None}
+    return keys | {key for key in store.keys("manifests/") if key not in keys and _speaks_of(key, asked, store)}
+
+
+def _speaks_of(key: str, asked: Request, store: ObjectStore) -> bool:
+    """Whether a revision or another batch's manifest speaks of one of the clips, by a row or as the survivor of another clip."""
+    rows, wanted = from_parquet(store.read(key), schema.CLIPS), pa.array(asked.clip_ids, pa.string())
+    return any(pc.any(pc.is_in(rows[name], value_set=wanted)).as_py() for name in ("clip_id", "duplicate_of"))
 
 
 def _is_scrubbed(key: str) -> bool:
@@ -287,7 +294,11 @@ def _scrub(key: str, asked: Request, store: ObjectStore, eraser: Eraser) -> str:
     if key.startswith("manifests/"):
         rows = from_parquet(data, schema.CLIPS)
         gone = pc.is_in(rows["clip_id"], value_set=pa.array(asked.clip_ids, pa.string()))
-        data = to_parquet(rows.filter(pc.invert(gone)), schema.CLIPS)
+        rows = rows.filter(pc.invert(gone))
+        survived = pc.is_in(rows["duplicate_of"], value_set=pa.array(asked.clip_ids, pa.string()))
+        named = pc.if_else(survived, pa.scalar(None, pa.string()), rows["duplicate_of"])
+        rows = rows.set_column(rows.schema.get_field_index("duplicate_of"), schema.CLIPS.field("duplicate_of"), named)
+        data = to_parquet(rows, schema.CLIPS)
     else:
         kind = schema.LISTING if key.endswith("listing.parquet") else schema.PULLED
         table = from_parquet(data, kind).to_pylist()
