@@ -41,6 +41,7 @@ check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(BIN)/lint-imports --no-cache
 
 bench: $(STAMP) ## the benchmarks; prints ratios, writes benchmarks/latest.json
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -c constraints.txt --group bench
 	@$(BIN)/python -m benchmarks $(NAMES)
 
 soak: $(STAMP) ## long kill and endurance runs
@@ -51,7 +52,7 @@ expectations: $(STAMP) ## rewrite the Great Expectations suites and the packs' J
 	@$(BIN)/python -m curation.residency.pack_schema --write
 
 constraints: $(STAMP) ## resolve the pins anew
-	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-annotate --group dev pyproject.toml .ci/tools.in -o constraints.txt
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-annotate --group dev --group bench pyproject.toml .ci/tools.in -o constraints.txt
 
 clean: ## remove the environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
