@@ -19,6 +19,7 @@ from curation.records import Inspection, StageCount, Telemetry, TrackPoint
 from curation.schema import CLIPS, LISTING, PULLED, SIGNALS, VERDICTS
 from curation.settings import DEFAULT_ZONE, InspectSettings
 from curation.tables import from_parquet, to_parquet
+from curation.telemetry.fixes import distance_m
 from curation.telemetry.merge import merge, with_drive
 from curation.telemetry.sun import contradicts, sun_elevation_deg
 from curation.telemetry.track import is_far_from_track
@@ -28,7 +29,11 @@ NOT_INSPECTED: Final = "none"  # inspector_version of bytes that pull found to b
 MOVING_FROM_MPS: Final = 1.0  # a slow walk: a receiver at rest shows less
 STATIONARY_BELOW_MPS: Final = 0.3  # what a receiver at rest shows; between the two nothing is sure
 _TELEMETRY: Final = tuple(field.name for field in dataclasses.fields(Telemetry))
+FAR_AWAY_M: Final = 50.0  # a receiver at rest among high buildings wanders by less
+NEAR_BY_M: Final = 8.0  # what GPS promises at 95 % (SPS Performance Standard 2020)
+_ERRORS: Final = 3.0  # of the receiver's own error, that are no way
 CONFIDENCE: Final = "timeofday_confidence"
+EGO_CONFIDENCE: Final = "ego_motion_confidence"
 _OF_THE_RUN: Final = ("inspected_at", "duplicate_of")
 _COUNTS: Final = frozenset(name for name in SIGNALS if pa.types.is_integer(CLIPS.field(name).type))
 _TAGS: Final = ("timeofday", "weather", "scene")
@@ -87,7 +92,7 @@ def run(
             "size_bytes": entry["size_bytes"],
             "duplicate_of": None,
         }
-        rows.append(_under_the_sun(_placed(inspected_row(row, inspection), places)))
+        rows.append(_on_its_way(_under_the_sun(_placed(inspected_row(row, inspection), places))))
         disbelieved.update(inspection.disbelieved)
     rows.sort(key=lambda row: str(row["clip_id"]))
     data = _write_once(manifest_key, _with_survivors(pa.Table.from_pylist(rows, schema=CLIPS), survivors), store)
@@ -121,6 +126,21 @@ def ego_motion(speed_mean_mps: float | None) -> tuple[str, float]:
     if speed_mean_mps is not None and 0.0 <= speed_mean_mps < STATIONARY_BELOW_MPS:
         return "stationary", 1.0 - 0.5 * speed_mean_mps / STATIONARY_BELOW_MPS
     return "undefined", 0.0
+
+
+def _on_its_way(row: _Row) -> _Row:
+    """Where the way of the track contradicts the speed, how sure ego_motion is stands unmeasured, and the tag stays."""
+    track = [TrackPoint(**point) for point in row["track"] or ()]
+    if len(track) < 2 or row["speed_mean_mps"] is None:
+        return row
+    away_m = max(distance_m(track[0], point) for point in track[1:])
+    driven_m = row["speed_mean_mps"] * (track[-1].offset_s - track[0].offset_s)
+    left = row["ego_motion"] == "stationary" and away_m > max(FAR_AWAY_M, _ERRORS * (row["gnss_error_m"] or 0.0))
+    stayed = row["ego_motion"] == "moving" and driven_m > FAR_AWAY_M and away_m < NEAR_BY_M
+    if not left and not stayed:
+        return row
+    reason = f"the speed says {row['ego_motion']}, the track leads {away_m:.0f} m away: speed or track is wrong"
+    return row | {EGO_CONFIDENCE: None, "unmeasured": {**row["unmeasured"], EGO_CONFIDENCE: reason}}
 
 
 def _base_uri(store: ObjectStore, batch_id: str) -> str:
@@ -197,6 +217,7 @@ def _doubts(rows: list[_Row], disbelieved: Counter[str]) -> dict[str, str]:
     """Counts for the ledger, where there are any: telemetry inside clips that was not believed, and witnesses that disagree."""
     counts = {
         "timeofday_against_sun": sum(CONFIDENCE in row["unmeasured"] for row in rows),
+        "speed_against_track": sum(EGO_CONFIDENCE in row["unmeasured"] for row in rows),
         "fix_far_from_track": sum(is_far_from_track(_telemetry_of(row)) for row in rows),
     }
     found = {"telemetry_disbelieved": json.dumps(disbelieved, sort_keys=True)} if disbelieved else {}
