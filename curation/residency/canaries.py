@@ -50,28 +50,29 @@ class Canaries:
     aims: tuple[str | None, ...]
 
 
-def make(pack: Pack, fences: bytes, connection: duckdb.DuckDBPyConnection) -> Canaries:
+def make(pack: Pack, fences: bytes, connection: duckdb.DuckDBPyConnection, clips: pa.Schema = CLIPS) -> Canaries:
     """Canaries for every rule of the pack, every sensitivity class and every fence.
 
     Args:
         pack: well-formed rules.
         fences: bytes of a well-formed fences file; its raw corners are taken, so that a fence lost in reading is missed.
         connection: a locked database, in which row rules are tried.
+        clips: schema of the rows.
 
     Raises:
         PackRefused: a row rule lets every canary pass, or none: nothing would show that it can say no, or that k can.
     """
-    base, aimed = _of_row_rules(pack, connection)
+    base, aimed = _of_row_rules(pack, clips, connection)
     aimed += _of_required_rules()
-    aimed += _of_outputs(pack)
+    aimed += _of_outputs(pack, clips)
     aimed += [(f"{pack.geofence.id}.{reason}", changes) for reason, changes in _of_geofence(fences)]
-    aimed += [(None, _marked(sensitivity)) for sensitivity in SENSITIVITIES]
+    aimed += [(None, _marked(sensitivity, clips)) for sensitivity in SENSITIVITIES]
     aimed += [(UNIQUE_CLIP, {"clip_id": f"{MARK}-twin"})] * 2
     # All stand in one group with a cell that is large enough, so that nothing but the rule aimed at withholds them.
     made = [(_LARGE_GROUP, aim, base | changes) for aim, changes in (*aimed, *((None, one) for one in _crowd(pack, base)))]
     made += [(group, pack.combination.id, base | changes) for group, changes in _of_combination(pack, base)]
     rows = [row if aim == UNIQUE_CLIP else row | {"clip_id": f"{MARK}-{number}"} for number, (_, aim, row) in enumerate(made)]
-    return Canaries(rows=pa.Table.from_pylist(rows, schema=CLIPS), groups=tuple(one[0] for one in made), aims=tuple(one[1] for one in made))
+    return Canaries(rows=pa.Table.from_pylist(rows, schema=clips), groups=tuple(one[0] for one in made), aims=tuple(one[1] for one in made))
 
 
 def check(canaries: Canaries, pack: Pack, decided: pa.Table, outputs: pa.Table) -> int:
@@ -114,9 +115,9 @@ def _refused(pack: Pack, problem: str) -> PackRefused:
     return PackRefused(problem, subject=f"pack {pack.id} {pack.version}", fix="nothing may leave; report this as a defect")
 
 
-def _base(pack: Pack) -> Row:
+def _base(pack: Pack, clips: pa.Schema) -> Row:
     """A clip that passes the shipped packs' rules but k; what no rule reads is marked."""
-    row = {field.name: _mark(field) for field in CLIPS}
+    row = {field.name: _mark(field) for field in clips}
     captured_at = datetime(pack.valid_from.year, pack.valid_from.month, 1, 4, tzinfo=UTC)
     row |= {"captured_at": captured_at, "inspected_at": captured_at, "unmeasured": [], "reasons": []}
     row |= {"verdict": "accepted", "inspect_depth": "full", "datum": "WGS-84", "gnss_error_m": 1.0, **_NEMO_DEG}
@@ -135,8 +136,8 @@ def _mark(field: pa.Field) -> Any:
     return _NUMBER_MARK if pa.types.is_floating(field.type) else None
 
 
-def _marked(sensitivity: str) -> Row:
-    marks = {field.name: _mark(field) for field in CLIPS if sensitivity_of(field) == sensitivity}
+def _marked(sensitivity: str, clips: pa.Schema) -> Row:
+    marks = {field.name: _mark(field) for field in clips if sensitivity_of(field) == sensitivity}
     return {name: mark for name, mark in marks.items() if mark is not None}
 
 
@@ -146,11 +147,11 @@ def _of_required_rules() -> Iterable[tuple[str, Row]]:
     yield ("row.captured_at_known", {"captured_at": None})
 
 
-def _of_outputs(pack: Pack) -> Iterable[tuple[str, Row]]:
+def _of_outputs(pack: Pack, clips: pa.Schema) -> Iterable[tuple[str, Row]]:
     for rule in pack.outputs:
         yield rule.id, dict.fromkeys(rule.inputs)
         if GENERALISATIONS[rule.generalisation].vocabulary and rule.generalisation != "video_codec":
-            yield rule.id, {name: _mark(CLIPS.field(name)) if pa.types.is_string(CLIPS.field(name).type) else None for name in rule.inputs}
+            yield rule.id, {name: _mark(clips.field(name)) if pa.types.is_string(clips.field(name).type) else None for name in rule.inputs}
 
 
 def _of_geofence(fences: bytes) -> Iterable[tuple[str, Row]]:
@@ -194,30 +195,30 @@ def _crowd(pack: Pack, base: Row, *, min_vehicles: int | None = None, min_days: 
         yield {"vehicle_id": f"{MARK}-{number % vehicles}", "captured_at": base["captured_at"] + timedelta(days=number % days)}
 
 
-def _of_row_rules(pack: Pack, connection: duckdb.DuckDBPyConnection) -> tuple[Row, list[tuple[str | None, Row]]]:
+def _of_row_rules(pack: Pack, clips: pa.Schema, connection: duckdb.DuckDBPyConnection) -> tuple[Row, list[tuple[str | None, Row]]]:
     """A clip that passes every row rule, and per rule some changes to it by which it does not."""
-    base, aimed = _base(pack), list[tuple[str | None, Row]]()
+    base, aimed = _base(pack, clips), list[tuple[str | None, Row]]()
     for rule in pack.row_rules:
-        passing, failing = _told_apart(rule, base, connection)
+        passing, failing = _told_apart(rule, base, clips, connection)
         base |= passing
         aimed.extend((rule.id, changes) for changes in failing)
     # A later rule may have moved what an earlier one reads.
-    if any(base[name] != value for rule in pack.row_rules for name, value in _told_apart(rule, base, connection)[0].items()):
+    if any(base[name] != value for rule in pack.row_rules for name, value in _told_apart(rule, base, clips, connection)[0].items()):
         raise _refused(pack, "row rules contradict each other on every canary, so nothing shows that k holds")
     return base, aimed
 
 
-def _told_apart(rule: RowRule, base: Row, connection: duckdb.DuckDBPyConnection) -> tuple[Row, Sequence[Row]]:
+def _told_apart(rule: RowRule, base: Row, clips: pa.Schema, connection: duckdb.DuckDBPyConnection) -> tuple[Row, Sequence[Row]]:
     """Values of the rule's inputs that pass it, those of `base` if they do, and some that do not.
 
     Raises:
         PackRefused: none of the values tried passes, or all do, or one cannot be asked about.
     """
     literals = [text.replace("''", "'") or number for text, number in _LITERALS.findall(rule.require)]
-    tried = [list(_values(CLIPS.field(name), base[name], literals)) for name in rule.inputs]
+    tried = [list(_values(clips.field(name), base[name], literals)) for name in rule.inputs]
     trials = [dict(zip(rule.inputs, values, strict=True)) for values in itertools.islice(itertools.product(*tried), _MAX_TRIALS)]
     trials.append(dict.fromkeys(rule.inputs))
-    table = pa.Table.from_pylist(trials, schema=pa.schema([CLIPS.field(name).with_nullable(True) for name in rule.inputs]))  # noqa: FBT003
+    table = pa.Table.from_pylist(trials, schema=pa.schema([clips.field(name).with_nullable(True) for name in rule.inputs]))  # noqa: FBT003
     subject = f"rule {rule.id}"
     expression = compile_expression(rule.require, rule.inputs, subject=subject)
     try:

@@ -15,7 +15,7 @@ from curation.errors import NotConserved, PackRefused
 from curation.residency import canaries, geofence
 from curation.residency.expression import LOCKED, compile_expression
 from curation.residency.generalise import CAPTURED_DAY_SQL, GENERALISATIONS, quoted_words
-from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, UNIQUE_CLIP, OutputRule, Pack, lint, rule_ids
+from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, UNIQUE_CLIP, OutputRule, Pack, lint, rule_ids, schema_version_of
 from curation.schema import CLIPS, DECISIONS, MAPPING, RELEASE, SCHEMA_VERSION
 
 # What comes out for a released row: the release without its random ids, and what the mapping keeps at home.
@@ -71,15 +71,38 @@ def decide(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.T
     """
     if pack.schema_version != SCHEMA_VERSION:
         raise _refused(f"pack {pack.id}", f"was written for schema version {pack.schema_version!r}, the tables have {SCHEMA_VERSION!r}")
-    lint(pack)
-    _same_columns(clips, CLIPS, "candidates")
+    return _decide(clips, CLIPS, pack=pack, fences=fences, published=published)
+
+
+def replay(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.Table | None = None) -> pa.Table:
+    """The decisions of an old pack, schema DECISIONS, over rows of the schema version that it was written for. Nothing leaves by them.
+
+    Args:
+        clips: rows as an old manifest holds them: the schema says its version, and each column its sensitivity.
+        pack: the rules, of whatever schema version and validity.
+        fences: bytes of the fences file of then.
+        published: rows that were published then.
+
+    Raises:
+        PackRefused: as `decide`, or the rows are of another schema version than the pack was written for.
+        SettingsError: a column says no sensitivity.
+    """
+    found = schema_version_of(clips.schema)
+    if found != pack.schema_version:
+        raise _refused("candidates", f"are of schema version {found!r}, pack {pack.id} was written for {pack.schema_version!r}")
+    return _decide(clips, clips.schema, pack=pack, fences=fences, published=published).decisions
+
+
+def _decide(clips: pa.Table, schema: pa.Schema, *, pack: Pack, fences: bytes | None, published: pa.Table | None) -> Evaluation:
+    lint(pack, schema)
+    _same_columns(clips, schema, "candidates")
     if clips.column("clip_id").null_count:
         raise _refused("candidates", "hold a row without clip_id")
     parsed = geofence.parse_fences(fences, pack.geofence)
     counted = _published(published, pack)
     with duckdb.connect(":memory:", config=LOCKED) as connection:
-        _check_booleans(pack, connection)
-        birds = canaries.make(pack, fences or b"", connection)
+        _check_booleans(pack, schema, connection)
+        birds = canaries.make(pack, fences or b"", connection, schema)
         tables = [_candidates(table, pack, geofence.flags(table, parsed, pack.geofence)) for table in (clips, birds.rows)]
         groups = np.concatenate([np.full(clips.num_rows, canaries.REAL, np.int32), np.array(birds.groups, np.int32)])
         candidates = pa.concat_tables(tables).append_column("bird", pa.array(groups))
@@ -187,7 +210,7 @@ def _published(published: pa.Table | None, pack: Pack) -> pa.Table:
     return published.select(wanted)
 
 
-def _check_booleans(pack: Pack, connection: duckdb.DuckDBPyConnection) -> None:
+def _check_booleans(pack: Pack, schema: pa.Schema, connection: duckdb.DuckDBPyConnection) -> None:
     """Binds every row rule over a table of its declared inputs alone.
 
     Raises:
@@ -195,7 +218,7 @@ def _check_booleans(pack: Pack, connection: duckdb.DuckDBPyConnection) -> None:
     """
     for rule in pack.row_rules:
         expression = compile_expression(rule.require, rule.inputs, subject=f"rule {rule.id}")
-        connection.register("inputs", CLIPS.empty_table().select(list(rule.inputs)))
+        connection.register("inputs", schema.empty_table().select(list(rule.inputs)))
         try:
             bound = connection.sql(f"SELECT {expression} AS passes FROM inputs")  # noqa: S608 - checked nodes only
         except duckdb.Error as error:

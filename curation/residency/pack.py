@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Valida
 from curation.errors import PackRefused
 from curation.residency.expression import compile_expression
 from curation.residency.generalise import GENERALISATIONS, Generalisation
-from curation.schema import CLIPS, RELEASE, SCHEMA_VERSION, Sensitivity, sensitivity_of
+from curation.schema import CLIPS, RELEASE, Sensitivity, sensitivity_of
 
 MAX_PACK_BYTES: Final = 1 << 20
 ROW_ID: Final = "release_row_id"
@@ -331,6 +331,11 @@ def _lint_list(pack: ListPack, tables: Mapping[str, pa.Schema]) -> None:
     _account(pack.withhold, {rule.name for rule in pack.fields}, columns, subject)
 
 
+def schema_version_of(table: pa.Schema) -> str:
+    """The version that a table's schema, or a file that was written under it, says of itself; "" where it says none."""
+    return bytes((table.metadata or {}).get(b"curation.schema_version", b"")).decode("utf-8", "replace")
+
+
 def lint(pack: Pack, clips: pa.Schema = CLIPS) -> None:
     """Nothing, if the pack fits the schema of the clips table; another schema version is left to `signing.may_allow`.
 
@@ -339,7 +344,7 @@ def lint(pack: Pack, clips: pa.Schema = CLIPS) -> None:
             fit its inputs, an expression is out of bounds, or the quasi-identifiers are no outputs.
     """
     subject = f"pack {pack.id} {pack.version}"
-    if pack.schema_version != SCHEMA_VERSION:
+    if pack.schema_version != schema_version_of(clips):
         return
     _check_outputs(pack, clips, subject)
     _check_row_rules(pack, clips, subject)

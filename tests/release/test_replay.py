@@ -7,11 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
+from curation.errors import PackRefused, SettingsError
 from curation.release_files import DECISIONS_FILE, left_releases, published_cells
 from curation.residency import evaluate
 from curation.residency import pack as packs
-from curation.schema import CLIPS, DECISIONS
+from curation.schema import CLIPS, DECISIONS, column
 from curation.tables import to_parquet
 
 IN_A_PROCESS_OF_ITS_OWN = """
@@ -65,3 +68,30 @@ def test_another_process_decides_the_same_bytes(world, rows, tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "4711", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", IN_A_PROCESS_OF_ITS_OWN, str(tmp_path)], check=True, env=environment, timeout=120)
     assert world.store.read(world.folder(release_id).key(DECISIONS_FILE)) == (tmp_path / "decisions.parquet").read_bytes()
+
+
+def test_an_old_pack_is_replayed_against_its_own_schema_version(world, rows):
+    """A manifest with a column that is gone since and without one that came, under a pack of its version, is decided as it was."""
+    release_id = world.cut(rows)
+    older = rows.drop_columns(["sun_elevation_deg"]).append_column(
+        column("lidar_hint", pa.string(), "place", "gone"), pa.nulls(len(rows), pa.string())
+    )
+    older = older.replace_schema_metadata({**rows.schema.metadata, b"curation.schema_version": b"0"})
+    read = pq.read_table(pa.BufferReader(to_bytes(older)))
+    pack = packs.parse(world.law.pack_bytes).model_copy(update={"schema_version": "0"})
+    found = evaluate.replay(read, pack=pack, fences=world.law.fences_bytes)
+    assert world.store.read(world.folder(release_id).key(DECISIONS_FILE)) == to_parquet(found, DECISIONS)
+    with pytest.raises(PackRefused, match="schema version '0'"):
+        evaluate.decide(read, pack=pack, fences=world.law.fences_bytes)
+    with pytest.raises(PackRefused, match="was written for '0'"):
+        evaluate.replay(rows, pack=pack, fences=world.law.fences_bytes)
+    bare = read.set_column(0, pa.field("clip_id", pa.string()), read["clip_id"])
+    with pytest.raises(SettingsError, match="sensitivity"):
+        evaluate.replay(bare, pack=pack, fences=world.law.fences_bytes)
+
+
+def to_bytes(table):
+    """The table as a manifest of its time lies at home."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue()
