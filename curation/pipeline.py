@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -155,21 +155,18 @@ def _write_manifest(settings: Settings, home: wiring.Home, batch_id: str, *, key
         ledger=home.ledger,
         policy=settings.inspect,
         clock=home.clock,
-        survivors=_survivors(settings, home),
+        survivors=_survivors_in_batch,
         key=key,
     )
 
 
-def _survivors(settings: Settings, home: wiring.Home) -> Callable[[pa.Table], Mapping[str, str | None]]:
-    def told(rows: pa.Table) -> Mapping[str, str | None]:
-        curated_rows = home.catalog.read(settings.curated_table, columns=duplicates.COLUMNS)
-        return duplicates.run(rows, curated_rows, index=wiring.hash_index())
-
-    return told
+def _survivors_in_batch(rows: pa.Table) -> Mapping[str, str | None]:
+    """A manifest knows its own batch only: its bytes must not depend on which batch was faster. Main knows all, `_restate_duplicates`."""
+    return duplicates.run(rows, rows.slice(0, 0), index=wiring.hash_index())
 
 
 def validate_batch(settings: Settings, batch_id: str) -> StageCount:
-    """Audit the batch on a branch of curated.clips and make it main; rows of other batches that its clips outdo are told so there.
+    """Audit the batch on a branch of curated.clips and make it main; what duplicates a clip of another batch is told so there.
 
     Raises:
         UsageError: there is no such batch.
@@ -217,7 +214,7 @@ def _settle_revisions(settings: Settings, home: wiring.Home, prefix: str) -> Ite
 
 
 def _restate_duplicates(settings: Settings, home: wiring.Home, batch_id: str) -> None:
-    """Set `duplicate_of` right on main after a batch: a better clip of it takes over from one of another batch.
+    """Set `duplicate_of` right on main after a batch, for its own clips and for those of other batches that it outdoes.
 
     The restated rows are a revision of the batch that is the cause, named by its content, and audited as every other row.
     """

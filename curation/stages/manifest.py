@@ -34,7 +34,6 @@ NEAR_BY_M: Final = 8.0  # what GPS promises at 95 % (SPS Performance Standard 20
 _ERRORS: Final = 3.0  # of the receiver's own error, that are no way
 CONFIDENCE: Final = "timeofday_confidence"
 EGO_CONFIDENCE: Final = "ego_motion_confidence"
-_OF_THE_RUN: Final = ("inspected_at", "duplicate_of")
 _COUNTS: Final = frozenset(name for name in SIGNALS if pa.types.is_integer(CLIPS.field(name).type))
 _TAGS: Final = ("timeofday", "weather", "scene")
 _HEADER: Final = ("container", "video_codec", "width_px", "height_px")
@@ -281,11 +280,10 @@ def _without_province(row: _Row, reason: str) -> _Row:
 
 
 def _write_once(key: str, table: pa.Table, store: ObjectStore) -> bytes:
-    """The manifest's bytes; one that a killed run wrote stands, if nothing differs but the date of the inspections and the survivors,
-    which follow what other batches brought meanwhile."""
+    """The manifest's bytes; one that a killed run wrote stands, if nothing but the date of the inspections differs."""
     if store.size(key) is not None:
         standing = store.read(key)
-        if from_parquet(standing, CLIPS).drop_columns(list(_OF_THE_RUN)).equals(table.drop_columns(list(_OF_THE_RUN))):
+        if from_parquet(standing, CLIPS).drop_columns(["inspected_at"]).equals(table.drop_columns(["inspected_at"])):
             return standing
     data = to_parquet(table, CLIPS)
     store.create(key, data)
