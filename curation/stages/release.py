@@ -375,6 +375,7 @@ def _evidence(
             "withdrawn": gone[WITHDRAWN_RULE].num_rows,
         },
         "rules": dict(sorted(evaluation.rule_counts.items())),
+        "canaries": evaluation.canary_count,
         "files": dict(files),
         "code_version": request.code_version,
     }

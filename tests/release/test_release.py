@@ -24,6 +24,7 @@ def test_what_leaves_is_exactly_the_closed_schema(world, rows):
     assert folder.release().schema.names == RELEASE.names
     assert folder.release().num_rows == 2
     assert folder.decisions().num_rows == rows.num_rows
+    assert folder.evidence()["canaries"] > 0
     assert sorted(map(len, decisions(world, folder.release_id).values())) == [0, 0, 1, 1]
     assert verify(world.store, world.key.public_key()).uncovered == ()
 
