@@ -53,6 +53,7 @@ WITHDRAWN: Final = "curation.withdrawn"
 _REGISTERED: Final = "curation.release."  # table property: a release's snapshot, remembered after that snapshot has expired
 _BUSY_S: Final = 60  # how long SQLite waits for another process's write; one commit takes about 10 ms
 _TRIES: Final = 40
+_BATCH_ROWS: Final = 1 << 20  # of a data file that is rewritten, in memory at a time; about 400 MB of a release
 _WRITING_S: Final = 3600.0  # longer than any commit takes: an older file that nothing refers to is nobody's work under way
 _TUNED: Final = {
     "commit.retry.num-retries": "0",
@@ -600,20 +601,20 @@ class IcebergOverseas(_Tables):
                 return 0
             shown = {path for snapshot in found.metadata.snapshots for path in _data_files(found, snapshot)}
             first = self._schema(table).names[0]
-            gone = {path: rows for path in sorted(shown) if (rows := _count_among(path, first, row_ids))}
-            count = sum(gone[path] for path in _data_files(found, found.metadata.current_snapshot()) & gone.keys())
+            hits = {path: hit for path in sorted(shown) if (hit := _among_in(path, first, row_ids)).true_count}
+            count: int = sum(hits[path].true_count for path in _data_files(found, found.metadata.current_snapshot()) & hits.keys())
             try:
-                found = self._rewrite_without(table, found, gone.keys(), row_ids)
-                found = self._expire_those(table, found, gone.keys())
+                found = self._rewrite_without(table, found, hits)
+                found = self._expire_those(table, found, hits.keys())
             except _Lost as error:
                 raise ConcurrentChange("another writer was faster", subject=f"table {table}", fix="withdraw again") from error
             _sweep(found)
             return count
 
-    def _rewrite_without(self, table: str, found: Table, paths: Collection[Path], row_ids: pa.Array) -> Table:
-        """One commit that drops these data files from main and adds their other rows anew."""
+    def _rewrite_without(self, table: str, found: Table, hits: Mapping[Path, pa.BooleanArray]) -> Table:
+        """One commit that drops these data files from main and adds anew those of their rows that are not hit."""
         current = found.metadata.current_snapshot()
-        entries = [] if current is None else [one for one in _entries(found, current) if _path(one.data_file.file_path) in paths]
+        entries = [] if current is None else [one for one in _entries(found, current) if _path(one.data_file.file_path) in hits]
         if not entries:
             return found
         transaction = found.transaction()
@@ -622,18 +623,21 @@ class IcebergOverseas(_Tables):
             for entry in entries:
                 overwrite.delete_data_file(entry.data_file)
         files = [_path(entry.data_file.file_path) for entry in entries]
-        if any(pq.read_metadata(file).num_rows > _count_among(file, self._schema(table).names[0], row_ids) for file in files):
-            kept = pa.RecordBatchReader.from_batches(self._schema(table), self._others(table, files, row_ids))
+        partly = {file: hits[file] for file in files if hits[file].false_count}
+        if partly:
+            kept = pa.RecordBatchReader.from_batches(self._schema(table), self._others(table, partly))
             transaction.append(kept, snapshot_properties=marked)
         _commit(transaction, found)
         return self._ensure(table)
 
-    def _others(self, table: str, files: Sequence[Path], row_ids: pa.Array) -> Iterator[pa.RecordBatch]:
+    def _others(self, table: str, hits: Mapping[Path, pa.BooleanArray]) -> Iterator[pa.RecordBatch]:
         schema = self._schema(table)
-        for file in files:
+        for file, hit in hits.items():
+            stays, begun = pc.invert(hit), 0
             with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(use_threads=False):
-                    rest = batch.filter(pc.invert(pc.is_in(batch[schema.names[0]], value_set=row_ids)))
+                for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+                    rest = batch.filter(stays.slice(begun, batch.num_rows))
+                    begun += batch.num_rows
                     yield from pa.Table.from_batches([rest]).cast(schema).to_batches()
 
     def _expire_those(self, table: str, found: Table, paths: Collection[Path]) -> Table:
@@ -643,12 +647,13 @@ class IcebergOverseas(_Tables):
 
     def holding(self, table: str, row_ids: pa.Array) -> Sequence[str]:
         """Names of the warehouse's files that hold one of these ids, decoded where they are Parquet, else byte by byte."""
-        wanted = frozenset(bytes(value.as_buffer()) for value in row_ids)
+        wanted = frozenset(row_ids.to_pylist())
+        lengths = sorted(set(map(len, wanted)))
         first = self._schema(table).names[0]
         root = self._settings.warehouse
         with _outside(f"table {table}"):
             files = sorted(path for path in root.rglob("*") if path.is_file())
-            return [str(file.relative_to(root)) for file in files if _speaks_of(file, first, row_ids, wanted)]
+            return [str(file.relative_to(root)) for file in files if _speaks_of(file, first, row_ids, wanted, lengths)]
 
     def _delete_rows(self, table: str, found: Table, snapshot_id: int) -> Table:
         current = found.metadata.current_snapshot()
@@ -702,27 +707,26 @@ def _data_files(found: Table, snapshot: Snapshot | None) -> set[Path]:
     return set() if snapshot is None else {_path(entry.data_file.file_path) for entry in _entries(found, snapshot)}
 
 
-def _count_among(file: Path, column: str, values: pa.Array) -> int:
-    """How many rows of a Parquet file hold one of the values; none where the file, or the column, is not there."""
+def _among_in(file: Path, column: str, values: pa.Array) -> pa.BooleanArray:
+    """Whether each row of a Parquet file holds one of the values; no rows where the file, or the column, is not there."""
     if not file.exists():  # an earlier try had removed it and was killed
-        return 0
+        return pa.array([], pa.bool_())
     with pq.ParquetFile(file) as parquet:
         if column not in parquet.schema_arrow.names:
-            return 0
-        batches = parquet.iter_batches(columns=[column], use_threads=False)
-        return sum(pc.sum(pc.is_in(batch[column], value_set=values)).as_py() or 0 for batch in batches)
+            return pa.array([], pa.bool_())
+        cells = parquet.read(columns=[column], use_threads=False)[column]
+        return pa.concat_arrays(pc.is_in(cells, value_set=values).chunks)  # in one call: each builds an index of the values
 
 
-def _speaks_of(file: Path, column: str, values: pa.Array, raw: frozenset[bytes]) -> bool:
+def _speaks_of(file: Path, column: str, values: pa.Array, wanted: frozenset[str], lengths: Sequence[int]) -> bool:
     """Whether a file holds one of the values, decoded in `column` if it is Parquet, and as bytes anywhere in any other."""
     if file.suffix == ".parquet":
-        return _count_among(file, column, values) > 0
-    data = file.read_bytes()
+        return bool(_among_in(file, column, values).true_count)
+    text = file.read_bytes().decode("latin-1")  # byte by byte; ids are plain ASCII
     if file.suffix == ".avro":  # its blocks are compressed
         with AvroFile[Record](PyArrowFileIO().new_input(f"file://{file}")) as records:
-            data += b"".join(repr(record).encode() for record in records)
-    lengths = sorted({len(value) for value in raw})
-    return any(data[at : at + length] in raw for length in lengths for at in range(len(data) - length + 1))
+            text += "".join(map(repr, records))
+    return any(text[at : at + length] in wanted for length in lengths for at in range(len(text) - length + 1))
 
 
 def _added_by(found: Table, snapshot: Snapshot | None, snapshot_id: int) -> set[str]:
