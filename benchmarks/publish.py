@@ -19,7 +19,7 @@ from curation.schema import RELEASE
 from curation.settings import CatalogSettings
 
 ROWS: Final = 1_000_000
-GATED_ROWS: Final = 10_000  # the gate holds every raw value of the home rows in memory: some 16 KiB a row
+GATED_ROWS: Final = 100_000  # every raw value of as many home rows is searched for, three times a round
 TABLE: Final = "published.clips"
 
 
