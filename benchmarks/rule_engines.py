@@ -1,28 +1,25 @@
-"""Deciding on rows from Arrow, as a rate: against the goal, and beside two engines that decide one row after another; and many fences."""
+"""Deciding on rows from Arrow, as a rate: against the goal, and beside two engines that decide one row after another."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from benchmarks import residency, rows
 from benchmarks.measure import RUNS, Figure, cpu_s, figure, interleave, timed
 from curation.errors import NotConserved
-from curation.residency import evaluate, geofence
+from curation.residency import evaluate
 from curation.residency import pack as packs
 
 ROWS: Final = 1_000_000
 SAMPLE_S: Final = 5.0  # how long a peer decides row by row, over and over the same rows
 SAMPLE_ROWS: Final = 200
-FENCES: Final = 500
 # The rules that the peers are given, in each one's language: the row rules of cn-baseline, and those of the fix that need no map.
 _SHARED: Final = (
     "row.accepted",
@@ -56,20 +53,14 @@ Row = Mapping[str, Any]
 Passes = Callable[[Row], bool]
 
 
-def figures(
-    _folder: Path, *, row_count: int = ROWS, sample_s: float = SAMPLE_S, fence_count: int = FENCES, runs: int = RUNS
-) -> Iterator[Figure]:
-    """Rows that a second of CPU decides on, points it holds against many fences, and the former beside the rows of each peer."""
+def figures(_folder: Path, *, row_count: int = ROWS, sample_s: float = SAMPLE_S, runs: int = RUNS) -> Iterator[Figure]:
+    """Rows that a second of CPU decides on, and the same beside the rows of each peer."""
     clips = rows.clips(row_count)
     law, square = _without_k(residency.pack()), residency.fences()
     found = interleave({"rules": timed(lambda: lambda: evaluate.decide(clips, pack=law, fences=square))}, runs=runs)
     ours = [row_count / one for one in cpu_s(found["rules"])]
     # Issue D: >= 3 M rows/s for row and column rules from Arrow, on 2 cores. Ours also counts cells, tries canaries and sorts.
     yield figure("residency.rules/limit", ours, [1.5e6], unit="rows/CPU s", better="more", goal=1.0)
-    parsed = geofence.parse_fences(_many_fences(fence_count), law.geofence)
-    found = interleave({"fences": timed(lambda: lambda: geofence.flags(clips, parsed, law.geofence))}, runs=runs)
-    points = [row_count / one for one in cpu_s(found["fences"])]
-    yield figure("residency.geofence/limit", points, [1e6], unit="points/CPU s", better="more", goal=1.0)
     sample = clips.select(_COLUMNS).slice(0, SAMPLE_ROWS).to_pylist()
     wanted = _wanted(clips.slice(0, len(sample)), law, square)
     for name, make in (("cel_python", _cel), ("regopy", _rego)):
@@ -83,16 +74,6 @@ def figures(
 def _without_k(law: packs.Pack) -> packs.Pack:
     """The law with a k that every cell reaches."""
     return law.model_copy(update={"combination": law.combination.model_copy(update={"min_vehicles": 1, "min_days": 1})})
-
-
-def _many_fences(count: int, *, seed: int = 7) -> bytes:
-    """Squares of some 2 km all over the area in which the clips stand."""
-    rng = np.random.default_rng(seed)
-    corners = np.stack([rng.uniform(105.0, 121.0, count), rng.uniform(31.5, 40.0, count)], axis=1)
-    square = np.array([[0, 0], [0.02, 0], [0.02, 0.02], [0, 0.02], [0, 0]])
-    geometries = [{"type": "Polygon", "coordinates": [(corner + square).tolist()]} for corner in corners]
-    features = [{"type": "Feature", "properties": {"class": "military"}, "geometry": geometry} for geometry in geometries]
-    return json.dumps({"type": "FeatureCollection", "features": features}).encode()
 
 
 def _wanted(sample: pa.Table, law: packs.Pack, fences: bytes) -> list[bool]:

@@ -145,7 +145,7 @@ def test_make_bench_runs_all_benchmarks_of_the_main_job():
         (pull.figures, {"clip_count": 2, "clip_bytes": 50_000}, "pull."),
         (pull_s3.figures, {"clip_count": 2, "clip_bytes": 50_000}, "pull.s3_"),
         (residency.figures, {"row_count": 2_000}, "residency."),
-        (rule_engines.figures, {"row_count": 500, "sample_s": 0.1, "fence_count": 5}, "residency."),
+        (rule_engines.figures, {"row_count": 500, "sample_s": 0.1}, "residency."),
         (publish.figures, {"row_count": 200, "gated_row_count": 50}, "publish."),
         (shards.figures, {"clip_count": 2, "clip_bytes": 50_000}, "shards."),
     ],
