@@ -96,12 +96,12 @@ def test_a_vehicle_is_gone_from_overseas_and_the_ledger_holds(world, many, publi
     assert world.kinds() == entries
 
 
-@pytest.mark.parametrize(("by", "value", "withdrawn", "asked"), [("device", "DEV-0", 2, 2), ("drive", "drive-9", 0, 1)])
-def test_by_device_and_by_drive(world, many, published, by, value, withdrawn, asked):
+def test_by_device_and_by_drive(world, many, published):
     """curated.clips tells whose clips they are; what never left is asked for as well."""
-    request = ask(world, many, by, value)
-    assert confirm(world, request.withdrawal_id).accounted == {"withdrawn": withdrawn, "not_overseas": asked - withdrawn}
-    assert world.catalog.read(TABLE).num_rows == 4 - withdrawn
+    for by, value, withdrawn, asked in (("device", "DEV-0", 2, 2), ("drive", "drive-9", 0, 1)):
+        request = ask(world, many, by, value)
+        assert confirm(world, request.withdrawal_id).accounted == {"withdrawn": withdrawn, "not_overseas": asked - withdrawn}
+        assert world.catalog.read(TABLE).num_rows == 2
 
 
 def test_a_release_and_a_clip_that_home_erased(world, many, published):
@@ -256,7 +256,8 @@ class Interrupted:
 def test_a_withdrawal_killed_at_any_call_is_finished_by_the_next(world, make):
     """Whichever write or catalog call is the last, confirming again ends with the same table, receipt and ledger."""
     ports = {"catalog": {"withdraw_rows", "holding"}, "store": {"create"}, "ledger": {"record"}}
-    points = [(port, at, after) for port in ports for at in (1, 2) for after in (False, True)]
+    calls = [("ledger", 1), ("store", 1), ("catalog", 1), ("catalog", 2), ("store", 2), ("ledger", 2)]  # all there are, in this order
+    points = [*((port, at, False) for port, at in calls), ("ledger", 2, True)]  # after one is before the next
     clips = make.table(*(make.clip(number, vehicle=f"fleet-000{number % 2}", day=1 + number) for number in range(len(points) + 2)))
     leave(world, clips)
     for number, (port, at, after) in enumerate(points):
