@@ -15,9 +15,10 @@ import av.container
 import av.error
 import av.packet
 import av.video
+import cv2
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from curation.errors import ClipUnreadable
 from curation.records import Container, Embedded, Packet
@@ -30,6 +31,9 @@ WORKING_WIDTH_PX: Final = 640
 _WORKING_HEIGHT_MAX_PX: Final = 2560  # a picture of 16 x 20000 px must not grow to gigabytes on its way to 640 px
 _HVCC_LENGTH_AT: Final = 21  # ISO 14496-15, HEVCDecoderConfigurationRecord: lengthSizeMinusOne in the two lowest bits
 _SIDE_MAX_PX: Final = 65_535  # no codec of a recorder codes a longer side
+
+_PLANAR: Final = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"})
+_WIDENED: Final = np.clip(np.round((np.arange(256) - 16.0) * 255.0 / 219.0), 0, 255).astype(np.uint8)  # BT.601: 16 to 235 is black to white
 
 # Containers that recorders write. Playlists, concatenations and devices stay out: they make FFmpeg open other files.
 _FORMATS: Final = "mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,avi,matroska,webm,gif,hevc,h264,flv,asf,ogg,mxf,dv,m4v,mpegvideo,ivf"
@@ -197,18 +201,33 @@ class AvFrame:
         self._frame = frame
         self._scaler = scaler
         self.pts_s = None if frame.pts is None else float(frame.pts * tick_s)  # a drained frame knows no time base of its own
-        self.luma = self._scaled(scaler.luma, "gray")  # every frame's is looked at, and what cannot be converted shows here
+        # every frame's luma is looked at, and what cannot be converted shows here
+        self.luma = self._plane() if self._has_plane() else self._scaled(scaler.luma, "gray")
 
     @property
     def bgr(self) -> npt.NDArray[np.uint8]:
         """Height x width x 3."""
         return self._scaled(self._scaler.bgr, "bgr24")
 
+    def _has_plane(self) -> bool:
+        return self._frame.width == WORKING_WIDTH_PX and self._frame.height <= _WORKING_HEIGHT_MAX_PX and self._frame.format.name in _PLANAR
+
+    def _plane(self) -> npt.NDArray[np.uint8]:
+        """The picture's own luma: it has the working width, and needs at most its range widened."""
+        plane = self._frame.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8, count=plane.line_size * self._frame.height).reshape(
+            self._frame.height, plane.line_size
+        )
+        luma = rows[:, : self._frame.width]
+        is_full = self._frame.format.name.startswith("yuvj") or self._frame.color_range == ColorRange.JPEG
+        return luma.copy() if is_full else np.asarray(cv2.LUT(luma, _WIDENED), dtype=np.uint8)
+
     def _scaled(self, scaler: VideoReformatter, form: str) -> npt.NDArray[np.uint8]:
         frame = self._frame
         scale = min(WORKING_WIDTH_PX / frame.width, _WORKING_HEIGHT_MAX_PX / frame.height)
         width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-        scaled = scaler.reformat(frame, width, height, form, interpolation=Interpolation.AREA, threads=1)
+        matrix = Colorspace.ITU601 if form == "gray" else None  # on both sides: the stream's own luma, not one made of its colours
+        scaled = scaler.reformat(frame, width, height, form, matrix, matrix, interpolation=Interpolation.AREA, threads=1)
         return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 
 

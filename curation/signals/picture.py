@@ -100,7 +100,7 @@ def differ(earlier: Picture, later: Picture) -> bool:
     """Whether at least one in 10,000 pixels moved by more than 2 luma steps; pictures of unequal shape differ."""
     if earlier.shape != later.shape:
         return True
-    moved = np.count_nonzero(cv2.absdiff(earlier, later) > STILL_STEP_MAX)
+    moved = cv2.countNonZero(cv2.threshold(cv2.absdiff(earlier, later), STILL_STEP_MAX, 255, cv2.THRESH_BINARY)[1])
     return bool(moved >= STILL_SHARE * later.size)
 
 

@@ -28,8 +28,9 @@ pytestmark = [
 
 
 def test_every_fault_is_judged_as_it_was(tmp_path: Path):
-    """All faults of one clip but the one of its permissions, at the default depth: verdict and reasons by fault, names that are awkward included."""
-    done = subprocess.run(["bash", str(CLIPS / "make_faults.sh"), str(BASE), str(tmp_path)], capture_output=True, text=True, check=True)
+    """All faults of one clip but that of its permissions, at the default depth: verdict and reasons by file."""
+    command = [shutil.which("bash") or "/bin/bash", str(CLIPS / "make_faults.sh"), str(BASE), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "57 cases" in done.stdout
     rows = [line.split("\t")[:2] for line in (tmp_path / "faults.tsv").read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row[1] != "no_permission"]  # whether it can be read is the user's matter, not the clip's
