@@ -103,14 +103,15 @@ def test_a_single_common_picture_of_a_moving_view_is_proof_unless_the_clocks_obj
     assert not is_copy(found, times_agree=False)
 
 
-def test_index_finds_every_pair_within_31_bits() -> None:
-    """Every hash with 31 flipped bits is found, one with 40 is not, and a wider question is refused."""
+@pytest.mark.parametrize("swept_max", [10_000, 1500, 0])
+def test_index_finds_every_pair_within_31_bits(swept_max: int) -> None:
+    """Swept, taken over on the way or through the multi-index: 31 flipped bits are found, 40 are not, a wider question is refused."""
     rng = np.random.default_rng(7)
     hashes = rng.integers(0, 256, (3000, 32), dtype=np.uint8)
     bits = np.unpackbits(hashes[:200], axis=1)
     for row, flips in enumerate([31] * 100 + [40] * 100):
         bits[row, rng.choice(256, flips, replace=False)] ^= 1
-    index = FaissHashIndex()
+    index = FaissHashIndex(swept_max=swept_max)
     assert [] == list(index.near(hashes, within=31))
     index.add(hashes[:1000])
     index.add(hashes[1000:])
