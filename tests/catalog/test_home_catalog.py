@@ -86,6 +86,15 @@ def test_every_kind_of_value_comes_back(home) -> None:
     assert math.isnan(home.read(TABLE, clip_ids=["d"]).column("share")[0].as_py())
 
 
+def test_some_columns_come_back_alone(home) -> None:
+    """Only the columns asked for are read, the first always among them, in the order asked for; an empty table has them too."""
+    assert ["clip_id", "width"] == home.read(TABLE, columns=["width"]).column_names
+    home.write_branch(TABLE, "b", rows("a", "b"), replace=[], properties={})
+    home.advance(TABLE, "b")
+    found = home.read(TABLE, columns=["width", "clip_id", "track"])
+    assert rows("a", "b").select(["clip_id", "width", "track"]).equals(found)
+
+
 def test_a_missing_list_stays_missing_when_its_file_is_rewritten(home) -> None:
     """PyIceberg turns missing lists of structs into empty ones; neither writing, nor rewriting a neighbour, nor reading does so here."""
     both = [{"clip_id": name, "track": track, "excuses": [], "reasons": []} for name, track in (("a", None), ("b", []), ("c", None))]
