@@ -22,12 +22,15 @@ FIRST_S: Final = 0.25  # decoded on from a clip's only key frame, so that two sa
 STILL_FRAMES: Final = 8  # shows a freeze of five steps, which a single doubled frame is not
 TINY_RUN: Final = 5  # as many steps without a difference make a freeze
 HOLE_S: Final = 1.0  # what is shorter is measured on the packets, and hints at no damage to pictures
+_EVEN_SHARE: Final = 0.005  # an encoder in haste spends the same again on each frame that stands; a scene that moves never does
+_EVEN_BYTES: Final = 2
 _TINY_SHARE: Final = 0.25  # of the median packet; in 32 real clips and formats no run of five lies below
 _TINY_BYTES: Final = 24.0  # a picture of skipped blocks has a header, and next to nothing for each block of 16 x 16 px
 _TINY_BYTES_PER_BLOCK: Final = 0.05
 
 FEW_KEY_FRAMES: Final = "few_key_frames"
 TINY_PACKETS: Final = "tiny_packets"
+EVEN_PACKETS: Final = "even_packets"
 HOLE: Final = "hole_in_time"
 DAMAGED: Final = "damaged_packets"
 
@@ -154,6 +157,7 @@ def suspicious(timeline: Timeline, *, blocks: float) -> dict[str, list[tuple[int
     limit = max(_TINY_BYTES + _TINY_BYTES_PER_BLOCK * blocks, _TINY_SHARE * median(dependent)) if dependent else 0.0
     found = {
         TINY_PACKETS: [run for run in _runs([packet.size_bytes <= limit for packet in packets]) if run[1] - run[0] + 1 >= TINY_RUN],
+        EVEN_PACKETS: [run for run in _runs(_even(packets)) if run[1] - run[0] + 1 >= TINY_RUN],
         DAMAGED: _runs([packet.is_corrupt for packet in packets]),
         HOLE: [
             (later, later)
@@ -195,6 +199,13 @@ def _frames_within(timeline: Timeline, key: int, length_s: float) -> int:
     start_s = timeline.shown_s(key)
     later = (number for number, at in enumerate(timeline.order[rank:]) if timeline.shown_s(at) - start_s >= length_s)
     return next(later, len(timeline.order) - rank - 1)
+
+
+def _even(packets: Sequence[Packet]) -> list[bool]:
+    """Whether each packet needs the one before and is as large, to half a percent."""
+    sizes = [0 if packet.is_keyframe else packet.size_bytes for packet in packets]
+    steps = zip([0, *sizes], sizes, strict=False)
+    return [bool(before and size) and abs(size - before) <= max(_EVEN_BYTES, _EVEN_SHARE * size) for before, size in steps]
 
 
 def _runs(marked: Sequence[bool]) -> list[tuple[int, int]]:

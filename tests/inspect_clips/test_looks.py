@@ -20,7 +20,7 @@ def _packets(
         Packet(
             pts_s=at / fps + (late_s if at >= count // 2 else 0.0),
             duration_s=1 / fps,
-            size_bytes=(sizes or {}).get(at, 20_000 if at % group == 0 else 4_000),
+            size_bytes=(sizes or {}).get(at, 20_000 if at % group == 0 else 4_000 + 50 * (at % 3)),
             is_keyframe=at % group == 0,
             is_corrupt=at in set(corrupt),
         )
@@ -61,11 +61,12 @@ def test_key_frames_far_apart_are_bridged_and_said():
 @pytest.mark.parametrize(
     ("changes", "reason", "decoded"),
     [
-        ({"sizes": dict.fromkeys(range(110, 116), 30)}, looks.TINY_PACKETS, range(100, 116)),
+        ({"sizes": {at: 30 + 5 * (at % 3) for at in range(110, 116)}}, looks.TINY_PACKETS, range(100, 116)),
+        ({"sizes": dict.fromkeys(range(110, 116), 3_000)}, looks.EVEN_PACKETS, range(100, 116)),
         ({"corrupt": [60]}, looks.DAMAGED, range(50, 61)),
         ({"late_s": 3.0}, looks.HOLE, range(125, 126)),
     ],
-    ids=["tiny", "damaged", "hole"],
+    ids=["tiny", "even", "damaged", "hole"],
 )
 def test_a_suspicious_stretch_is_decoded_from_the_key_frame_before_it(changes: dict, reason: str, decoded: range):
     """Tiny packets in a row, a damaged packet, a hole: decoded up to its last packet, with the reason."""
@@ -77,13 +78,13 @@ def test_a_suspicious_stretch_is_decoded_from_the_key_frame_before_it(changes: d
 
 def test_few_tiny_packets_and_short_holes_raise_no_suspicion():
     """Four tiny packets in a row and a hole of half a second are everyday."""
-    packets = _packets(250, group=25, sizes=dict.fromkeys(range(110, 114), 30), late_s=0.5)
+    packets = _packets(250, group=25, sizes={at: 30 + 5 * (at % 3) for at in range(110, 114)}, late_s=0.5)
     assert looks.suspicious(looks.Timeline(packets), blocks=900.0) == {}
 
 
 def test_an_always_still_clip_is_suspicious_though_all_its_packets_are_alike():
     """Where every packet is next to nothing, none is small beside the others: the picture's size says it."""
-    packets = _packets(100, group=100, sizes=dict.fromkeys(range(1, 100), 40))
+    packets = _packets(100, group=100, sizes={at: 40 + 5 * (at % 3) for at in range(1, 100)})
     assert looks.suspicious(looks.Timeline(packets), blocks=900.0) == {looks.TINY_PACKETS: [(1, 99)]}
 
 
