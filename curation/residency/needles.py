@@ -66,6 +66,12 @@ class Values:
         begin = int(self.begins[index])
         return self.signs[begin : begin + int(self.lengths[index])].tobytes()
 
+    def each(self) -> Iterator[bytes]:
+        """All values."""
+        data = self.signs.tobytes()
+        ends = (self.begins + self.lengths).tolist()
+        return (data[begin:end] for begin, end in zip(self.begins.tolist(), ends, strict=True))
+
 
 class Search(Protocol):
     """Something that is searched: it is shown all needles, and then says what it holds."""
@@ -198,7 +204,7 @@ class Digests:
     def offer(self, values: Values) -> None:
         """Digest those that stand in a column of ids."""
         if self._found is None and self._ids and values.column in _DIGESTED:
-            digests = (digest(values.at(index)).hexdigest()[:32] for index in range(len(values.lengths)) for digest in _DIGESTS)
+            digests = (digest(value).hexdigest()[:32] for value in values.each() for digest in _DIGESTS)
             self._found = None if self._ids.isdisjoint(digests) else values.column
 
     def found(self) -> str | None:
