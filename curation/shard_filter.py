@@ -48,6 +48,7 @@ def _locked() -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": "false",
             "allow_community_extensions": "false",
             "python_enable_replacements": "false",
+            "temp_directory": "",  # rows never spill beside whatever folder the process was started in
         },
     )
     connection.execute("SET TimeZone = 'UTC'")

@@ -20,6 +20,7 @@ LOCKED: Final[dict[str, str | bool]] = {
     "autoload_known_extensions": False,
     "autoinstall_known_extensions": False,
     "python_enable_replacements": False,
+    "temp_directory": "",  # rows of home never spill beside whatever folder the process was started in
     "lock_configuration": True,
 }
 
