@@ -35,7 +35,12 @@ from curation.release_files import (
 Kind = Literal["clip", "row", "vehicle"]
 State = Literal["published", "withdrawn", "refused", "under way", "not published"]
 _ROW_ID: Final = "release_row_id"
-_NO_EXTENSIONS: Final = {"autoload_known_extensions": False, "autoinstall_known_extensions": False, "python_enable_replacements": False, "temp_directory": ""}
+_NO_EXTENSIONS: Final = {
+    "autoload_known_extensions": False,
+    "autoinstall_known_extensions": False,
+    "python_enable_replacements": False,
+    "temp_directory": "",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
