@@ -517,7 +517,8 @@ def _limits(request: Mapping[str, Any]) -> list[str]:
         "## Known limits",
         "",
         "- Faces and plates are not masked.",
-        f"- No {request['group_by']} straddles two splits; a clip without a known one stands alone. Near-duplicates are not looked for.",
+        f"- No {request['group_by']} straddles two splits; a clip without a known one stands alone.",
+        "- Near-duplicates are in, unless the filter says `duplicate_of IS NULL`.",
         "- Splits follow a hash of the group, so with few groups their sizes differ from the ratios, and one may be empty.",
         "- Tags are a machine's; `undefined` means that it did not say, `unmeasured` that it could not look.",
     ]
