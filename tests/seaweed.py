@@ -120,7 +120,7 @@ def _free_ports(count: int) -> list[int]:
     """Ports that are free, and with them their twins 10,000 above, which SeaweedFS takes for gRPC."""
     found: list[int] = []
     while len(found) < count:
-        port = 20_000 + secrets.randbelow(12_000)
+        port = 10_000 + secrets.randbelow(9_999)  # below what the kernel hands out, and below every twin
         with socket.socket() as one, socket.socket() as twin, contextlib.suppress(OSError):
             one.bind(("127.0.0.1", port))
             twin.bind(("127.0.0.1", port + 10_000))

@@ -70,7 +70,7 @@ def remux(source: Path, path: Path, made: SimpleNamespace, *, header: dict[str, 
 
 
 def _inspected(path: Path):
-    return inspect_clip(path, video=AvVideoReader(), tagger=Tagger(), policy=InspectSettings(), clock=Clock())
+    return inspect_clip(path, video=AvVideoReader(), tagger=Tagger(), policy=InspectSettings(depth="full"), clock=Clock())
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
