@@ -78,7 +78,8 @@ def discovery(settings: Settings, source_name: str) -> pull.Discovery:
     entries = list(home.ledger.entries())
     audited = {entry.subject for entry in entries if entry.kind == "validate"}
     written = [entry.subject for entry in entries if entry.kind == "manifest" and source_of(entry.subject) == source_name]
-    to_do = dict.fromkeys([*found.batch_ids, *(batch_id for batch_id in written if batch_id not in audited)])
+    # Those with a manifest first: they were listed before, and of a clip in two batches the row of the later one stands.
+    to_do = dict.fromkeys([*(batch_id for batch_id in written if batch_id not in audited), *found.batch_ids])
     return replace(found, batch_ids=tuple(to_do))
 
 

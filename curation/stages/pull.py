@@ -147,7 +147,7 @@ def discover(source: Source, *, store: ObjectStore, batch_size: int, settling: S
         SourceUnreachable: the source cannot be listed.
     """
     survey = _survey(source, store=store, settling=settling)
-    batch_ids = list(survey.earlier.unfinished)
+    batch_ids = sorted(survey.earlier.unfinished, key=lambda batch_id: _first_name(batch_id, store))
     for rows in _batches(survey.fresh, batch_size):
         batch_id = _new_id(source.name, rows, survey.earlier.finished)
         base = json.dumps({"base_uri": source.base_uri, "source": source.name}, sort_keys=True, separators=(",", ":")).encode()
@@ -309,6 +309,11 @@ def _note(earlier: _Earlier, unread: Counter[bytes], row: _Row, pulled: _Row) ->
         unread[digest] += 1
         if unread[digest] >= OFFERS:
             earlier.fates.setdefault(digest, ("refused", f"could not be read in {OFFERS} batches: {pulled['reason']}"))
+
+
+def _first_name(batch_id: str, store: ObjectStore) -> str:
+    """What the batch begins with: batches of one listing were made in name order, and are gone on with in it after a kill."""
+    return str(from_parquet(store.read(layout.listing_key(batch_id)), LISTING)["name"][0].as_py())
 
 
 def _base_uri(batch_id: str, store: ObjectStore) -> str:
