@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from curation.errors import CurationError
 
 _ROW_GROUP_ROWS: Final = 131_072
+_TABLE: Final = b"curation.table"  # key of a schema's metadata that names the table
 
 
 def to_parquet(table: pa.Table, schema: pa.Schema) -> bytes:
@@ -31,7 +32,7 @@ def to_parquet(table: pa.Table, schema: pa.Schema) -> bytes:
 
 
 def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
-    """The rows of Parquet bytes under `schema`.
+    """The rows of Parquet bytes under `schema`; nullable columns that the table got after they were written are null.
 
     Raises:
         CurationError: the bytes are not Parquet, or their columns differ from `schema`.
@@ -42,12 +43,22 @@ def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:  # OSError: a page that does not decompress
         raise CurationError(f"is not readable Parquet: {error}", subject=_name(schema), fix="restore the file from its origin") from error
+    if (table.schema.metadata or {}).get(_TABLE) == (schema.metadata or {}).get(_TABLE, b""):  # what `to_parquet` wrote, and nobody else
+        table = with_later_columns(table, schema)
     _same_columns(table.schema, schema)
     return table.cast(schema)
 
 
+def with_later_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with each nullable column of `schema` that they lack, null, at its place; the rows as they are where they lack none."""
+    for at, field in enumerate(schema):
+        if field.nullable and field.name not in table.schema.names:
+            table = table.add_column(min(at, table.num_columns), field, pa.nulls(table.num_rows, field.type))
+    return table
+
+
 def _name(schema: pa.Schema) -> str:
-    return f"table {(schema.metadata or {}).get(b'curation.table', b'?').decode()}"
+    return f"table {(schema.metadata or {}).get(_TABLE, b'?').decode()}"
 
 
 def _same_columns(found: pa.Schema, wanted: pa.Schema) -> None:

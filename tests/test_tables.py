@@ -60,3 +60,16 @@ def test_damaged_bytes_are_refused_by_name():
     for damaged in (data[:4] + bytes(600) + data[604:], data[:-9], b"PAR1", b""):
         with pytest.raises(CurationError, match="is not readable Parquet"):
             from_parquet(damaged, SCHEMA)
+
+
+def test_a_file_from_before_a_column_is_read_with_nulls_in_it():
+    """A table that got nullable columns since reads its own older files; a foreign file, and one without a needed column, are refused."""
+    named = {"curation.table": "sizes"}
+    later = [SCHEMA.field("name"), pa.field("note", pa.string()), SCHEMA.field("size"), pa.field("width", pa.int32())]
+    old, wanted = to_parquet(ROWS, SCHEMA.with_metadata(named)), pa.schema(later, metadata=named)
+    expected = ROWS.append_column("note", pa.nulls(1000, pa.string())).append_column("width", pa.nulls(1000, pa.int32()))
+    assert expected.select(wanted.names).cast(wanted).equals(from_parquet(old, wanted), check_metadata=True)
+    needed = pa.schema([*later, pa.field("must", pa.string(), nullable=False)], metadata=named)
+    for data, schema in ((to_parquet(ROWS, SCHEMA), wanted), (old, needed)):
+        with pytest.raises(CurationError, match="columns differ"):
+            from_parquet(data, schema)
