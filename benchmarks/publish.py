@@ -13,7 +13,8 @@ from pyiceberg.table import Table
 
 from benchmarks import rows
 from benchmarks.measure import RUNS, Figure, Work, cpu_s, figure, interleave, timed
-from curation.adapters.catalog_iceberg import RELEASE_ID, IcebergOverseas
+from curation.adapters.catalog_overseas import IcebergOverseas
+from curation.adapters.catalog_registry import RELEASE_ID
 from curation.residency import gate
 from curation.schema import RELEASE
 from curation.settings import CatalogSettings

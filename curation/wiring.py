@@ -55,7 +55,7 @@ class Home:
 
 def home(settings: Settings) -> Home:
     """Store, ledger, catalog and clock at home."""
-    from curation.adapters.catalog_iceberg import IcebergHome
+    from curation.adapters.catalog_home import IcebergHome
 
     objects, now = store(settings), clock()
     key = load_or_make(settings.ledger_key, settings.ledger_public_key)
@@ -96,7 +96,7 @@ def ledger_public_key(settings: Settings) -> Ed25519PublicKey:
 
 def overseas(settings: Settings) -> OverseasCatalog:
     """The overseas catalog."""
-    from curation.adapters.catalog_iceberg import IcebergOverseas
+    from curation.adapters.catalog_overseas import IcebergOverseas
 
     return IcebergOverseas(settings.overseas_catalog, {settings.publish.table: schema.RELEASE})
 

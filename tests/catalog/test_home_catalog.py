@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from curation import schema
-from curation.adapters import catalog_iceberg
-from curation.adapters.catalog_iceberg import IcebergHome
+from curation.adapters import catalog_home, catalog_iceberg
+from curation.adapters.catalog_home import IcebergHome
 from curation.errors import ConcurrentChange, CurationError, OutsideError, SettingsError, UsageError
 from curation.settings import CatalogSettings
 
@@ -178,7 +178,7 @@ def test_main_that_moves_during_the_commit_is_not_lost(home, tmp_path, monkeypat
     """Main moves between the look and the commit: the compare-and-set fails, and then the branch is stale."""
     home.write_branch(TABLE, "one", rows("a"), replace=[], properties={})
     other = catalog(tmp_path)
-    real = catalog_iceberg._commit
+    real = catalog_home.commit
     meddled = []
 
     def commit(transaction: object, found: object) -> None:
@@ -187,7 +187,7 @@ def test_main_that_moves_during_the_commit_is_not_lost(home, tmp_path, monkeypat
             put(other, "two", rows("b"))
         real(transaction, found)
 
-    monkeypatch.setattr(catalog_iceberg, "_commit", commit)
+    monkeypatch.setattr(catalog_home, "commit", commit)
     assert home.advance(TABLE, "one") is False
     assert home.read(TABLE).column("clip_id").to_pylist() == ["b"]
 
@@ -196,7 +196,7 @@ def test_a_commit_beside_it_does_not_fail_a_branch(home, tmp_path, monkeypatch) 
     """Another branch written meanwhile takes the sequence number: the branch is built again, and leaves no file of the first try."""
     put(home, "zero", rows("z"))
     other = catalog(tmp_path)
-    real = catalog_iceberg._commit
+    real = catalog_home.commit
     meddled = []
 
     def commit(transaction: object, found: object) -> None:
@@ -205,7 +205,7 @@ def test_a_commit_beside_it_does_not_fail_a_branch(home, tmp_path, monkeypatch) 
             other.write_branch(TABLE, "two", rows("b"), replace=[], properties={})
         real(transaction, found)
 
-    monkeypatch.setattr(catalog_iceberg, "_commit", commit)
+    monkeypatch.setattr(catalog_home, "commit", commit)
     home.write_branch(TABLE, "one", rows("a"), replace=[], properties={})
     assert home.read(TABLE, branch="one").column("clip_id").to_pylist() == ["a", "z"]
     assert home.read(TABLE, branch="two").column("clip_id").to_pylist() == ["b", "z"]
@@ -216,9 +216,9 @@ def test_losing_every_commit_ends(home, monkeypatch) -> None:
     """Bounded: after many lost commits the caller is told that a retry may help."""
 
     def lost(transaction: object, found: object) -> None:
-        raise catalog_iceberg._Lost
+        raise catalog_iceberg.LostRace
 
-    monkeypatch.setattr(catalog_iceberg, "_commit", lost)
+    monkeypatch.setattr(catalog_home, "commit", lost)
     monkeypatch.setattr(catalog_iceberg, "_TRIES", 3)
     with pytest.raises(ConcurrentChange, match="faster 3 times"):
         home.write_branch(TABLE, "one", rows("a"), replace=[], properties={})

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import schema
-from curation.adapters import catalog_iceberg
-from curation.adapters.catalog_iceberg import RELEASE_ID, WITHDRAWN, IcebergOverseas
+from curation.adapters import catalog_overseas
+from curation.adapters.catalog_overseas import IcebergOverseas
+from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN
 from curation.errors import ConcurrentChange, CurationError, SettingsError, UsageError
 from curation.settings import CatalogSettings
 
@@ -158,7 +159,7 @@ def test_a_readers_tag_does_not_hold_withdrawn_rows(overseas, tmp_path) -> None:
     assert (len(data_files(tmp_path)), list(overseas._catalog().load_table(TABLE).metadata.refs)) == (1, ["main"])
 
 
-@pytest.mark.parametrize("step", ["_expire", "_sweep"])
+@pytest.mark.parametrize("step", ["_expire", "sweep"])
 def test_a_killed_withdrawal_is_finished_by_the_next(overseas, tmp_path, monkeypatch, step) -> None:
     """Killed after any of its steps, withdrawing again leaves none of the bytes."""
     gone = put(overseas, "r1")
@@ -167,7 +168,7 @@ def test_a_killed_withdrawal_is_finished_by_the_next(overseas, tmp_path, monkeyp
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(IcebergOverseas if step == "_expire" else catalog_iceberg, step, killed)
+    monkeypatch.setattr(IcebergOverseas if step == "_expire" else catalog_overseas, step, killed)
     with pytest.raises(KeyboardInterrupt):
         overseas.withdraw(TABLE, gone)
     monkeypatch.undo()
@@ -183,7 +184,7 @@ def test_leftovers_of_a_killed_publisher_go(overseas, tmp_path, monkeypatch) -> 
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(catalog_iceberg, "_commit", killed)
+    monkeypatch.setattr(catalog_overseas, "commit", killed)
     with pytest.raises(KeyboardInterrupt):
         put(overseas, "r1")
     monkeypatch.undo()
@@ -197,8 +198,8 @@ def test_a_lost_race_is_told_and_leaves_nothing(overseas, tmp_path, monkeypatch)
     put(overseas, "r0")
     other = catalog(tmp_path)
     monkeypatch.setattr(IcebergOverseas, "_turn", lambda _: nullcontext())
-    monkeypatch.setattr(catalog_iceberg, "_sweep", lambda _: None)
-    real = catalog_iceberg._commit
+    monkeypatch.setattr(catalog_overseas, "sweep", lambda _: None)
+    real = catalog_overseas.commit
     meddled = []
 
     def commit(transaction: object, found: object) -> None:
@@ -207,7 +208,7 @@ def test_a_lost_race_is_told_and_leaves_nothing(overseas, tmp_path, monkeypatch)
             put(other, "r1")
         real(transaction, found)
 
-    monkeypatch.setattr(catalog_iceberg, "_commit", commit)
+    monkeypatch.setattr(catalog_overseas, "commit", commit)
     with pytest.raises(ConcurrentChange, match="another writer was faster"):
         put(overseas, "r1")
     assert (len(data_files(tmp_path)), overseas.read(TABLE).num_rows) == (2, 6)
@@ -217,7 +218,7 @@ def test_a_lost_race_is_told_and_leaves_nothing(overseas, tmp_path, monkeypatch)
 def _race(folder: Path, start_at: float, locked: bool, answers: multiprocessing.Queue) -> None:  # noqa: FBT001 - a process's arguments
     if not locked:
         IcebergOverseas._turn = lambda _: nullcontext()
-        catalog_iceberg._sweep = lambda _: None  # without the lock another's work under way looks like a leftover
+        catalog_overseas.sweep = lambda _: None  # without the lock another's work under way looks like a leftover
     overseas = catalog(folder)
     overseas.find(TABLE, "r1")
     time.sleep(max(0.0, start_at - time.time()))

@@ -17,7 +17,7 @@ from pathlib import Path
 from curation import pipeline
 from curation.shard_request import from_mapping
 
-PRELOADED = ("curation.adapters.catalog_iceberg", "curation.adapters.source_folder", "curation.adapters.video_av", "great_expectations")
+PRELOADED = ("curation.adapters.catalog_home", "curation.adapters.source_folder", "curation.adapters.video_av", "great_expectations")
 SOURCE = "demo"
 STAGES = ("discover", "ingest", "validate", "release", "approve", "publish", "shards")
 SHARD_REQUEST = {"name": "demo", "seed": 7, "splits": {"train": 0.8, "val": 0.2}}

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from curation import schema
-from curation.adapters.catalog_iceberg import IcebergOverseas
+from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.store_local import DirectoryStore
 from curation.audit.ledger import StoreLedger
 from curation.release_files import EVIDENCE_FILE, RELEASE_FILE, ReleaseFolder

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from curation import schema
-from curation.adapters.catalog_iceberg import IcebergHome
+from curation.adapters.catalog_home import IcebergHome
 from curation.adapters.store_local import DirectoryStore
 from curation.adapters.validator_gx import GxValidator
 from curation.audit import validation_report

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import schema
-from curation.adapters import catalog_iceberg
-from curation.adapters.catalog_iceberg import RELEASE_ID, IcebergOverseas
+from curation.adapters import catalog_iceberg, catalog_overseas
+from curation.adapters.catalog_overseas import IcebergOverseas
+from curation.adapters.catalog_registry import RELEASE_ID
 from curation.errors import ConcurrentChange
 from curation.settings import CatalogSettings
 
@@ -98,14 +99,14 @@ def test_a_readers_tag_does_not_hold_withdrawn_rows(overseas, tmp_path) -> None:
     assert "scene-of-r1-0" not in words_below(tmp_path / "overseas")
 
 
-@pytest.mark.parametrize("step", ["_rewrite_without", "_expire_those", "_sweep"])
+@pytest.mark.parametrize("step", ["_rewrite_without", "_expire_those", "sweep"])
 def test_a_killed_withdrawal_is_finished_by_the_next(overseas, tmp_path, monkeypatch, step) -> None:
     """Killed before any of its steps, withdrawing again leaves none of the bytes."""
 
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(catalog_iceberg if step == "_sweep" else IcebergOverseas, step, killed)
+    monkeypatch.setattr(catalog_overseas if step == "sweep" else IcebergOverseas, step, killed)
     with pytest.raises(KeyboardInterrupt):
         overseas.withdraw_rows(TABLE, pa.array(["r1-0"]))
     monkeypatch.undo()
@@ -120,9 +121,9 @@ def test_a_lost_race_is_told(overseas, monkeypatch) -> None:
     """Another writer came between: nothing is withdrawn, and trying again does it."""
 
     def lost(*args: object) -> None:
-        raise catalog_iceberg._Lost
+        raise catalog_iceberg.LostRace
 
-    monkeypatch.setattr(catalog_iceberg, "_commit", lost)
+    monkeypatch.setattr(catalog_overseas, "commit", lost)
     with pytest.raises(ConcurrentChange, match="withdraw again"):
         overseas.withdraw_rows(TABLE, pa.array(["r1-0"]))
     monkeypatch.undo()

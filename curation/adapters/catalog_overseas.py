@@ -1,0 +1,240 @@
+"""The overseas catalog: copies only, each release committed once and taken back to the last byte."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
+
+from curation.adapters.catalog_files import added_by, among_in, data_files, entries_of, path_of, speaks_of, sweep
+from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, commit, outside, ref_of
+from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN, registered, registry_of, releases_of
+from curation.errors import ConcurrentChange, CurationError, SettingsError, UsageError
+from curation.records import SnapshotInfo
+from curation.settings import CatalogSettings
+
+_BATCH_ROWS: Final = 1 << 20  # of a data file that is rewritten, in memory at a time; about 400 MB of a release
+
+
+class IcebergOverseas(IcebergTables):
+    """The overseas catalog: copies only. Implements `ports.OverseasCatalog`.
+
+    Writers take turns by a lock file in the warehouse, so that leftovers of a killed one can be told from work under way; whoever does
+    not take the lock still meets the compare-and-set on main.
+    """
+
+    def __init__(self, settings: CatalogSettings, schemas: Mapping[str, pa.Schema]) -> None:
+        """A catalog on this machine.
+
+        Raises:
+            SettingsError: the catalog is not an SQLite file.
+        """
+        if not settings.uri.startswith("sqlite:///"):  # writers of other machines do not see the lock; their work would be swept away
+            raise SettingsError(
+                "is no SQLite file", subject=f"overseas catalog {settings.name}", fix="use a URI that begins with sqlite:///"
+            )
+        bare = {table: _bare(schema) for table, schema in schemas.items()}
+        super().__init__(settings, bare, {**TUNED, **NO_BOUNDS})
+
+    def find(self, table: str, release_id: str) -> SnapshotInfo | None:
+        """The snapshot that carries the release, None if it was never committed.
+
+        A release that was withdrawn is still found, with the property `curation.withdrawn`: it must not be committed again.
+        """
+        with outside(f"table {table}"):
+            found = self._load(table)
+            return None if found is None else registered(found, release_id)
+
+    def append(self, table: str, rows: pa.Table, *, properties: Mapping[str, str]) -> SnapshotInfo:
+        """Commit rows as one snapshot, only if no other commit came between; a release that is there already is not written again.
+
+        Args:
+            properties: go onto the snapshot; `curation.release-id` is required.
+
+        Raises:
+            ConcurrentChange: another writer was faster; look again with `find`.
+            UsageError: no release id is given, or the release was withdrawn.
+            CurationError: the rows do not fit the table's schema.
+        """
+        subject = f"table {table}"
+        release_id = properties.get(RELEASE_ID)
+        if not release_id:
+            raise UsageError(f"the snapshot carries no {RELEASE_ID}", subject=subject, fix="give it, so that the release is found again")
+        fitting = self._conform(table, rows.select(rows.column_names).replace_schema_metadata(None))
+        with outside(subject), self._turn():
+            found = self._ensure(table)
+            known = registered(found, release_id)
+            if known is not None:
+                if WITHDRAWN in known.properties:
+                    raise UsageError("was withdrawn", subject=f"release {release_id}", fix="cut a new release")
+                return known
+            sweep(found)
+            transaction = found.transaction()
+            transaction.append(fitting, snapshot_properties=dict(properties))
+            staged = transaction.table_metadata.current_snapshot()
+            if staged is None:
+                raise CurationError("PyIceberg staged no snapshot", subject=subject, fix="report this as a defect")
+            info = SnapshotInfo(snapshot_id=staged.snapshot_id, parent_id=staged.parent_snapshot_id, properties=dict(properties))
+            transaction.set_properties(registry_of(release_id, info))
+            try:
+                commit(transaction, found)
+            except LostRace as error:
+                raise ConcurrentChange("another writer was faster", subject=subject, fix="look again whether it is there") from error
+            return info
+
+    def files(self, table: str, snapshot_id: int) -> Sequence[Path]:
+        """The data files that this snapshot added and that are still there, as the catalog wrote them, in name order."""
+        with outside(f"table {table}"):
+            found = self._load(table)
+            if found is None:
+                return ()
+            snapshot = found.metadata.snapshot_by_id(snapshot_id) or found.metadata.current_snapshot()
+            return sorted(path_of(file) for file in added_by(found, snapshot, snapshot_id))
+
+    def withdraw(self, table: str, snapshot_id: int) -> None:
+        """Take back all rows that this snapshot added, and leave none of their bytes; a second time changes nothing.
+
+        Every snapshot that could still show them expires with them; releases that those carried stay known by name.
+
+        Raises:
+            ConcurrentChange: another writer was faster; withdraw again.
+        """
+        with outside(f"table {table}"), self._turn():
+            found = self._load(table)
+            if found is None:
+                return
+            try:
+                found = self._delete_rows(table, found, snapshot_id)
+                found = self._expire(table, found, snapshot_id)
+            except LostRace as error:
+                raise ConcurrentChange("another writer was faster", subject=f"table {table}", fix="withdraw again") from error
+            sweep(found)
+
+    def withdraw_rows(self, table: str, row_ids: pa.Array) -> int:
+        """How many rows of these ids (values of the table's first column) were published; none of their bytes is left, nor can an
+        earlier snapshot show them.
+
+        Whichever snapshot wrote a row, and whatever rewrote it since. Done twice it changes nothing; other rows stay.
+
+        Raises:
+            ConcurrentChange: another writer was faster; withdraw again.
+        """
+        with outside(f"table {table}"), self._turn():
+            found = self._load(table)
+            if found is None or not len(row_ids):
+                return 0
+            shown = {path for snapshot in found.metadata.snapshots for path in data_files(found, snapshot)}
+            first = self._schema(table).names[0]
+            hits = {path: hit for path in sorted(shown) if (hit := among_in(path, first, row_ids)).true_count}
+            count: int = sum(hits[path].true_count for path in data_files(found, found.metadata.current_snapshot()) & hits.keys())
+            try:
+                found = self._rewrite_without(table, found, hits)
+                found = self._expire_those(table, found, hits.keys())
+            except LostRace as error:
+                raise ConcurrentChange("another writer was faster", subject=f"table {table}", fix="withdraw again") from error
+            sweep(found)
+            return count
+
+    def _rewrite_without(self, table: str, found: Table, hits: Mapping[Path, pa.BooleanArray]) -> Table:
+        """One commit that drops these data files from main and adds anew those of their rows that are not hit."""
+        current = found.metadata.current_snapshot()
+        entries = [] if current is None else [one for one in entries_of(found, current) if path_of(one.data_file.file_path) in hits]
+        if not entries:
+            return found
+        transaction = found.transaction()
+        marked = {WITHDRAWN: "rows"}
+        with transaction.update_snapshot(snapshot_properties=marked).overwrite() as overwrite:
+            for entry in entries:
+                overwrite.delete_data_file(entry.data_file)
+        files = [path_of(entry.data_file.file_path) for entry in entries]
+        partly = {file: hits[file] for file in files if hits[file].false_count}
+        if partly:
+            kept = pa.RecordBatchReader.from_batches(self._schema(table), self._others(table, partly))
+            transaction.append(kept, snapshot_properties=marked)
+        commit(transaction, found)
+        return self._ensure(table)
+
+    def _others(self, table: str, hits: Mapping[Path, pa.BooleanArray]) -> Iterator[pa.RecordBatch]:
+        schema = self._schema(table)
+        for file, hit in hits.items():
+            stays, begun = pc.invert(hit), 0
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+                    rest = batch.filter(stays.slice(begun, batch.num_rows))
+                    begun += batch.num_rows
+                    yield from pa.Table.from_batches([rest]).cast(schema).to_batches()
+
+    def _expire_those(self, table: str, found: Table, paths: Collection[Path]) -> Table:
+        """Forget every snapshot that still shows one of these data files, and every tag or branch on one."""
+        showing = {s.snapshot_id for s in found.metadata.snapshots if not data_files(found, s).isdisjoint(paths)}
+        return self._expire_snapshots(table, found, showing)
+
+    def holding(self, table: str, row_ids: pa.Array) -> Sequence[str]:
+        """Names of the warehouse's files that hold one of these ids, decoded where they are Parquet, else byte by byte."""
+        wanted = frozenset(row_ids.to_pylist())
+        lengths = sorted(set(map(len, wanted)))
+        first = self._schema(table).names[0]
+        root = self._settings.warehouse
+        with outside(f"table {table}"):
+            files = sorted(path for path in root.rglob("*") if path.is_file())
+            return [str(file.relative_to(root)) for file in files if speaks_of(file, first, row_ids, wanted, lengths)]
+
+    def _delete_rows(self, table: str, found: Table, snapshot_id: int) -> Table:
+        current = found.metadata.current_snapshot()
+        gone = added_by(found, current, snapshot_id)
+        if current is None or not gone:
+            return found
+        transaction = found.transaction()
+        with transaction.update_snapshot(snapshot_properties={WITHDRAWN: str(snapshot_id)}).overwrite() as overwrite:
+            for entry in entries_of(found, current):
+                if entry.data_file.file_path in gone:
+                    overwrite.delete_data_file(entry.data_file)
+        for release_id, info in releases_of(found).items():
+            if info.snapshot_id == snapshot_id:
+                marked = {**info.properties, WITHDRAWN: "true"}
+                kept = SnapshotInfo(snapshot_id=snapshot_id, parent_id=info.parent_id, properties=marked)
+                transaction.set_properties(registry_of(release_id, kept))
+        commit(transaction, found)
+        return self._ensure(table)
+
+    def _expire(self, table: str, found: Table, snapshot_id: int) -> Table:
+        return self._expire_snapshots(table, found, {s.snapshot_id for s in found.metadata.snapshots if added_by(found, s, snapshot_id)})
+
+    def _expire_snapshots(self, table: str, found: Table, showing: set[int]) -> Table:
+        if not showing:
+            return found
+        transaction = found.transaction()
+        for name, ref in found.metadata.refs.items():
+            if ref.snapshot_id in showing and name != MAIN_BRANCH:  # a reader's tag or branch would hold the rows
+                refs = ManageSnapshots(transaction)
+                (refs.remove_branch(name) if ref.snapshot_ref_type == SnapshotRefType.BRANCH else refs.remove_tag(name)).commit()
+        ExpireSnapshots(transaction).by_ids(sorted(showing)).commit()
+        commit(transaction, found)
+        return self._ensure(table)
+
+    def read(self, table: str) -> pa.Table:
+        """All rows published now, sorted by the table's first column."""
+        with outside(f"table {table}"):
+            found = self._load(table)
+            return self._rows(table, found, None if found is None else ref_of(found, MAIN_BRANCH), None)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        self._settings.warehouse.mkdir(parents=True, exist_ok=True)
+        with (self._settings.warehouse / ".writers.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also by a kill
+            yield
+
+
+def _bare(schema: pa.Schema) -> pa.Schema:
+    """The schema's names, types and nullability, and nothing else."""
+    return pa.schema([pa.field(field.name, field.type, nullable=field.nullable) for field in schema])
