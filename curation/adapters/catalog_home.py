@@ -15,7 +15,8 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
 from curation.adapters.catalog_files import entries_of, files_of, remove_files, sweep
 from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, among, ancestors, commit, outside, ref_of
-from curation.errors import ConcurrentChange, UsageError
+from curation.adapters.catalog_lists import is_struct_list
+from curation.errors import ConcurrentChange, CurationError, UsageError
 from curation.records import SnapshotInfo
 from curation.settings import CatalogSettings
 
@@ -94,8 +95,28 @@ class IcebergHome(IcebergTables):
         self._written[table, branch] = written
         return written
 
-    def _rooted(self, table: str) -> Table:
+    def _grown(self, table: str) -> Table:
+        """The table with every column of the Arrow schema: those that came after it was made are added, null in its older rows."""
         found = self._ensure(table)
+        known = {field.name for field in found.schema().fields}
+        later = [field for field in self._schema(table) if field.name not in known]
+        unfit = [field.name for field in later if not field.nullable or is_struct_list(field.type)]
+        if unfit:  # PyIceberg reads a list of structs that an older file lacks as an empty one
+            raise CurationError(
+                f"has rows without {', '.join(unfit)}, and cannot show it as null in them",
+                subject=f"table {table}",
+                fix="make the new column nullable, and no list of structs, in curation/schema.py",
+            )
+        if later:
+            transaction = found.transaction()
+            with transaction.update_schema() as update:
+                update.union_by_name(pa.schema(later))
+            commit(transaction, found)
+            found = self._ensure(table)
+        return found
+
+    def _rooted(self, table: str) -> Table:
+        found = self._grown(table)
         if ref_of(found, MAIN_BRANCH) is None:
             transaction = found.transaction()
             transaction.append(self._schema(table).empty_table(), snapshot_properties={ROOT: "true"})

@@ -33,6 +33,7 @@ from curation.adapters.catalog_files import entries_of, remove_files
 from curation.adapters.catalog_lists import marked, unmarked
 from curation.errors import ConcurrentChange, CurationError, OutsideError, SettingsError, UsageError
 from curation.settings import CatalogSettings
+from curation.tables import with_later_columns
 
 _BUSY_S: Final = 60  # how long SQLite waits for another process's write; one commit takes about 10 ms
 _TRIES: Final = 40
@@ -134,8 +135,9 @@ class IcebergTables:
         if found is None or snapshot_id is None:
             return schema.empty_table()
         only: BooleanExpression = AlwaysTrue() if keys is None else among(first, keys)
-        scan = found.scan(row_filter=only, snapshot_id=snapshot_id, selected_fields=("*",) if columns is None else tuple(schema.names))
-        return unmarked(scan.to_arrow().select(schema.names).cast(schema).sort_by(first))
+        known = {field.name for field in found.scan(snapshot_id=snapshot_id).projection().fields}
+        scan = found.scan(row_filter=only, snapshot_id=snapshot_id, selected_fields=tuple(name for name in schema.names if name in known))
+        return unmarked(with_later_columns(scan.to_arrow(), schema).select(schema.names).cast(schema).sort_by(first))
 
     def _retried(self, subject: str, attempt: Callable[[], _T]) -> _T:
         for turn in range(_TRIES):

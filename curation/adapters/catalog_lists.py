@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 
-def _is_struct_list(kind: pa.DataType) -> bool:
+def is_struct_list(kind: pa.DataType) -> bool:
+    """Whether these are lists of structs."""
     return bool(pa.types.is_list(kind) and pa.types.is_struct(kind.value_type))
 
 
@@ -31,7 +32,7 @@ def marked(rows: pa.Table) -> pa.Table:
         ValueError: a list holds nothing but a missing struct, as the mark does.
     """
     for at, field in enumerate(rows.schema):
-        lists = rows.column(at).combine_chunks() if _is_struct_list(field.type) else None
+        lists = rows.column(at).combine_chunks() if is_struct_list(field.type) else None
         if lists is None:
             continue
         if _lone_null(lists).any():
@@ -47,7 +48,7 @@ def marked(rows: pa.Table) -> pa.Table:
 def unmarked(rows: pa.Table) -> pa.Table:
     """The rows as they were before `marked`."""
     for at, field in enumerate(rows.schema):
-        if _is_struct_list(field.type):
+        if is_struct_list(field.type):
             lists = rows.column(at).combine_chunks()
             rows = rows.set_column(at, field, lists.take(pa.array(np.arange(len(lists)), mask=_lone_null(lists))))
     return rows

@@ -365,3 +365,32 @@ def test_no_value_stands_in_the_files_that_describe_data(home, tmp_path) -> None
     put(home, "b1", rows("unlikely-name"))
     metadata = b"".join(path.read_bytes() for path in (tmp_path / "warehouse").rglob("metadata/*") if path.is_file())
     assert b"unlikely-name" not in metadata
+
+
+def _widened(folder: Path, field: pa.Field) -> IcebergHome:
+    settings = CatalogSettings(name="home", uri=f"sqlite:///{folder}/catalog.db", warehouse=folder / "warehouse")
+    return IcebergHome(settings, {TABLE: KINDS.append(field)})
+
+
+def test_columns_that_came_later_are_added_and_null_in_older_rows(home, tmp_path) -> None:
+    """Before anything is written anew they read as null; then the table has them, whichever snapshot is read, rewritten rows too."""
+    put(home, "one", rows("a", "b"))
+    before = home.head(TABLE)
+    later = _widened(tmp_path, note := pa.field("note", pa.string()))
+    old = [row | {"note": None} for row in rows("a", "b").to_pylist()]
+    assert old == later.read(TABLE).to_pylist()
+    new = [row | {"note": "x"} for row in rows("a", "c").to_pylist()]
+    assert put(later, "two", pa.Table.from_pylist(new, schema=KINDS.append(note)), "a")
+    assert [new[0], old[1], new[1]] == later.read(TABLE).to_pylist()
+    assert old == later.read(TABLE, snapshot_id=before).to_pylist()
+    assert [None, "x"] == later.read(TABLE, clip_ids=["b", "c"], columns=["note"]).column("note").to_pylist()
+    assert rows("a", "b", "c").equals(home.read(TABLE))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), KINDS.field("track").type], ids=["needed", "list of structs"])
+def test_a_later_column_that_cannot_be_null_in_older_rows_is_refused(home, tmp_path, kind: pa.DataType) -> None:
+    """Rows that stand have no value for it."""
+    put(home, "one", rows("a"))
+    later = _widened(tmp_path, pa.field("note", kind, nullable=pa.types.is_list(kind)))
+    with pytest.raises(CurationError, match=r"without note, and cannot show it as null in them\. Fix: make the new column nullable"):
+        put(later, "two", later._schema(TABLE).empty_table())
