@@ -18,6 +18,7 @@ from curation.records import (
     Container,
     Embedded,
     LedgerEntry,
+    LineageRun,
     ListingEntry,
     Packet,
     Place,
@@ -326,3 +327,17 @@ class Ledger(Protocol):
 
     def head(self) -> LedgerEntry | None:
         """The last entry, None for an empty ledger."""
+
+
+class Lineage(Protocol):
+    """Tells lineage tools what left. It is no evidence: the ledger is, and whatever was not told is told from it later."""
+
+    def next_entry(self) -> int:
+        """Number of the first ledger entry that was not told of yet."""
+
+    def tell(self, run: LineageRun) -> None:
+        """Tell of one run; of one that was told before, nothing.
+
+        Raises:
+            OutsideError: it could not be told now.
+        """

@@ -301,3 +301,32 @@ class StageCount:
                 fix="report this as a defect; nothing of this stage was recorded",
             )
         return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineageColumn:
+    """A column that left: the rule that let it out, and the home columns that it was made of, none where it was drawn at random."""
+
+    column: str
+    rule: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineageRun:
+    """A publication, a refused one or a withdrawal as lineage tools are told of it: names of tables, columns and rules, and counts.
+
+    sequence: the ledger entry it is told from, which the run_id (a UUID) is made of. source, target: tables, the target overseas.
+    """
+
+    sequence: int
+    run_id: str
+    job: str
+    succeeded: bool
+    at: str
+    source: str
+    target: str
+    row_count: int
+    pack: str
+    columns: tuple[LineageColumn, ...]
+    facts: Mapping[str, str]

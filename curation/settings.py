@@ -335,6 +335,14 @@ class PublishSettings(_Frozen):
     approval_days: int = Field(default=7, ge=1, le=90)
 
 
+class LineageSettings(_Frozen):
+    """Where OpenLineage events go: a file at home or, where a URL is named, a server at home."""
+
+    file: Path | None = None  # None: home/lineage.jsonl of the work folder
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    api_key_variable: str | None = Field(default=None, pattern=_VARIABLE_NAME)
+
+
 class Settings(_Frozen):
     """Everything the project reads from outside, once."""
 
@@ -354,6 +362,7 @@ class Settings(_Frozen):
     publish: PublishSettings = PublishSettings()
     site: SiteSettings | None = None
     retention: RetentionSettings = RetentionSettings()
+    lineage: LineageSettings = LineageSettings()
     sources: Mapping[str, AnySourceSettings] = Field(default_factory=dict)
 
 
