@@ -27,6 +27,7 @@ from curation.ports import (
     HashIndex,
     HomeCatalog,
     Ledger,
+    Lineage,
     ObjectStore,
     OverseasCatalog,
     Places,
@@ -99,6 +100,17 @@ def overseas(settings: Settings) -> OverseasCatalog:
     from curation.adapters.catalog_overseas import IcebergOverseas
 
     return IcebergOverseas(settings.overseas_catalog, {settings.publish.table: schema.RELEASE})
+
+
+def lineage(settings: Settings) -> Lineage:
+    """Where lineage tools are told what left.
+
+    Raises:
+        NotAtHome: that is not at home.
+    """
+    from curation.adapters.lineage_openlineage import OpenLineage
+
+    return OpenLineage(settings.lineage, folder=settings.work / "home", home=settings.home, env=os.environ)
 
 
 def source(settings: Settings, name: str) -> Source:

@@ -159,7 +159,7 @@ def _rows(
     if not mapped:
         return
     folder = ReleaseFolder(store, cut.subject)
-    evidence = _document(folder, EVIDENCE_FILE, cut)
+    evidence = recorded_document(folder, EVIDENCE_FILE, cut)
     rules = {one["column"]: one["rule"] for one in evidence["columns"]}
     own = {entry.kind: entry for entry in entries if entry.subject == cut.subject}
     approved = _approved(folder, own.get("approve"))
@@ -200,11 +200,11 @@ def _state(folder: ReleaseFolder, own: Mapping[str, LedgerEntry], came_back: Ret
 def _approved(folder: ReleaseFolder, entry: LedgerEntry | None) -> _Approved:
     if entry is None:
         return _Approved()
-    said = _document(folder, APPROVAL_FILE, entry)
+    said = recorded_document(folder, APPROVAL_FILE, entry)
     return _Approved(approver=said["approver"], ticket=said["ticket"], requesters=tuple(said["requesters"]))
 
 
-def _document(folder: ReleaseFolder, name: str, entry: LedgerEntry) -> Mapping[str, Any]:
+def recorded_document(folder: ReleaseFolder, name: str, entry: LedgerEntry) -> Mapping[str, Any]:
     """A JSON file of the release, as the entry recorded it.
 
     Raises:
