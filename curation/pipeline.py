@@ -23,9 +23,10 @@ from curation import __version__, layout, schema, wiring
 from curation.audit import trace as tracing
 from curation.audit import validation_report
 from curation.audit import verify as verification
+from curation.audit.lineage import runs as lineage_of
 from curation.digests import file_digest, sha256_hex
 from curation.erasure_files import RECEIPT_FILE
-from curation.errors import UsageError
+from curation.errors import CurationError, UsageError
 from curation.ports import Clock, Outcome
 from curation.records import LedgerEntry, StageCount
 from curation.release_files import ReleaseFolder, cut_releases, left_releases, published_cells, published_clip_ids
@@ -438,6 +439,7 @@ def publish_release(settings: Settings, release_id: str) -> StageCount:
     home = wiring.home(settings)
     today = _today(home.clock)
     folder = ReleaseFolder(home.store, release_id)
+    wiring.lineage(settings)  # one that leads abroad is refused before anything leaves
 
     def check_law() -> None:
         evidence = folder.evidence()
@@ -445,16 +447,30 @@ def publish_release(settings: Settings, release_id: str) -> StageCount:
         release.load_law(law, as_of=today)
         release.check_assessments(law, evidence, today=today)
 
-    return publish.run(
-        folder,
-        home_rows=home.catalog.read(settings.curated_table),
-        check_law=check_law,
-        catalog=wiring.overseas(settings),
-        table=settings.publish.table,
-        store=home.store,
-        ledger=home.ledger,
-        clock=home.clock,
-    )
+    try:
+        return publish.run(
+            folder,
+            home_rows=home.catalog.read(settings.curated_table),
+            check_law=check_law,
+            catalog=wiring.overseas(settings),
+            table=settings.publish.table,
+            store=home.store,
+            ledger=home.ledger,
+            clock=home.clock,
+        )
+    finally:
+        _tell_lineage(settings, home)
+
+
+def _tell_lineage(settings: Settings, home: wiring.Home) -> None:
+    """Tell lineage tools what the ledger knows and they do not; what fails now is told the next time, and undoes no publication."""
+    tables = {"curated_table": settings.curated_table, "published_table": settings.publish.table}
+    try:
+        lineage = wiring.lineage(settings)
+        for run in lineage_of(list(home.ledger.entries()), home.store, from_entry=lineage.next_entry(), **tables):
+            lineage.tell(run)
+    except CurationError as problem:
+        log.warning("lineage was not told: %s", problem)
 
 
 def forecast(settings: Settings) -> tuple[forecasting.Forecast, ...]:
@@ -594,7 +610,7 @@ def confirm_withdrawal(settings: Settings, withdrawal_id: str, *, approver: str)
         ApprovalRefused: who confirms is who asked.
     """
     home = wiring.home(settings)
-    return withdraw.confirm(
+    count = withdraw.confirm(
         withdrawal_id,
         approver=approver,
         store=home.store,
@@ -603,6 +619,8 @@ def confirm_withdrawal(settings: Settings, withdrawal_id: str, *, approver: str)
         ledger=home.ledger,
         clock=home.clock,
     )
+    _tell_lineage(settings, home)
+    return count
 
 
 def withdrawal_receipt(settings: Settings, withdrawal_id: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from curation import pipeline, wiring
 from curation.cli import app
 from curation.demo import law, run_demo
-from curation.errors import GateRefused, PackRefused, UsageError
+from curation.errors import GateRefused, NotAtHome, PackRefused, UsageError
+from curation.settings import LineageSettings
 from tests.release.conftest import NOW, clip, table
 
 ROWS = table(*(clip(number, vehicle=f"fleet-000{number % 2}", day=1 + number, device_id=f"DEV-{number}") for number in range(5)))
@@ -107,3 +108,14 @@ def test_wrong_use_is_named(work):
         assert "one thing" in told.exception.problem
     for words in (["withdraw", "show", "0" * 16], ["audit", "trace", "nobody"]):
         assert isinstance(CliRunner().invoke(app, [*words, "--work", str(work)]).exception, UsageError)
+
+
+def test_lineage_is_told_what_left_and_what_came_back(work):
+    """The publication and the withdrawals before stand in home/lineage.jsonl; a server abroad stops a publication and no withdrawal."""
+    lines = [json.loads(line) for line in (work / "home" / "lineage.jsonl").read_text().splitlines()]
+    assert {("publish", "COMPLETE"), ("withdraw", "COMPLETE")} <= {(line["job"]["name"], line["eventType"]) for line in lines}
+    abroad = pipeline.open_settings(work).model_copy(update={"lineage": LineageSettings(url="https://lineage.example.com")})
+    with pytest.raises(NotAtHome, match=r"\[lineage\] url"):
+        pipeline.publish_release(abroad, "2026-W01-000000000000")
+    asked = json.loads(run(work, "withdraw", "request", "--device", "DEV-3", "--reason", "r", "--requester", "engineer", "--json"))
+    assert pipeline.confirm_withdrawal(abroad, asked["withdrawal_id"], approver="officer").accounted["withdrawn"] == 1
