@@ -84,8 +84,8 @@ def _read_back(fresh: Callable[[], CatalogSettings], release: pa.Table, home: pa
     snapshot = catalog.append(TABLE, release, properties={RELEASE_ID: "benchmark"})
 
     def work() -> None:
-        for path in catalog.files(TABLE, snapshot.snapshot_id):
-            gate.check_file(path.read_bytes(), path.name, home)
+        for name, data in catalog.written(TABLE, snapshot.snapshot_id):
+            gate.check_file(data, name, home)
         catalog.read(TABLE)
 
     return work

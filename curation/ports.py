@@ -296,8 +296,8 @@ class OverseasCatalog(Protocol):
             ConcurrentChange: another writer was faster; look again with `find`.
         """
 
-    def files(self, table: str, snapshot_id: int) -> Sequence[Path]:
-        """The data files that this snapshot added, as the catalog wrote them."""
+    def written(self, table: str, snapshot_id: int) -> Sequence[tuple[str, bytes]]:
+        """Names and bytes of the data files that this snapshot added, as the catalog wrote them."""
 
     def withdraw(self, table: str, snapshot_id: int) -> None:
         """Take back all rows that this snapshot added."""

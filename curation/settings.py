@@ -128,6 +128,34 @@ class CatalogSettings(_Frozen):
     warehouse: Path
 
 
+# Properties of a catalog that hold a secret: they come from the key file and stand in no settings.
+_SECRET_PROPERTY = re.compile(r"secret|token|password|credential|access-key")
+
+
+class OverseasCatalogSettings(CatalogSettings):
+    """The overseas Iceberg catalog: SQLite, PostgreSQL or REST by its URI. Its keys are named here and read by the publisher alone."""
+
+    uri: str = Field(pattern=r"^(?:sqlite:///|postgresql\+psycopg2://|https?://)")
+    location: str | None = Field(default=None, pattern=r"^s3://[a-z0-9][a-z0-9.-]*(?:/[A-Za-z0-9._=/-]*)?$")  # None: the warehouse folder
+    properties: Mapping[str, str] = Field(default_factory=dict)  # of PyIceberg: s3.endpoint, rest.sigv4-enabled, …
+    key_file: Path | None = None  # TOML of secret properties (s3.access-key-id, credential, …) and PostgreSQL's password
+
+    @field_validator("uri")
+    @classmethod
+    def _without_password(cls, uri: str) -> str:
+        if urlsplit(uri).password:
+            raise ValueError("holds a password: write it into the key file")
+        return uri
+
+    @field_validator("properties")
+    @classmethod
+    def _without_secrets(cls, properties: Mapping[str, str]) -> Mapping[str, str]:
+        for name in properties:
+            if _SECRET_PROPERTY.search(name):
+                raise ValueError(f"{name} is a secret: write it into the key file")
+        return properties
+
+
 class SourceSettings(_Frozen):
     """Where clips come from: a folder."""
 
@@ -350,7 +378,7 @@ class Settings(_Frozen):
     home: HomeSettings = HomeSettings()
     store: AnyStoreSettings
     home_catalog: CatalogSettings
-    overseas_catalog: CatalogSettings
+    overseas_catalog: OverseasCatalogSettings
     ledger_key: Path
     ledger_public_key: Path
     expectations: Path

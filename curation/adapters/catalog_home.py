@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -13,7 +12,7 @@ from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
-from curation.adapters.catalog_files import entries_of, files_of, remove_files, sweep
+from curation.adapters.catalog_files import WRITING_S, entries_of, files_of, remove_files, sweep
 from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, among, ancestors, commit, outside, ref_of
 from curation.adapters.catalog_lists import is_struct_list
 from curation.errors import ConcurrentChange, CurationError, UsageError
@@ -22,7 +21,6 @@ from curation.settings import CatalogSettings
 
 ROOT: Final = "curation.root"  # marks the empty snapshot that a home table begins with: a branch needs something to grow from
 ERASED: Final = "curation.erased"  # snapshot property: how many rows an erasure took away
-_WRITING_S: Final = 3600.0  # longer than any commit takes: an older file that nothing refers to is nobody's work under way
 
 
 class IcebergHome(IcebergTables):
@@ -190,7 +188,7 @@ class IcebergHome(IcebergTables):
             if ids:
                 ExpireSnapshots(transaction).by_ids(sorted(ids)).commit()
             commit(transaction, found)
-            remove_files(files)
+            remove_files(found.io, files)
 
         with outside(f"table {table}"):
             self._retried(f"table {table}", attempt)
@@ -227,7 +225,7 @@ class IcebergHome(IcebergTables):
         found = self._ensure(table)
         tips = {r.snapshot_id for n, r in found.metadata.refs.items() if n == MAIN_BRANCH or r.snapshot_ref_type == SnapshotRefType.BRANCH}
         old = [snapshot for snapshot in found.metadata.snapshots if snapshot.snapshot_id not in tips]
-        shown = {str(path) for snapshot in old for path in files_of(found, snapshot)}
+        shown = {path for snapshot in old for path in files_of(found, snapshot)}
         if old:
             transaction = found.transaction()
             for name, ref in found.metadata.refs.items():
@@ -236,7 +234,7 @@ class IcebergHome(IcebergTables):
             ExpireSnapshots(transaction).by_ids(sorted(snapshot.snapshot_id for snapshot in old)).commit()
             commit(transaction, found)
             found = self._ensure(table)
-        sweep(found, only=lambda path: str(path) in shown or time.time() - path.stat().st_mtime > _WRITING_S)
+        sweep(found, only=lambda file: file.location in shown or file.age_s > WRITING_S)
 
 
 def _is_root(snapshot: Snapshot) -> bool:

@@ -1,4 +1,4 @@
-"""Iceberg tables through PyIceberg's SQL catalog: what the home and the overseas catalog share.
+"""Iceberg tables through PyIceberg: what the home and the overseas catalog share.
 
 PyIceberg 0.12 keeps one ref requirement per transaction and retries commits by default, which commits twice or loses a branch in
 silence; so `commit.retry.num-retries` is 0 here, and every commit asserts the one ref that decides it.
@@ -11,31 +11,35 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Final, TypeVar
 
 import pyarrow as pa
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
     CommitStateUnknownException,
+    ForbiddenError,
     NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
     NoSuchTableError,
+    OAuthError,
+    RESTError,
     TableAlreadyExistsError,
+    UnauthorizedError,
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, In
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Snapshot
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from curation.adapters.catalog_files import entries_of, remove_files
 from curation.adapters.catalog_lists import marked, unmarked
-from curation.errors import ConcurrentChange, CurationError, OutsideError, SettingsError, UsageError
+from curation.adapters.catalog_open import open_catalog
+from curation.errors import ConcurrentChange, CurationError, OutsideError, UsageError
 from curation.settings import CatalogSettings
 from curation.tables import with_later_columns
 
-_BUSY_S: Final = 60  # how long SQLite waits for another process's write; one commit takes about 10 ms
 _TRIES: Final = 40
 TUNED: Final = {
     "commit.retry.num-retries": "0",
@@ -55,29 +59,18 @@ class LostRace(Exception):
 
 
 class IcebergTables:
-    """A SQL catalog and the tables in it, each made on demand from the Arrow schema given for its name."""
+    """A catalog and the tables in it, each made on demand from the Arrow schema given for its name."""
 
     def __init__(self, settings: CatalogSettings, schemas: Mapping[str, pa.Schema], properties: Mapping[str, str]) -> None:
         self._settings = settings
         self._schemas = dict(schemas)
         self._properties = dict(properties)
-        self._opened: SqlCatalog | None = None
+        self._opened: Catalog | None = None
         logging.getLogger("pyiceberg").setLevel(logging.ERROR)  # its warnings speak of lost races that are handled here
 
-    def _catalog(self) -> SqlCatalog:
+    def _catalog(self) -> Catalog:
         if self._opened is None:
-            uri = self._settings.uri
-            if uri.startswith("sqlite:///"):
-                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-                uri = f"{uri}?timeout={_BUSY_S}"
-            self._settings.warehouse.mkdir(parents=True, exist_ok=True)
-            warehouse = f"file://{self._settings.warehouse.resolve()}"
-            if {"#", "?"} & set(warehouse):  # PyIceberg parses locations as URLs and would cut there
-                raise SettingsError("holds # or ?", subject=f"warehouse {self._settings.warehouse}", fix="use a folder without them")
-            try:
-                self._opened = SqlCatalog(self._settings.name, uri=uri, warehouse=warehouse)
-            except OperationalError:  # two processes made the catalog's own tables at once; the other one's serve as well
-                self._opened = SqlCatalog(self._settings.name, uri=uri, warehouse=warehouse)
+            self._opened = open_catalog(self._settings)
         return self._opened
 
     def _schema(self, table: str) -> pa.Schema:
@@ -89,7 +82,7 @@ class IcebergTables:
         for _ in range(_TRIES):
             try:
                 return self._catalog().load_table(table)
-            except NoSuchTableError:
+            except (NoSuchTableError, NoSuchNamespaceError):
                 return None
             except FileNotFoundError:  # the metadata file was superseded and removed between look-up and reading
                 continue
@@ -165,12 +158,12 @@ def commit(transaction: Transaction, found: Table) -> None:
     try:
         transaction.commit_transaction()
     except (CommitFailedException, ValidationException, FileNotFoundError) as error:
-        remove_files(written)
+        remove_files(found.io, written)
         raise LostRace from error
     except ValueError as error:  # a branch committed meanwhile took our sequence number, or our snapshot was dropped
         if "sequence number" not in str(error) and "unknown snapshot" not in str(error):
             raise
-        remove_files(written)
+        remove_files(found.io, written)
         raise LostRace from error
 
 
@@ -181,6 +174,10 @@ def outside(subject: str) -> Iterator[None]:
         yield
     except CommitStateUnknownException as error:
         raise OutsideError("nobody knows whether the commit arrived", subject=subject, fix="run the step again; it looks first") from error
+    except (ForbiddenError, UnauthorizedError, OAuthError) as error:
+        raise CurationError(f"the catalog refuses: {type(error).__name__}", subject=subject, fix="see to the rights of its keys") from error
+    except RESTError as error:
+        raise OutsideError(f"the catalog failed: {type(error).__name__}", subject=subject, fix="run the step again") from error
     except SQLAlchemyError as error:
         kind = ConcurrentChange if "locked" in str(error) else OutsideError
         raise kind(f"the catalog's database failed: {type(error).__name__}", subject=subject, fix="run the step again") from error

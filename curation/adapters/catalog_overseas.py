@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
-from curation.adapters.catalog_files import added_by, among_in, data_files, entries_of, path_of, speaks_of, sweep
+from curation.adapters.catalog_files import (
+    WRITING_S,
+    Stored,
+    added_by,
+    among_in,
+    data_files,
+    entries_of,
+    files_of,
+    opened,
+    read_bytes,
+    speaks_of,
+    stored_below,
+    sweep,
+)
 from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, commit, outside, ref_of
+from curation.adapters.catalog_open import is_sqlite, warehouse_of
 from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN, registered, registry_of, releases_of
-from curation.errors import ConcurrentChange, CurationError, SettingsError, UsageError
+from curation.errors import ConcurrentChange, CurationError, UsageError
 from curation.records import SnapshotInfo
 from curation.settings import CatalogSettings
 
@@ -28,20 +42,13 @@ _BATCH_ROWS: Final = 1 << 20  # of a data file that is rewritten, in memory at a
 class IcebergOverseas(IcebergTables):
     """The overseas catalog: copies only. Implements `ports.OverseasCatalog`.
 
-    Writers take turns by a lock file in the warehouse, so that leftovers of a killed one can be told from work under way; whoever does
-    not take the lock still meets the compare-and-set on main.
+    Writers of an SQLite catalog take turns by a lock file in the warehouse, so that leftovers of a killed one can be told from work under
+    way. Elsewhere only what an expired snapshot showed, what holds a withdrawn row, and what is old is removed. Every writer meets the
+    compare-and-set on main.
     """
 
     def __init__(self, settings: CatalogSettings, schemas: Mapping[str, pa.Schema]) -> None:
-        """A catalog on this machine.
-
-        Raises:
-            SettingsError: the catalog is not an SQLite file.
-        """
-        if not settings.uri.startswith("sqlite:///"):  # writers of other machines do not see the lock; their work would be swept away
-            raise SettingsError(
-                "is no SQLite file", subject=f"overseas catalog {settings.name}", fix="use a URI that begins with sqlite:///"
-            )
+        """The catalog that the settings name; it is opened at its first use."""
         bare = {table: _bare(schema) for table, schema in schemas.items()}
         super().__init__(settings, bare, {**TUNED, **NO_BOUNDS})
 
@@ -77,7 +84,7 @@ class IcebergOverseas(IcebergTables):
                 if WITHDRAWN in known.properties:
                     raise UsageError("was withdrawn", subject=f"release {release_id}", fix="cut a new release")
                 return known
-            sweep(found)
+            sweep(found, only=self._is_leftover(set()))
             transaction = found.transaction()
             transaction.append(fitting, snapshot_properties=dict(properties))
             staged = transaction.table_metadata.current_snapshot()
@@ -91,14 +98,15 @@ class IcebergOverseas(IcebergTables):
                 raise ConcurrentChange("another writer was faster", subject=subject, fix="look again whether it is there") from error
             return info
 
-    def files(self, table: str, snapshot_id: int) -> Sequence[Path]:
-        """The data files that this snapshot added and that are still there, as the catalog wrote them, in name order."""
+    def written(self, table: str, snapshot_id: int) -> Sequence[tuple[str, bytes]]:
+        """Names and bytes of the data files that this snapshot added and that are still there, as the catalog wrote them, by name."""
         with outside(f"table {table}"):
             found = self._load(table)
             if found is None:
                 return ()
             snapshot = found.metadata.snapshot_by_id(snapshot_id) or found.metadata.current_snapshot()
-            return sorted(path_of(file) for file in added_by(found, snapshot, snapshot_id))
+            locations = sorted(added_by(found, snapshot, snapshot_id))
+            return [(location.rpartition("/")[2], read_bytes(found.io, location)) for location in locations]
 
     def withdraw(self, table: str, snapshot_id: int) -> None:
         """Take back all rows that this snapshot added, and leave none of their bytes; a second time changes nothing.
@@ -112,12 +120,13 @@ class IcebergOverseas(IcebergTables):
             found = self._load(table)
             if found is None:
                 return
+            shown = {path for snapshot in found.metadata.snapshots for path in files_of(found, snapshot)}
             try:
                 found = self._delete_rows(table, found, snapshot_id)
                 found = self._expire(table, found, snapshot_id)
             except LostRace as error:
                 raise ConcurrentChange("another writer was faster", subject=f"table {table}", fix="withdraw again") from error
-            sweep(found)
+            sweep(found, only=self._is_leftover(shown))
 
     def withdraw_rows(self, table: str, row_ids: pa.Array) -> int:
         """How many rows of these ids (values of the table's first column) were published; none of their bytes is left, nor can an
@@ -132,22 +141,31 @@ class IcebergOverseas(IcebergTables):
             found = self._load(table)
             if found is None or not len(row_ids):
                 return 0
-            shown = {path for snapshot in found.metadata.snapshots for path in data_files(found, snapshot)}
-            first = self._schema(table).names[0]
-            hits = {path: hit for path in sorted(shown) if (hit := among_in(path, first, row_ids)).true_count}
+            shown = {path for snapshot in found.metadata.snapshots for path in files_of(found, snapshot)}
+            live = {path for snapshot in found.metadata.snapshots for path in data_files(found, snapshot)}
+            io, first = found.io, self._schema(table).names[0]
+            hits = {path: hit for path in sorted(live) if (hit := among_in(io, path, first, row_ids)).true_count}
             count: int = sum(hits[path].true_count for path in data_files(found, found.metadata.current_snapshot()) & hits.keys())
             try:
                 found = self._rewrite_without(table, found, hits)
                 found = self._expire_those(table, found, hits.keys())
             except LostRace as error:
                 raise ConcurrentChange("another writer was faster", subject=f"table {table}", fix="withdraw again") from error
-            sweep(found)
+            sweep(found, only=self._is_leftover(shown, lambda path: bool(among_in(io, path, first, row_ids).true_count)))
             return count
 
-    def _rewrite_without(self, table: str, found: Table, hits: Mapping[Path, pa.BooleanArray]) -> Table:
+    def _is_leftover(self, shown: Collection[str], holds: Callable[[str], bool] = lambda _: False) -> Callable[[Stored], bool]:
+        """Whether a file that no snapshot refers to may go: it is nobody's work under way, or nobody may commit it any more."""
+        if is_sqlite(self._settings):  # it is our turn
+            return lambda _: True
+        return lambda file: (
+            file.location in shown or file.age_s > WRITING_S or (file.location.endswith(".parquet") and holds(file.location))
+        )
+
+    def _rewrite_without(self, table: str, found: Table, hits: Mapping[str, pa.BooleanArray]) -> Table:
         """One commit that drops these data files from main and adds anew those of their rows that are not hit."""
         current = found.metadata.current_snapshot()
-        entries = [] if current is None else [one for one in entries_of(found, current) if path_of(one.data_file.file_path) in hits]
+        entries = [] if current is None else [one for one in entries_of(found, current) if one.data_file.file_path in hits]
         if not entries:
             return found
         transaction = found.transaction()
@@ -155,38 +173,39 @@ class IcebergOverseas(IcebergTables):
         with transaction.update_snapshot(snapshot_properties=marked).overwrite() as overwrite:
             for entry in entries:
                 overwrite.delete_data_file(entry.data_file)
-        files = [path_of(entry.data_file.file_path) for entry in entries]
+        files = [entry.data_file.file_path for entry in entries]
         partly = {file: hits[file] for file in files if hits[file].false_count}
         if partly:
-            kept = pa.RecordBatchReader.from_batches(self._schema(table), self._others(table, partly))
+            kept = pa.RecordBatchReader.from_batches(self._schema(table), self._others(table, found, partly))
             transaction.append(kept, snapshot_properties=marked)
         commit(transaction, found)
         return self._ensure(table)
 
-    def _others(self, table: str, hits: Mapping[Path, pa.BooleanArray]) -> Iterator[pa.RecordBatch]:
+    def _others(self, table: str, found: Table, hits: Mapping[str, pa.BooleanArray]) -> Iterator[pa.RecordBatch]:
         schema = self._schema(table)
         for file, hit in hits.items():
             stays, begun = pc.invert(hit), 0
-            with pq.ParquetFile(file) as parquet:
+            system, path = opened(found.io, file)
+            with pq.ParquetFile(system.open_input_file(path)) as parquet:
                 for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
                     rest = batch.filter(stays.slice(begun, batch.num_rows))
                     begun += batch.num_rows
                     yield from pa.Table.from_batches([rest]).cast(schema).to_batches()
 
-    def _expire_those(self, table: str, found: Table, paths: Collection[Path]) -> Table:
+    def _expire_those(self, table: str, found: Table, paths: Collection[str]) -> Table:
         """Forget every snapshot that still shows one of these data files, and every tag or branch on one."""
         showing = {s.snapshot_id for s in found.metadata.snapshots if not data_files(found, s).isdisjoint(paths)}
         return self._expire_snapshots(table, found, showing)
 
     def holding(self, table: str, row_ids: pa.Array) -> Sequence[str]:
         """Names of the warehouse's files that hold one of these ids, decoded where they are Parquet, else byte by byte."""
-        wanted = frozenset(row_ids.to_pylist())
-        lengths = sorted(set(map(len, wanted)))
+        ids = row_ids.to_pylist()
+        wanted = {length: frozenset(one for one in ids if len(one) == length) for length in set(map(len, ids))}
         first = self._schema(table).names[0]
-        root = self._settings.warehouse
         with outside(f"table {table}"):
-            files = sorted(path for path in root.rglob("*") if path.is_file())
-            return [str(file.relative_to(root)) for file in files if speaks_of(file, first, row_ids, wanted, lengths)]
+            io, root = PyArrowFileIO(self._catalog().properties), warehouse_of(self._settings)
+            files = [file.location for file in stored_below(io, root)]
+            return [file.removeprefix(f"{root}/") for file in files if speaks_of(io, file, first, row_ids, wanted)]
 
     def _delete_rows(self, table: str, found: Table, snapshot_id: int) -> Table:
         current = found.metadata.current_snapshot()
@@ -229,6 +248,9 @@ class IcebergOverseas(IcebergTables):
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
+        if not is_sqlite(self._settings):  # writers of other machines would not see the lock
+            yield
+            return
         self._settings.warehouse.mkdir(parents=True, exist_ok=True)
         with (self._settings.warehouse / ".writers.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also by a kill

@@ -372,7 +372,7 @@ def _gated_again(
 ) -> list[bytes]:
     """The bytes that the catalog wrote, gated again; on a refusal the snapshot is withdrawn before the error goes on."""
     try:
-        written = [(path.name, path.read_bytes()) for path in catalog.files(table, snapshot.snapshot_id)]
+        written = catalog.written(table, snapshot.snapshot_id)
         for name, data in written:
             gate.check_file(data, name, home_rows)
         _same_rows(folder, release, [data for _, data in written])

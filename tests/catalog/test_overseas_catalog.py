@@ -17,7 +17,7 @@ from curation import schema
 from curation.adapters import catalog_overseas
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN
-from curation.errors import ConcurrentChange, CurationError, SettingsError, UsageError
+from curation.errors import ConcurrentChange, CurationError, UsageError
 from curation.settings import CatalogSettings
 
 TABLE = "published.clips"
@@ -59,7 +59,7 @@ def put(overseas: IcebergOverseas, name: str) -> int:
 
 def test_an_empty_catalog_answers(overseas) -> None:
     """Nothing published: nothing found, no rows, no files, nothing to withdraw."""
-    assert (overseas.find(TABLE, "r1"), overseas.read(TABLE).num_rows, overseas.files(TABLE, 7)) == (None, 0, ())
+    assert (overseas.find(TABLE, "r1"), overseas.read(TABLE).num_rows, overseas.written(TABLE, 7)) == (None, 0, ())
     overseas.withdraw(TABLE, 7)
 
 
@@ -69,7 +69,7 @@ def test_a_release_is_found_and_read(overseas, tmp_path) -> None:
     assert overseas.find(TABLE, "r1") == info
     assert (info.parent_id, info.properties["curation.pack"]) == (None, "p" * 64)
     assert overseas.read(TABLE).equals(release("r1"))
-    assert list(overseas.files(TABLE, info.snapshot_id)) == data_files(tmp_path)
+    assert [(file.name, file.read_bytes()) for file in data_files(tmp_path)] == overseas.written(TABLE, info.snapshot_id)
     assert pq.read_table(data_files(tmp_path)[0]).num_rows == 3
 
 
@@ -85,7 +85,7 @@ def test_releases_stand_beside_each_other(overseas) -> None:
     """Each snapshot's files are its own; the parent is the release before."""
     first, second = put(overseas, "r1"), put(overseas, "r2")
     assert overseas.find(TABLE, "r2").parent_id == first
-    assert not set(overseas.files(TABLE, first)) & set(overseas.files(TABLE, second))
+    assert not set(overseas.written(TABLE, first)) & set(overseas.written(TABLE, second))
     assert overseas.read(TABLE).num_rows == 6
 
 
@@ -116,19 +116,19 @@ def test_a_withdrawn_release_leaves_no_bytes(overseas, tmp_path) -> None:
     put(overseas, "r1")
     gone = put(overseas, "r2")
     put(overseas, "r3")
-    files = overseas.files(TABLE, gone)
+    files = [name for name, _ in overseas.written(TABLE, gone)]
     for _ in range(2):
         overseas.withdraw(TABLE, gone)
         assert {row.rpartition("-")[0] for row in overseas.read(TABLE).column("release_row_id").to_pylist()} == {"r1", "r3"}
-        assert [file for file in files if file.exists()] == []
+        assert not set(files) & {file.name for file in data_files(tmp_path)}
         assert len(data_files(tmp_path)) == 2
         decoded = [row for file in data_files(tmp_path) for row in pq.read_table(file).column("scene").to_pylist()]
         assert set(decoded) == {"scene-of-r1", "scene-of-r3"}
         assert b"scene-of-r2" not in bytes_below(tmp_path / "overseas")
     with closing(sqlite3.connect(tmp_path / "overseas" / "catalog.db")) as database:
         assert database.execute("select count(*) from iceberg_tables").fetchone() == (1,)
-    assert overseas.files(TABLE, gone) == []
-    assert [len(overseas.files(TABLE, overseas.find(TABLE, name).snapshot_id)) for name in ("r1", "r3")] == [1, 1]
+    assert overseas.written(TABLE, gone) == []
+    assert [len(overseas.written(TABLE, overseas.find(TABLE, name).snapshot_id)) for name in ("r1", "r3")] == [1, 1]
 
 
 def test_neighbours_of_a_withdrawn_release_are_not_published_again(overseas) -> None:
@@ -165,7 +165,7 @@ def test_a_killed_withdrawal_is_finished_by_the_next(overseas, tmp_path, monkeyp
     gone = put(overseas, "r1")
     put(overseas, "r2")
 
-    def killed(*args: object) -> None:
+    def killed(*args: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(IcebergOverseas if step == "_expire" else catalog_overseas, step, killed)
@@ -181,7 +181,7 @@ def test_leftovers_of_a_killed_publisher_go(overseas, tmp_path, monkeypatch) -> 
     """Rows written but never committed are overseas and in nobody's books; the next writer removes them."""
     put(overseas, "r0")
 
-    def killed(*args: object) -> None:
+    def killed(*args: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(catalog_overseas, "commit", killed)
@@ -198,7 +198,7 @@ def test_a_lost_race_is_told_and_leaves_nothing(overseas, tmp_path, monkeypatch)
     put(overseas, "r0")
     other = catalog(tmp_path)
     monkeypatch.setattr(IcebergOverseas, "_turn", lambda _: nullcontext())
-    monkeypatch.setattr(catalog_overseas, "sweep", lambda _: None)
+    monkeypatch.setattr(catalog_overseas, "sweep", lambda *_, **__: None)
     real = catalog_overseas.commit
     meddled = []
 
@@ -218,7 +218,7 @@ def test_a_lost_race_is_told_and_leaves_nothing(overseas, tmp_path, monkeypatch)
 def _race(folder: Path, start_at: float, locked: bool, answers: multiprocessing.Queue) -> None:  # noqa: FBT001 - a process's arguments
     if not locked:
         IcebergOverseas._turn = lambda _: nullcontext()
-        catalog_overseas.sweep = lambda _: None  # without the lock another's work under way looks like a leftover
+        catalog_overseas.sweep = lambda *_, **__: None  # without the lock another's work under way looks like a leftover
     overseas = catalog(folder)
     overseas.find(TABLE, "r1")
     time.sleep(max(0.0, start_at - time.time()))
@@ -268,13 +268,6 @@ def test_rows_outside_the_closed_schema_are_refused(overseas, tmp_path, wrong) -
     with pytest.raises(CurationError, match="do not fit its schema"):
         overseas.append(TABLE, wrong, properties={RELEASE_ID: "r1"})
     assert not (tmp_path / "overseas").exists()
-
-
-def test_a_catalog_that_other_machines_share_is_refused(tmp_path) -> None:
-    """Where the lock does not reach, another machine's work under way would be swept away."""
-    settings = CatalogSettings(name="overseas", uri="postgresql://there", warehouse=tmp_path)
-    with pytest.raises(SettingsError, match="is no SQLite file"):
-        IcebergOverseas(settings, {TABLE: schema.RELEASE})
 
 
 def test_other_engines_read_it(overseas, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """Nothing is published but the approved bytes, once, read back and receipted; each refusal says no."""
 
+import io
 import json
 import threading
 from dataclasses import replace
@@ -47,7 +48,7 @@ def test_what_was_sent_is_kept_byte_for_byte(world, rows, approved):
     """The copies under sent/ are the files that the catalog wrote, and the snapshot names release, evidence and ledger head."""
     world.publish(approved, rows)
     snapshot = world.catalog.find(TABLE, approved)
-    written = [path.read_bytes() for path in world.catalog.files(TABLE, snapshot.snapshot_id)]
+    written = [data for _, data in world.catalog.written(TABLE, snapshot.snapshot_id)]
     sent = [world.store.read(key) for key in world.store.keys(f"releases/{approved}/sent/")]
     assert sent == written
     assert snapshot.properties[RELEASE_PROPERTY] == approved
@@ -222,7 +223,7 @@ class FaultAt:
 @pytest.mark.parametrize("at", range(1, 4))
 def test_a_fault_at_any_catalog_call_and_a_rerun_end_alike(world, rows, approved, at, after):
     """Whichever call fails, before or after its effect, a rerun ends with the rows once and one receipt."""
-    faulty = FaultAt(world.catalog, {"find", "append", "files"}, at=at, after=after)
+    faulty = FaultAt(world.catalog, {"find", "append", "written"}, at=at, after=after)
     with pytest.raises(ConcurrentChange):
         world.publish(approved, rows, catalog=faulty)
     world.publish(approved, rows)
@@ -277,8 +278,8 @@ def test_published_parquet_carries_no_key_value_metadata_of_home(world, rows, ap
     """The files hold the closed schema; neither pandas' metadata nor the docs and sensitivities of our schema went along."""
     world.publish(approved, rows)
     snapshot = world.catalog.find(TABLE, approved)
-    for path in world.catalog.files(TABLE, snapshot.snapshot_id):
-        found = pq.read_schema(path)
+    for _, data in world.catalog.written(TABLE, snapshot.snapshot_id):
+        found = pq.read_schema(io.BytesIO(data))
         assert not {key for key in found.metadata or {} if b"pandas" in key or b"curation" in key}
         assert {key for field in found for key in field.metadata or {}} <= {b"PARQUET:field_id"}
 

@@ -103,7 +103,7 @@ def test_a_readers_tag_does_not_hold_withdrawn_rows(overseas, tmp_path) -> None:
 def test_a_killed_withdrawal_is_finished_by_the_next(overseas, tmp_path, monkeypatch, step) -> None:
     """Killed before any of its steps, withdrawing again leaves none of the bytes."""
 
-    def killed(*args: object) -> None:
+    def killed(*args: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(catalog_overseas if step == "sweep" else IcebergOverseas, step, killed)
