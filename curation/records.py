@@ -147,6 +147,7 @@ class Container:
     height_px: int
     duration_s: float | None  # as the container's header has it
     missing_byte_count: int | None = None  # what the file lacks of the size that the container announces; None where it announces none
+    camera_model: str | None = None  # None where the header names none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,6 +159,7 @@ CLIPS: Final = _table(
         column("video_codec", pa.string(), "public", "codec of the video stream"),
         column("width_px", pa.int32(), "public", "coded picture width", unit="px"),
         column("height_px", pa.int32(), "public", "coded picture height", unit="px"),
+        column("camera_model", pa.string(), "device", "model of the camera as the container's header names it"),
         column("fps", pa.float64(), "public", "mean frame rate over the packets", unit="1/s"),
         column("frame_count", pa.int64(), "internal", "video packets in the container"),
         column("decoded_frame_count", pa.int64(), "internal", "frames that were decoded"),

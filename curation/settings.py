@@ -8,12 +8,14 @@ import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
@@ -274,14 +276,14 @@ class OnnxTaggerSettings(_Frozen):
 Depth = Literal["packets", "keyframes", "full"]
 
 
-class InspectSettings(_Frozen):
-    """What is decoded, and from which value a measured clip falls short.
+class Thresholds(_Frozen):
+    """From which value a measured clip falls short.
 
-    Thresholds were set on the labelled real clips so that none of them is rejected for a defect it does not have.
+    They were set on the labelled real clips so that none of them is rejected for a defect it does not have.
     """
 
-    depth: Depth = "keyframes"
-    tagger: OnnxTaggerSettings | None = None  # None: light and colour alone, which tell the time of day and nothing else
+    model_config = ConfigDict(allow_inf_nan=False)
+
     min_duration_s: float = 1.0  # shorter than this holds no driving scene; the shortest good clip at hand has 1.4 s
     min_sharpness: float = 8.0  # the softest good clip has 17; blurred by sigma 3 px at 640 px width, all 18 stay below 7.8
     min_contrast: float = 0.02  # the flattest good clip, a night drive, has 0.09
@@ -302,6 +304,62 @@ class InspectSettings(_Frozen):
     max_missing_byte_count: int = 0  # good clips have 0
     max_decode_error_ratio: float = 0.01  # good clips have 0
     max_duration_mismatch_s: float = 1.0  # in a good clip the picture begins 0.78 s after the sound
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: object) -> object:
+        unknown = sorted(set(given) - cls.model_fields.keys()) if isinstance(given, Mapping) else []
+        if unknown:
+            near = get_close_matches(str(unknown[0]), cls.model_fields, n=3, cutoff=0.4) or sorted(cls.model_fields)
+            raise ValueError(f"there is no threshold {unknown[0]}; did you mean {' or '.join(near)}?")
+        return given
+
+
+class ThresholdOverride(_Frozen):
+    """Other thresholds for the clips of some cameras: those whose header names such a model, or whose pictures have this size."""
+
+    name: str = Field(min_length=1)
+    camera_model: str | None = Field(default=None, min_length=1)  # as the clip's own header names it; * stands for any characters
+    width_px: int | None = Field(default=None, ge=1)  # as coded, before any turn for display
+    height_px: int | None = Field(default=None, ge=1)
+    thresholds: Mapping[str, float] = Field(min_length=1)
+
+    @field_validator("thresholds")
+    @classmethod
+    def _of_thresholds(cls, thresholds: Mapping[str, float]) -> Mapping[str, float]:
+        try:
+            Thresholds.model_validate(thresholds)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])) from error
+        return thresholds
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> ThresholdOverride:
+        if self.camera_model is None and self.width_px is None and self.height_px is None:
+            raise ValueError("matches every clip: give camera_model, width_px or height_px, or write it under [inspect.thresholds]")
+        return self
+
+    def matches(self, camera_model: str | None, width_px: int, height_px: int) -> bool:
+        """Whether all that this one names holds of a clip; a clip that names no model is of none."""
+        if self.camera_model is not None and not (camera_model is not None and fnmatchcase(camera_model, self.camera_model)):
+            return False
+        return self.width_px in {None, width_px} and self.height_px in {None, height_px}
+
+
+class InspectSettings(_Frozen):
+    """What is decoded, what tags it, and from which value a measured clip falls short, of which camera."""
+
+    depth: Depth = "keyframes"
+    tagger: OnnxTaggerSettings | None = None  # None: light and colour alone, which tell the time of day and nothing else
+    thresholds: Thresholds = Thresholds()
+    overrides: tuple[ThresholdOverride, ...] = ()
+
+    def thresholds_for(self, camera_model: str | None, width_px: int, height_px: int) -> Thresholds:
+        """The thresholds of a clip: each override that matches it is laid over those before, in the order of the settings."""
+        matching = [one.thresholds for one in self.overrides if one.matches(camera_model, width_px, height_px)]
+        laid_over = {name: value for thresholds in matching for name, value in thresholds.items()}
+        return Thresholds.model_validate(self.thresholds.model_dump() | laid_over)
 
     def digest(self) -> str:
         """SHA-256 over these settings and the inspector's version, hex: names the inspections that were made under them."""

@@ -8,6 +8,8 @@ from curation import wiring
 from curation.errors import NotAtHome, PackRefused, SettingsError
 from curation.settings import read_settings
 
+OVERRIDE = "[[inspect.overrides]]\nname = 'rear'\n"
+
 
 def write(work, text):
     """curation.toml in a work folder."""
@@ -37,6 +39,15 @@ def test_the_environment_names_the_work_folder(tmp_path):
         ("[residency]\nallow_everything = true\n", "residency.allow_everything"),
         ("[engine]\nworkers = 0\n", "engine.workers"),
         ("[sources.fleet]\nkind = 'ftp'\npath = '/x'\n", "sources.fleet.kind"),
+        ("[inspect.thresholds]\nmin_sharpnes = 9\n", "no threshold min_sharpnes; did you mean min_sharpness"),
+        ("[inspect.thresholds]\nmin_sharpness = nan\n", "inspect.thresholds.min_sharpness"),
+        (
+            f"{OVERRIDE}width_px = 848\nthresholds.soiling = 1\n",
+            "no threshold soiling; did you mean max_soiled_ratio",
+        ),
+        (f"{OVERRIDE}width_px = 848\nthresholds.max_scene_cut_count = 1.5\n", "max_scene_cut_count: Input should be a valid integer"),
+        (f"{OVERRIDE}thresholds.min_sharpness = 1\n", "matches every clip: give camera_model, width_px or height_px"),
+        (f"{OVERRIDE}width_px = 848\nthresholds = {{}}\n", r"overrides\.0\.thresholds: .*at least 1"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path, text, problem):
@@ -44,6 +55,22 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, text, problem):
     write(tmp_path, text)
     with pytest.raises(SettingsError, match=problem):
         read_settings({}, work=tmp_path)
+
+
+def test_thresholds_follow_the_camera(tmp_path):
+    """Overrides match by model, by size or by both, later ones lie over earlier ones, and each of them makes another settings digest."""
+    digests = {read_settings({}, work=tmp_path).inspect.digest()}
+    rear = f"{OVERRIDE}camera_model = 'DR900*'\nheight_px = 480\nthresholds = {{ min_sharpness = 5.0, max_noise_sigma = 18 }}\n"
+    small = f"{OVERRIDE}width_px = 848\nthresholds = {{ min_sharpness = 6.0 }}\n"
+    for text in ("[inspect.thresholds]\nmin_sharpness = 9\n", rear, rear + small, small + rear):
+        write(tmp_path, text)
+        digests.add(read_settings({}, work=tmp_path).inspect.digest())
+    write(tmp_path, f"[inspect.thresholds]\nmin_sharpness = 9\n{rear}{small}")
+    settings = read_settings({}, work=tmp_path).inspect
+    clips = [("DR900X-2CH", 640, 480), ("DR900X-2CH", 848, 480), ("DR900X-2CH", 640, 360), ("A129", 640, 480), (None, 848, 480)]
+    found = [settings.thresholds_for(*clip) for clip in clips]
+    assert [(one.min_sharpness, one.max_noise_sigma) for one in found] == [(5, 18), (6, 18), (9, 14), (9, 14), (6, 14)]
+    assert len(digests | {settings.digest()}) == 6
 
 
 def test_settings_that_cannot_be_read_are_not_taken_for_none(tmp_path):

@@ -26,6 +26,7 @@ from curation.signals.nal import lays_out
 from curation.signals.wholeness import missing_byte_count
 from curation.telemetry.embedded import Collection as TelemetryCollection
 from curation.telemetry.embedded import h264_length_bytes
+from curation.telemetry.mp4_header import camera_model
 
 WORKING_WIDTH_PX: Final = 640
 _WORKING_HEIGHT_MAX_PX: Final = 2560  # a picture of 16 x 20000 px must not grow to gigabytes on its way to 640 px
@@ -312,6 +313,7 @@ def _container(path: Path, container: av.container.InputContainer, stream: av.vi
         height_px=context.height,
         duration_s=container.duration / av.time_base if container.duration is not None and container.duration > 0 else None,
         missing_byte_count=_missing_byte_count(path, container.format.name),
+        camera_model=camera_model(container.metadata),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from curation.settings import InspectSettings
+from curation.settings import Depth, Thresholds
 
 REASONS: Final = (
     "too_short",
@@ -52,12 +52,12 @@ class Judgement:
     unmeasured: tuple[str, ...] = ()
 
 
-def reasons(measured: Mapping[str, float], policy: InspectSettings) -> tuple[str, ...]:
+def reasons(measured: Mapping[str, float], limits: Thresholds) -> tuple[str, ...]:
     """Names from `REASONS` of all thresholds that a measured value breaks; what was not measured breaks none.
 
     Args:
         measured: values of `schema.SIGNALS`, and duration_s, fps and frame_count of the clip. A NaN breaks its threshold.
-        policy: the thresholds.
+        limits: the thresholds of the clip's camera.
     """
     frames = measured.get("frame_count")
     dropped = measured.get("dropped_frame_count")
@@ -65,27 +65,27 @@ def reasons(measured: Mapping[str, float], policy: InspectSettings) -> tuple[str
     dropped_ratio = dropped / (frames + dropped) if frames and dropped is not None else None
     error_ratio = errors / frames if frames and errors is not None else None
     disordered = [measured[name] for name in ("duplicate_pts_count", "backward_frame_count") if name in measured]
-    moves = measured.get("motion_px", 0.0) >= policy.starved_motion_px
+    moves = measured.get("motion_px", 0.0) >= limits.starved_motion_px
     checks = {
-        "over_exposed": _at_most(measured.get("bright_ratio"), policy.max_bright_ratio),
-        "blocky": _at_most(measured.get("blockiness"), policy.max_blockiness),
-        "starved": not moves or _at_least(measured.get("bits_per_pixel"), policy.min_bits_per_pixel),
-        "covered": _at_most(measured.get("soiled_ratio"), policy.max_soiled_ratio),
-        "test_pattern": _at_most(measured.get("test_pattern_ratio"), policy.max_test_pattern_ratio),
-        "scene_cut": _at_most(measured.get("scene_cut_count"), policy.max_scene_cut_count),
-        "disordered_frames": _at_most(sum(disordered), policy.max_disordered_count),
-        "truncated": _at_most(measured.get("missing_byte_count"), policy.max_missing_byte_count),
-        "too_short": _at_least(measured.get("duration_s"), policy.min_duration_s),
-        "blurred": _at_least(measured.get("sharpness"), policy.min_sharpness),
-        "low_contrast": _at_least(measured.get("contrast"), policy.min_contrast),
-        "black": _at_most(measured.get("black_ratio"), policy.max_black_ratio),
-        "frozen": _at_most(measured.get("frozen_ratio"), policy.max_frozen_ratio),
-        "noisy": _at_most(measured.get("noise_sigma"), policy.max_noise_sigma)
-        and _at_most(measured.get("noise_floor_sigma"), policy.max_noise_floor_sigma),
-        "variable_rate": _at_most(measured.get("frame_step_ratio"), policy.max_frame_step_ratio),
-        "dropped_frames": _at_most(dropped_ratio, policy.max_dropped_ratio),
-        "decode_errors": _at_most(error_ratio, policy.max_decode_error_ratio),
-        "duration_mismatch": _at_most(measured.get("duration_mismatch_s"), policy.max_duration_mismatch_s),
+        "over_exposed": _at_most(measured.get("bright_ratio"), limits.max_bright_ratio),
+        "blocky": _at_most(measured.get("blockiness"), limits.max_blockiness),
+        "starved": not moves or _at_least(measured.get("bits_per_pixel"), limits.min_bits_per_pixel),
+        "covered": _at_most(measured.get("soiled_ratio"), limits.max_soiled_ratio),
+        "test_pattern": _at_most(measured.get("test_pattern_ratio"), limits.max_test_pattern_ratio),
+        "scene_cut": _at_most(measured.get("scene_cut_count"), limits.max_scene_cut_count),
+        "disordered_frames": _at_most(sum(disordered), limits.max_disordered_count),
+        "truncated": _at_most(measured.get("missing_byte_count"), limits.max_missing_byte_count),
+        "too_short": _at_least(measured.get("duration_s"), limits.min_duration_s),
+        "blurred": _at_least(measured.get("sharpness"), limits.min_sharpness),
+        "low_contrast": _at_least(measured.get("contrast"), limits.min_contrast),
+        "black": _at_most(measured.get("black_ratio"), limits.max_black_ratio),
+        "frozen": _at_most(measured.get("frozen_ratio"), limits.max_frozen_ratio),
+        "noisy": _at_most(measured.get("noise_sigma"), limits.max_noise_sigma)
+        and _at_most(measured.get("noise_floor_sigma"), limits.max_noise_floor_sigma),
+        "variable_rate": _at_most(measured.get("frame_step_ratio"), limits.max_frame_step_ratio),
+        "dropped_frames": _at_most(dropped_ratio, limits.max_dropped_ratio),
+        "decode_errors": _at_most(error_ratio, limits.max_decode_error_ratio),
+        "duration_mismatch": _at_most(measured.get("duration_mismatch_s"), limits.max_duration_mismatch_s),
     }
     explained: set[str] = set()
     if measured.get("black_ratio", 0.0) > 0.5:  # then the median frame is black, and says nothing of the lens
@@ -97,12 +97,12 @@ def reasons(measured: Mapping[str, float], policy: InspectSettings) -> tuple[str
     return tuple(name for name in REASONS if not checks[name] and name not in explained)
 
 
-def judge(measured: Mapping[str, float], policy: InspectSettings) -> Judgement:
-    """`rejected` if a measured value falls short, else `quarantined` if a needed one is unmeasured, else `accepted`."""
-    short = reasons(measured, policy)
+def judge(measured: Mapping[str, float], limits: Thresholds, *, depth: Depth) -> Judgement:
+    """`rejected` if a measured value falls short, else `quarantined` if one that the depth needs is unmeasured, else `accepted`."""
+    short = reasons(measured, limits)
     if short:
         return Judgement(verdict="rejected", reasons=short)
-    missing = tuple(name for name in NEEDED[policy.depth] if name not in measured)
+    missing = tuple(name for name in NEEDED[depth] if name not in measured)
     if missing:
         return Judgement(verdict="quarantined", unmeasured=missing)
     return Judgement(verdict="accepted")

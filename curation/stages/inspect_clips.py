@@ -16,7 +16,7 @@ from curation.errors import ClipUnreadable, CurationError, ImmutableConflict
 from curation.ports import ClipStream, Clock, Engine, ObjectStore, Outcome, Tagger, VideoReader
 from curation.records import Container, Inspection, Packet, Tags, Telemetry, TrackPoint
 from curation.schema import SIGNALS
-from curation.settings import INSPECTOR_VERSION, InspectSettings
+from curation.settings import INSPECTOR_VERSION, InspectSettings, Thresholds
 from curation.signals import coding, looks, timeline
 from curation.signals.verdict import TIMELINE_REASONS, judge, reasons
 from curation.signals.watch import Watch
@@ -43,6 +43,7 @@ _FACTS: Final = (
     "video_codec",
     "width_px",
     "height_px",
+    "camera_model",
     "fps",
     "frame_count",
     "decoded_frame_count",
@@ -89,13 +90,16 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
     facts = {"fps": timeline.fps(packets), "duration_s": length_s, "frame_count": float(len(packets))}
     told = _packet_signals(packets, clip.container)
     known = {**told, **{fact: value for fact, value in facts.items() if value is not None}}
-    seen = None if policy.depth == "packets" else _look(clip, packets, known, policy)
+    limits = policy.thresholds_for(clip.container.camera_model, clip.container.width_px, clip.container.height_px)
+    seen = None if policy.depth == "packets" else _look(clip, packets, known, limits, is_full=policy.depth == "full")
     if seen is not None and not seen.watch.seen_count:
         raise ClipUnreadable("has no frame that can be decoded", subject=name, fix="record it anew, or leave it out")
     signals = {**told, **_seen_signals(seen)}
-    judgement = judge({**known, **signals}, policy)
+    judgement = judge({**known, **signals}, limits, depth=policy.depth)
     missing = [*(signal for signal in SIGNALS if signal not in signals), *(fact for fact, value in facts.items() if value is None)]
     unmeasured = {one: _why(one, packets, seen) for one in missing}
+    if clip.container.camera_model is None:
+        unmeasured["camera_model"] = "the container's header names none"
     if seen is None:
         unmeasured |= dict.fromkeys(("decoded_frame_count", "signature", *_TAGS), NOT_AT_PACKETS)
     elif seen.watch.signature() is None:
@@ -129,9 +133,9 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
     return inspection, None if seen is None else seen.watch
 
 
-def _look(clip: ClipStream, packets: Sequence[Packet], known: Mapping[str, float], policy: InspectSettings) -> _Seen:
-    """Look at frames as deep as the policy says; whatever the first looks find wrong is settled by decoding the whole clip."""
-    if policy.depth == "full":
+def _look(clip: ClipStream, packets: Sequence[Packet], known: Mapping[str, float], limits: Thresholds, *, is_full: bool) -> _Seen:
+    """Look at all frames, or at some: whatever these find wrong is settled by decoding the whole clip."""
+    if is_full:
         return _watched(clip, known, None, looks.Plan(chosen=None))
     line = looks.Timeline(packets)
     plan = looks.plan(line, width_px=clip.container.width_px, height_px=clip.container.height_px)
@@ -142,11 +146,11 @@ def _look(clip: ClipStream, packets: Sequence[Packet], known: Mapping[str, float
     if still and not seen.watch.signals().get("frozen_ratio"):
         plan = looks.longer(line, plan, still)
         seen = _watched(clip, known, line, plan)
-    doubts = _doubts(seen, known, policy)
+    doubts = _doubts(seen, known, limits)
     return _watched(clip, known, None, looks.Plan(chosen=None, because=(*plan.because, *doubts))) if doubts else seen
 
 
-def _doubts(seen: _Seen, known: Mapping[str, float], policy: InspectSettings) -> tuple[str, ...]:
+def _doubts(seen: _Seen, known: Mapping[str, float], limits: Thresholds) -> tuple[str, ...]:
     """Why a few looks do not settle the verdict: no clip is rejected for its pictures on a sample."""
     signals = seen.watch.signals()
     found = {
@@ -155,7 +159,7 @@ def _doubts(seen: _Seen, known: Mapping[str, float], policy: InspectSettings) ->
         "black": signals.get("black_ratio", 0.0) > 0.0,
         "frozen": signals.get("frozen_ratio", 0.0) > 0.0,
     }
-    found |= {reason: True for reason in reasons({**known, **signals}, policy) if reason not in TIMELINE_REASONS}
+    found |= {reason: True for reason in reasons({**known, **signals}, limits) if reason not in TIMELINE_REASONS}
     return tuple(name for name, is_found in found.items() if is_found)
 
 

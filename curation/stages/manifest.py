@@ -36,7 +36,7 @@ CONFIDENCE: Final = "timeofday_confidence"
 EGO_CONFIDENCE: Final = "ego_motion_confidence"
 _COUNTS: Final = frozenset(name for name in SIGNALS if pa.types.is_integer(CLIPS.field(name).type))
 _TAGS: Final = ("timeofday", "weather", "scene")
-_HEADER: Final = ("container", "video_codec", "width_px", "height_px")
+_HEADER: Final = ("container", "video_codec", "width_px", "height_px", "camera_model")
 _MEASURED: Final = ("fps", "frame_count", "decoded_frame_count", "duration_s", "packet_digest", "signature")
 
 _Row = dict[str, Any]

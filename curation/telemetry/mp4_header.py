@@ -17,6 +17,9 @@ SOURCE: Final = "udta"
 MAX_CHARACTERS: Final = 256
 # Where FFmpeg puts ©xyz, with and without a language, and Apple's key for the same.
 _LOCATION_KEYS: Final = ("location", "location-eng", "com.apple.quicktime.location.ISO6709")
+# ©mod as FFmpeg names it, Apple's and Android's keys for it; of a GoPro, which writes none, the firmware begins with its model.
+_MODEL_KEYS: Final = ("model", "model-eng", "com.apple.quicktime.model", "com.android.model", "firmware")
+MODEL_CHARACTERS_MAX: Final = 64
 _TIME_KEYS: Final = ("com.apple.quicktime.creationdate", "creation_time")
 _FIX: Final = "write it as ISO 6709, or leave it out"
 _PART: Final = r"([+-]\d{%d,%d}(?:\.\d{1,12})?)"
@@ -76,6 +79,12 @@ def parse_header(header: Mapping[str, str], *, subject: str) -> Track:
         disbelieved=track.disbelieved,
         malformed=dict(+malformed),
     )
+
+
+def camera_model(header: Mapping[str, str]) -> str | None:
+    """The camera's model as a container's metadata names it, at most 64 printable characters; None where they name none."""
+    named = ("".join(sign for sign in header[key] if sign.isprintable()).strip() for key in _MODEL_KEYS if key in header)
+    return next((name[:MODEL_CHARACTERS_MAX] for name in named if name), None)
 
 
 def _degrees(raw: str, degree_digits: int) -> float | None:

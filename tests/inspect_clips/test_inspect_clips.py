@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -16,13 +17,15 @@ import pytest
 from curation import layout
 from curation.adapters.clock_system import PinnedClock
 from curation.adapters.engine_local import InlineEngine, LocalEngine
+from curation.adapters.tagger_picture import PictureTagger
+from curation.adapters.video_av import AvVideoReader
 from curation.errors import CurationError
 from curation.ports import Outcome
 from curation.records import Inspection
 from curation.schema import CLIPS, SIGNALS
-from curation.settings import EngineSettings, InspectSettings
+from curation.settings import EngineSettings, InspectSettings, Thresholds
 from curation.signals.watch import TAGGED_FRAMES_MAX
-from curation.stages.inspect_clips import from_json, quarantined, run, to_json
+from curation.stages.inspect_clips import from_json, inspect_clip, quarantined, run, to_json
 from curation.worker import JOBS
 
 Pictures = list[np.ndarray]
@@ -123,7 +126,7 @@ def test_a_stream_without_times_is_quarantined_not_rejected(scene: Callable, enc
     inspection = inspect(encode(scene(40), name="clip.h264"))
     assert (inspection.verdict, inspection.reasons, inspection.duration_s) == ("quarantined", (), None)
     assert "duration_s (the packets carry no presentation times)" in str(inspection.error)
-    assert inspection.signals["sharpness"] > POLICY.min_sharpness
+    assert inspection.signals["sharpness"] > POLICY.thresholds.min_sharpness
 
 
 def test_meaningless_bytes_are_quarantined_with_their_error(inspect: Callable, tmp_path: Path):
@@ -143,9 +146,6 @@ def test_motion_is_measured_in_pixels_at_320(scene: Callable, encode: Callable, 
 
 def test_the_tagger_sees_few_frames_however_long_the_clip(scene: Callable, encode: Callable, clock: PinnedClock):
     """A clip of 24 s gives 48 samples, of which the tagger holds at most 16, first and late ones alike."""
-    from curation.adapters.tagger_picture import PictureTagger
-    from curation.adapters.video_av import AvVideoReader
-    from curation.stages.inspect_clips import inspect_clip
 
     class Counting(PictureTagger):
         count = 0
@@ -229,9 +229,32 @@ def test_a_retry_measures_only_what_is_missing(three: dict[str, str], store: Any
 def test_other_settings_measure_again(three: dict[str, str], store: Any, clock: PinnedClock):
     """A checkpoint counts only under the settings that made it, and a new threshold changes the verdict."""
     run(three, store=store, engine=Recording(), policy=POLICY, clock=clock)
-    engine, strict = Recording(), POLICY.model_copy(update={"min_duration_s": 60.0})
+    engine, strict = Recording(), InspectSettings(thresholds=Thresholds(min_duration_s=60.0))
     found = run(three, store=store, engine=engine, policy=strict, clock=clock)
     assert [engine.seen, found["aa"].reasons] == [["aa", "bb", "cc"], ("too_short",)]
+
+
+def test_a_camera_is_judged_by_its_own_thresholds(scene: Callable, encode: Callable, clock: PinnedClock):
+    """One clip under an override for its size and model is rejected, and accepted where the model is another; its model is recorded."""
+    path, named = encode(scene(40)), encode(scene(40), name="named.mov")
+    with av.open(path) as source, av.open(named, "w", options={"movflags": "use_metadata_tags"}) as target:
+        target.metadata["com.apple.quicktime.model"] = "Rear Cam 2"
+        copied = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+    strict = {"name": "rear", "camera_model": "Rear Cam*", "width_px": 640, "thresholds": {"min_sharpness": 1e6}}
+    found = {}
+    for depth in ("packets", "keyframes", "full"):
+        policy = InspectSettings.model_validate({"depth": depth, "overrides": [strict]})
+        for clip in (path, named):
+            one = inspect_clip(clip, video=AvVideoReader(), tagger=PictureTagger(), policy=policy, clock=clock)
+            found[depth, clip.name] = (one.container.camera_model if one.container else "", one.reasons)
+            assert (clip == named) == ("camera_model" not in one.unmeasured)
+    plain, rear = (None, ()), ("Rear Cam 2", ("blurred",))
+    by_depth = {("packets", "clip.mp4"): plain, ("packets", "named.mov"): ("Rear Cam 2", ())}
+    assert {(d, n): w for d in ("keyframes", "full") for n, w in (("clip.mp4", plain), ("named.mov", rear))} | by_depth == found
 
 
 def test_a_lost_race_takes_what_stands(three: dict[str, str], store: Any, clock: PinnedClock):

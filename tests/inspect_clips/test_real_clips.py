@@ -18,7 +18,7 @@ import pytest
 from curation.adapters.engine_local import LocalEngine
 from curation.adapters.tagger_picture import PictureTagger
 from curation.records import Inspection
-from curation.settings import Depth, EngineSettings, InspectSettings
+from curation.settings import Depth, EngineSettings, InspectSettings, Thresholds
 from curation.stages.inspect_clips import from_json
 
 CLIPS = Path(__file__).resolve().parents[2].parent / "shared" / "clips"
@@ -95,7 +95,7 @@ def test_formats_are_judged_as_before():
 
 def test_no_good_clip_lies_near_a_threshold(inspections: Mapping[str, Inspection]):
     """Thresholds doubled in strictness reject only the clips known to lie close: short, soft and late-starting ones."""
-    strict = InspectSettings(min_sharpness=12.0, min_contrast=0.04, max_black_ratio=0.0, max_frozen_ratio=0.0, max_dropped_ratio=0.035)
+    strict = Thresholds(min_sharpness=12.0, min_contrast=0.04, max_black_ratio=0.0, max_frozen_ratio=0.0, max_dropped_ratio=0.035)
     from curation.signals.verdict import reasons
 
     found = {

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from curation.settings import InspectSettings
+from curation.settings import Thresholds
 from curation.signals.verdict import NEEDED, REASONS, judge, reasons
 
-FULL = InspectSettings(depth="full")
+LIMITS = Thresholds()
 GOOD = {
     "duration_s": 10.0,
     "fps": 25.0,
@@ -47,7 +47,7 @@ FAULTS = {
 
 def test_a_good_clip_is_accepted_without_reasons():
     """Every needed signal measured and within its threshold: accepted."""
-    judgement = judge(GOOD, FULL)
+    judgement = judge(GOOD, LIMITS, depth="full")
     assert (judgement.verdict, judgement.reasons, judgement.unmeasured) == ("accepted", (), ())
 
 
@@ -59,14 +59,14 @@ def test_every_reason_has_a_fault_that_shows_it():
 @pytest.mark.parametrize("reason", REASONS)
 def test_each_threshold_rejects_for_its_own_reason_alone(reason: str):
     """One number that falls short rejects the clip with exactly that reason."""
-    judgement = judge({**GOOD, **FAULTS[reason]}, FULL)
+    judgement = judge({**GOOD, **FAULTS[reason]}, LIMITS, depth="full")
     assert (judgement.verdict, judgement.reasons) == ("rejected", (reason,))
 
 
 @pytest.mark.parametrize("missing", NEEDED["full"])
 def test_an_unmeasured_needed_signal_is_neither_good_nor_bad(missing: str):
     """A clip that lacks a needed signal is quarantined by its name: not rejected as if it measured 0, not accepted either."""
-    judgement = judge({name: value for name, value in GOOD.items() if name != missing}, FULL)
+    judgement = judge({name: value for name, value in GOOD.items() if name != missing}, LIMITS, depth="full")
     assert (judgement.verdict, judgement.reasons) == ("quarantined", ())
     assert missing in judgement.unmeasured
 
@@ -74,22 +74,22 @@ def test_an_unmeasured_needed_signal_is_neither_good_nor_bad(missing: str):
 def test_a_measured_fault_outweighs_an_unmeasured_signal():
     """One frame is too short whatever else could not be measured on it."""
     measured = {"duration_s": 0.04, "frame_count": 1, "sharpness": 150.0}
-    assert judge(measured, FULL).reasons == ("too_short",)
+    assert judge(measured, LIMITS, depth="full").reasons == ("too_short",)
 
 
 def test_a_container_without_duration_can_be_accepted():
     """Where the header promises no duration, no promise is broken."""
     measured = {name: value for name, value in GOOD.items() if name != "duration_mismatch_s"}
-    assert judge(measured, FULL).verdict == "accepted"
+    assert judge(measured, LIMITS, depth="full").verdict == "accepted"
 
 
 def test_a_value_that_is_no_number_breaks_its_threshold():
     """NaN never passes."""
-    assert reasons({**GOOD, "sharpness": math.nan, "noise_sigma": math.nan}, FULL) == ("blurred", "noisy")
+    assert reasons({**GOOD, "sharpness": math.nan, "noise_sigma": math.nan}, LIMITS) == ("blurred", "noisy")
 
 
 def test_a_black_clip_is_not_called_blurred():
     """With most frames black the median frame says nothing of the lens; with few, it does."""
     flat = {**GOOD, "sharpness": 0.0, "contrast": 0.0}
-    found = [reasons({**flat, "black_ratio": share}, FULL) for share in (1.0, 0.2)]
+    found = [reasons({**flat, "black_ratio": share}, LIMITS) for share in (1.0, 0.2)]
     assert found == [("black",), ("blurred", "low_contrast", "black")]

@@ -21,7 +21,9 @@ from curation.schema import SIGNALS
 from curation.settings import InspectSettings
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
-CONTAINER = Container(container="mov,mp4,m4a,3gp,3g2,mj2", video_codec="h264", width_px=640, height_px=360, duration_s=2.0)
+CONTAINER = Container(
+    container="mov,mp4,m4a,3gp,3g2,mj2", video_codec="h264", width_px=640, height_px=360, duration_s=2.0, camera_model="A129"
+)
 
 
 class FakeVideo:

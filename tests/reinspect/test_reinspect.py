@@ -20,7 +20,7 @@ from curation.errors import ValidationFailed
 from curation.records import CheckFailure, ValidationResult
 from curation.settings import Settings
 
-TOML = '[sources.car]\npath = "{source}"\n[pull]\nsettle_s = 0.0\n[inspect]\nmin_duration_s = {min_duration_s}\n'
+TOML = '[sources.car]\npath = "{source}"\n[pull]\nsettle_s = 0.0\n[inspect.thresholds]\nmin_duration_s = {min_duration_s}\n'
 
 
 class Killed(BaseException):

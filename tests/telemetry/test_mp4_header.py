@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from curation.errors import ClipUnreadable
-from curation.telemetry.mp4_header import parse_header, parse_location
+from curation.telemetry.mp4_header import camera_model, parse_header, parse_location
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,19 @@ def test_a_broken_place_does_not_cost_the_time() -> None:
     track = parse_header({"location-eng": "home", "creation_time": "2026-09-01T00:00:00Z"}, subject="a.mp4")
     assert ({"location": 1}, False) == (track.malformed, track.began_at is None)
     assert (0, {}) == (parse_header({}, subject="a.mp4").seen_count, parse_header({}, subject="a.mp4").malformed)
+
+
+@pytest.mark.parametrize(
+    ("header", "model"),
+    [
+        ({}, None),
+        ({"model": " \n"}, None),
+        ({"com.apple.quicktime.model": "iPhone 15"}, "iPhone 15"),
+        ({"firmware": "HD5.02.02.70.00", "model": "A\x1b[2J"}, "A[2J"),
+        ({"firmware": "HD5.02.02.70.00"}, "HD5.02.02.70.00"),
+        ({"model": "x" * 9000}, "x" * 64),
+    ],
+)
+def test_the_camera_names_its_model_or_none(header: dict[str, str], model: str | None):
+    """Known keys only, the model before the firmware, without terminal codes and of bounded length."""
+    assert camera_model(header) == model
