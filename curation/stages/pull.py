@@ -8,9 +8,10 @@ import json
 import math
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -28,6 +29,7 @@ from curation.tables import from_parquet, to_parquet
 
 STAGE: Final = "pull"
 TRIES: Final = 3  # of reading one entry within a batch
+PLACED_AT_ONCE: Final = 2  # clips on their way into the store while the next one is read
 OFFERS: Final = 3  # of an entry that could not be read, each in a new batch
 FATES: Final = ("pull", "held", "growing", "sidecar", "refused")  # of an entry of a listing
 _DIGEST_DIGITS: Final = 16
@@ -132,6 +134,17 @@ class _Survey:
     fresh: tuple[_Row, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Staged:
+    """An entry whose bytes were read: staged, hashed, and to be placed or discarded; `closing` discards them."""
+
+    entry: ListingEntry
+    clip_id: str
+    size_bytes: int
+    staged: StagedObject
+    closing: ExitStack
+
+
 def discover(source: Source, *, store: ObjectStore, batch_size: int, settling: Settling | None = None) -> Discovery:
     """The batches of `source` that are still to do, each listed once and for ever; no byte of a clip is read.
 
@@ -180,7 +193,8 @@ def outlook(source: Source, *, store: ObjectStore, settling: Settling | None = N
 def run(batch_id: str, *, source: Source, store: ObjectStore, video: VideoReader, ledger: Ledger) -> StageCount:
     """Where each entry of the batch's listing went: stored, duplicate, quarantined, growing, sidecar or refused.
 
-    Bytes are read once: hashed while they are staged, probed where they lie, committed under the key of their hash. Bytes that the store
+    Bytes are read once: hashed while they are staged, probed where they lie, committed under the key of their hash, a few clips at a time
+    while the next one is read. Bytes that the store
     held when the batch was listed are not read again, and neither is a batch that was pulled before. An entry is quarantined without its
     bytes where reading it failed again and again, and growing where it changed since it was listed.
 
@@ -370,54 +384,60 @@ def _sha256(data: bytes) -> str:
 
 
 def _pull_all(entries: Iterable[ListingEntry], *, source: Source, store: ObjectStore, video: VideoReader) -> list[PulledEntry]:
-    """One outcome per entry, in the order of the listing; identical bytes are kept for the first name."""
-    done: list[PulledEntry] = []
-    kept: dict[str, PulledEntry] = {}
-    for entry in entries:
-        if entry.kind == "clip":
-            outcome = _pull_clip(entry, kept, source=source, store=store, video=video)
-        else:
-            outcome = PulledEntry(name=entry.name, outcome=entry.kind, reason=entry.reason)
-        if outcome.clip_id is not None:
-            kept.setdefault(outcome.clip_id, outcome)
-        done.append(outcome)
-    return done
+    """One outcome per entry, in the order of the listing; identical bytes are kept for the first name.
+
+    An entry is read while those before it are probed and committed; no more than `PLACED_AT_ONCE` + 1 are staged at any time.
+    """
+    found: list[PulledEntry | Future[PulledEntry]] = []
+    same_as: dict[int, int] = {}
+    first_at: dict[str, int] = {}
+    with ThreadPoolExecutor(PLACED_AT_ONCE, thread_name_prefix="place") as placing:
+        under_way: deque[Future[PulledEntry]] = deque()
+        for position, entry in enumerate(entries):
+            while len(under_way) > PLACED_AT_ONCE:
+                under_way.popleft().result()
+            read = _read(entry, source=source, store=store)
+            clip_id = read.clip_id
+            if clip_id is not None and first_at.setdefault(clip_id, position) != position:
+                same_as[position] = first_at[clip_id]
+            if not isinstance(read, _Staged):
+                found.append(read)
+            elif position in same_as:
+                read.closing.close()
+                found.append(PulledEntry(name=entry.name, outcome="duplicate", clip_id=clip_id, size_bytes=read.size_bytes))
+            else:
+                under_way.append(placing.submit(_place, read, store=store, video=video))
+                found.append(under_way[-1])
+        done = [one.result() if isinstance(one, Future) else one for one in found]
+    return [one if position not in same_as else _again(one, done[same_as[position]]) for position, one in enumerate(done)]
 
 
-def _pull_clip(
-    entry: ListingEntry, kept: Mapping[str, PulledEntry], *, source: Source, store: ObjectStore, video: VideoReader
-) -> PulledEntry:
-    held = _held(entry, kept, store)
-    if held is not None:
-        return held
+def _again(one: PulledEntry, first: PulledEntry) -> PulledEntry:
+    """The outcome of an entry with the bytes of an earlier one of its batch."""
+    if first.clip_id is None:
+        return dataclasses.replace(first, name=one.name)
+    return dataclasses.replace(one, outcome="duplicate", reason=f"same bytes as {first.name}", object_key=first.object_key)
+
+
+def _read(entry: ListingEntry, *, source: Source, store: ObjectStore) -> PulledEntry | _Staged:
+    """What is told without the entry's bytes, because none are needed or none can be had; else these bytes, staged."""
+    if entry.kind != "clip":
+        return PulledEntry(name=entry.name, outcome=entry.kind, reason=entry.reason)
+    if entry.held_as is not None and store.size(entry.held_as) == entry.size_bytes:  # the very bytes are here since an earlier batch
+        clip_id = PurePosixPath(entry.held_as).stem
+        return PulledEntry(name=entry.name, outcome="stored", clip_id=clip_id, size_bytes=entry.size_bytes, object_key=entry.held_as)
     first: CurationError | None = None
     for _ in range(TRIES):
         try:
-            with store.stage() as staged:
+            with ExitStack() as closing:
+                staged = closing.enter_context(store.stage())
                 clip_id, size_bytes = _stage(entry, staged, source)
-                if is_erased(clip_id, store):
-                    return PulledEntry(name=entry.name, outcome="refused", reason=ERASED)
-                return _place(entry, clip_id, size_bytes, staged=staged, kept=kept, video=video)
+                return _Staged(entry=entry, clip_id=clip_id, size_bytes=size_bytes, staged=staged, closing=closing.pop_all())
         except _EntryUnread as failed:
             first = first or failed.cause
             if not failed.cause.retryable:
                 break
     return _unread(entry, first)
-
-
-def _held(entry: ListingEntry, kept: Mapping[str, PulledEntry], store: ObjectStore) -> PulledEntry | None:
-    """The outcome of an entry whose very bytes the store holds since an earlier batch; None where they must be read."""
-    if entry.held_as is None or store.size(entry.held_as) != entry.size_bytes:
-        return None
-    return _once(entry, PurePosixPath(entry.held_as).stem, entry.size_bytes, entry.held_as, kept)
-
-
-def _once(entry: ListingEntry, clip_id: str, size_bytes: int, key: str, kept: Mapping[str, PulledEntry]) -> PulledEntry:
-    done = PulledEntry(name=entry.name, outcome="stored", clip_id=clip_id, size_bytes=size_bytes, object_key=key)
-    if clip_id not in kept:
-        return done
-    first = kept[clip_id]
-    return dataclasses.replace(done, outcome="duplicate", reason=f"same bytes as {first.name}", object_key=first.object_key)
 
 
 def _unread(entry: ListingEntry, first: CurationError | None) -> PulledEntry:
@@ -449,20 +469,19 @@ def _chunks(source: Source, entry: ListingEntry) -> Generator[bytes]:
         raise _EntryUnread(error) from error
 
 
-def _place(
-    entry: ListingEntry, clip_id: str, size_bytes: int, *, staged: StagedObject, kept: Mapping[str, PulledEntry], video: VideoReader
-) -> PulledEntry:
-    """Commit staged bytes to where they belong; bytes that this batch holds already are discarded on leaving the stage."""
-    done = _once(entry, clip_id, size_bytes, "", kept)
-    if done.outcome == "duplicate":
-        return done
-    suffix = PurePosixPath(entry.name).suffix.lower()
-    try:
-        with video.open(staged.path) as stream:
-            suffix = _SUFFIX_OF.get(stream.container.container.split(",")[0], suffix)
-        key = layout.clip_key(clip_id, suffix)
-    except ClipUnreadable as error:
-        key = layout.quarantine_key(clip_id, suffix)
-        done = dataclasses.replace(done, outcome="quarantined", reason=error.problem)
-    staged.commit(key)
-    return dataclasses.replace(done, object_key=key)
+def _place(read: _Staged, *, store: ObjectStore, video: VideoReader) -> PulledEntry:
+    """Commit staged bytes to where they belong, under the key of their hash."""
+    with read.closing:
+        if is_erased(read.clip_id, store):
+            return PulledEntry(name=read.entry.name, outcome="refused", reason=ERASED)
+        done = PulledEntry(name=read.entry.name, outcome="stored", clip_id=read.clip_id, size_bytes=read.size_bytes)
+        suffix = PurePosixPath(read.entry.name).suffix.lower()
+        try:
+            with video.open(read.staged.path) as stream:
+                suffix = _SUFFIX_OF.get(stream.container.container.split(",")[0], suffix)
+            key = layout.clip_key(read.clip_id, suffix)
+        except ClipUnreadable as error:
+            key = layout.quarantine_key(read.clip_id, suffix)
+            done = dataclasses.replace(done, outcome="quarantined", reason=error.problem)
+        read.staged.commit(key)
+        return dataclasses.replace(done, object_key=key)

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,11 +42,13 @@ class _Faults:
         self.calls = 0
         self._at = at
         self._after = after
+        self._one_at_a_time = threading.Lock()  # clips are placed by threads
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        self.calls += 1
-        mine = self.calls
+        with self._one_at_a_time:
+            self.calls += 1
+            mine = self.calls
         if mine == self._at and not self._after:
             raise _Fault("injected", subject="call", fix="run again")
         yield

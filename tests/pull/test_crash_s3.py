@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class _Broken:
         self._inner = inner
         self._at = at
         self._arrives = arrives
+        self._one_at_a_time = threading.Lock()  # clips are placed by threads
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
@@ -49,8 +51,10 @@ class _Broken:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            self.calls += 1
-            if self.calls == self._at:
+            with self._one_at_a_time:
+                self.calls += 1
+                mine = self.calls
+            if mine == self._at:
                 if self._arrives:
                     found(*args, **kwargs)
                 raise _Fault("injected", subject=name, fix="run again")

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -236,6 +238,37 @@ def test_a_full_disk_is_not_the_clips_fault(
         pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=fakes.Ledger())
     assert caught.value.retryable
     assert store.size(layout.pulled_key(batch_id)) is None
+
+
+def test_clips_are_read_while_others_are_placed_and_few_at_a_time(
+    folder: Path, put: Put, store: DirectoryStore, fakes: SimpleNamespace
+) -> None:
+    """The third clip is read before the first is placed; a fourth is not: no more lie staged than the spool is said to hold."""
+    for number in range(6):
+        put(f"{number}.mp4", f"video {number}")
+    source, seen = fakes.CountingSource(FolderSource("s", folder)), []
+
+    def look() -> None:
+        deadline_s = time.monotonic() + 30.0
+        while len(source.opened) <= pull.PLACED_AT_ONCE and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+        time.sleep(0.05)  # for the one too many that would be read now
+        seen.append((len(source.opened), len(list((folder.parent / "store" / store_local.STAGING).iterdir()))))
+
+    all_under_way = threading.Barrier(pull.PLACED_AT_ONCE, action=look, timeout=60.0)
+
+    class Slow(fakes.Video):  # type: ignore[misc]
+        @contextmanager
+        def open(self, path: Path) -> Iterator[Any]:
+            all_under_way.wait()
+            with super().open(path) as stream:
+                yield stream
+
+    (batch_id,) = pull.discover(source, store=store, batch_size=500).batch_ids
+    assert 6 == pull.run(batch_id, source=source, store=store, video=Slow(), ledger=fakes.Ledger()).accounted["stored"]
+    assert (pull.PLACED_AT_ONCE + 1, pull.PLACED_AT_ONCE + 1) == seen[0]
+    assert max(staged for _, staged in seen) <= pull.PLACED_AT_ONCE + 1
+    assert [f"{number}.mp4" for number in range(6)] == list(_pulled(store, batch_id))
 
 
 def test_a_batch_of_nothing_or_of_another_source_is_wrong_use(
