@@ -318,6 +318,17 @@ def publish(
     _say(pipeline.publish_release(pipeline.open_settings(work), release_id), as_json=as_json)
 
 
+@app.command()
+def upkeep(work: Work = None, as_json: AsJson = False) -> None:
+    """Each night: compact both catalogs, forget snapshots that nothing pins, remove files that nothing refers to."""
+    for done in pipeline.upkeep(pipeline.open_settings(work)):
+        if as_json:
+            print(json.dumps(asdict(done)))
+            continue
+        did = f"{done.compacted_files} files compacted, {done.expired_snapshots} snapshots forgotten, {done.removed_files} files removed"
+        out.print(f"{done.table}: {did}; {done.snapshots} snapshots stay, {done.pinned} pins")
+
+
 @audit_app.command("trace")
 def audit_trace(
     subject: Annotated[str, typer.Argument(metavar="ID", help="Id of a clip, of a released row, or of a vehicle.")],

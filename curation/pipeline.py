@@ -28,7 +28,7 @@ from curation.digests import file_digest, sha256_hex
 from curation.erasure_files import RECEIPT_FILE
 from curation.errors import CurationError, UsageError
 from curation.ports import Clock, Outcome
-from curation.records import LedgerEntry, StageCount
+from curation.records import LedgerEntry, StageCount, UpkeepCount
 from curation.release_files import ReleaseFolder, cut_releases, left_releases, published_cells, published_clip_ids
 from curation.residency import counters, diff, sites
 from curation.residency import forecast as forecasting
@@ -38,6 +38,7 @@ from curation.shard_request import ShardRequest
 from curation.signals import sheet
 from curation.stages import duplicates, erase, inspect_clips, manifest, publish, pull, release, shards, validate, withdraw
 from curation.stages import review as reviewing
+from curation.stages import upkeep as keeping
 from curation.tables import from_parquet, to_parquet
 from curation.withdrawal_files import barred_clip_ids
 
@@ -719,6 +720,22 @@ def trace(settings: Settings, subject: str) -> tracing.Trace:
     may_be_vehicle = _DRAWN_OR_HASHED.fullmatch(subject) is None
     of_vehicle = home.catalog.clip_ids(settings.curated_table, "vehicle_id", subject).to_pylist() if may_be_vehicle else []
     return tracing.trace(subject, store=home.store, entries=list(home.ledger.entries()), clip_ids=of_vehicle)
+
+
+def upkeep(settings: Settings) -> tuple[UpkeepCount, UpkeepCount]:
+    """What upkeep did to the home catalog and to the overseas one."""
+    home = wiring.home(settings)
+    at_home, abroad = wiring.upkeep(settings)
+    return keeping.run(
+        home=at_home,
+        curated_table=settings.curated_table,
+        overseas=abroad,
+        published_table=settings.publish.table,
+        keep=timedelta(hours=settings.upkeep.keep_hours),
+        store=home.store,
+        ledger=home.ledger,
+        clock=home.clock,
+    )
 
 
 def published(settings: Settings) -> pa.Table:

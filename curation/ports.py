@@ -25,6 +25,7 @@ from curation.records import (
     SnapshotInfo,
     StageCount,
     Tags,
+    UpkeepCount,
     ValidationResult,
 )
 
@@ -310,6 +311,20 @@ class OverseasCatalog(Protocol):
 
     def read(self, table: str) -> pa.Table:
         """All rows published now."""
+
+
+class Upkeep(Protocol):
+    """Keeps the tables of a catalog small, so that a commit costs the same after years."""
+
+    def keep_up(self, table: str, *, pins: Mapping[str, int], keep_s: float, settled: Collection[str] = ()) -> UpkeepCount:
+        """Compact small files, forget superseded snapshots, remove files that nothing refers to; rows of main stay as they are.
+
+        Args:
+            table: one that is not there yet is nothing to do.
+            pins: name -> snapshot that stays, with its files, whatever its age; earlier pins that are not among them go.
+            keep_s: how long a snapshot stays after another took its place, and a file before it is compacted: readers may be at work.
+            settled: releases that `find` need not know any more, since the ledger says what became of them.
+        """
 
 
 class Ledger(Protocol):

@@ -331,3 +331,15 @@ class LineageRun:
     pack: str
     columns: tuple[LineageColumn, ...]
     facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpkeepCount:
+    """What upkeep did to a table: files made one, snapshots forgotten, files removed; and the snapshots and pins that it left."""
+
+    table: str
+    compacted_files: int
+    expired_snapshots: int
+    removed_files: int
+    snapshots: int
+    pinned: int

@@ -421,6 +421,12 @@ class PublishSettings(_Frozen):
     approval_days: int = Field(default=7, ge=1, le=90)
 
 
+class UpkeepSettings(_Frozen):
+    """How long what others took the place of stays readable in the catalogs."""
+
+    keep_hours: float = Field(default=24.0, ge=0, le=24 * 366)  # longer than any cut, shard set or query takes
+
+
 class LineageSettings(_Frozen):
     """Where OpenLineage events go: a file at home or, where a URL is named, a server at home."""
 
@@ -449,6 +455,7 @@ class Settings(_Frozen):
     site: SiteSettings | None = None
     retention: RetentionSettings = RetentionSettings()
     lineage: LineageSettings = LineageSettings()
+    upkeep: UpkeepSettings = UpkeepSettings()
     sources: Mapping[str, AnySourceSettings] = Field(default_factory=dict)
 
 

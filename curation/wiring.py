@@ -33,6 +33,7 @@ from curation.ports import (
     Places,
     Source,
     Tagger,
+    Upkeep,
     Validator,
     VideoReader,
     VideoWriter,
@@ -100,6 +101,14 @@ def overseas(settings: Settings) -> OverseasCatalog:
     from curation.adapters.catalog_overseas import IcebergOverseas
 
     return IcebergOverseas(settings.overseas_catalog, {settings.publish.table: schema.RELEASE})
+
+
+def upkeep(settings: Settings) -> tuple[Upkeep, Upkeep]:
+    """Upkeep of the home catalog, and of the overseas one."""
+    from curation.adapters.catalog_upkeep import HomeUpkeep, OverseasUpkeep
+
+    home_tables, overseas_tables = {settings.curated_table: schema.CLIPS}, {settings.publish.table: schema.RELEASE}
+    return HomeUpkeep(settings.home_catalog, home_tables), OverseasUpkeep(settings.overseas_catalog, overseas_tables)
 
 
 def lineage(settings: Settings) -> Lineage:

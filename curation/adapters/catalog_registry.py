@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Final
 
 from pyiceberg.table import Table
@@ -25,6 +26,11 @@ def releases_of(found: Table) -> dict[str, SnapshotInfo]:
         for name, value in found.properties.items()
         if name.startswith(_REGISTERED)
     }
+
+
+def registry_names(found: Table, release_ids: Collection[str]) -> list[str]:
+    """The table's properties that remember these releases."""
+    return sorted(f"{_REGISTERED}{release_id}" for release_id in releases_of(found) if release_id in release_ids)
 
 
 def registered(found: Table, release_id: str) -> SnapshotInfo | None:
