@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from curation import schema
 from curation.errors import ConcurrentChange, ImmutableConflict, NotConserved, ValidationFailed
 from curation.layout import manifest_key, validation_key
 from curation.ports import HomeCatalog, Ledger, ObjectStore, Validator
-from curation.records import StageCount, ValidationResult
+from curation.records import SnapshotInfo, StageCount, ValidationResult
 from curation.tables import from_parquet
 
 STAGE: Final = "validate"
@@ -76,13 +76,16 @@ def run(
         raise NotConserved("the rows given are not those of its manifest", subject=f"batch {batch_id}", fix="read the manifest again")
     digest = hashlib.sha256(data).hexdigest()
     books = _Books(batch_id=batch_id, manifest_key=key, manifest_digest=digest, store=store, ledger=ledger, report=report)
+    is_revision = key != manifest_key(batch_id)
     for _ in range(_ATTEMPTS):
-        done = _taken_in(catalog, table, batch_id, digest, last_only=key != manifest_key(batch_id))
+        done = _taken_in(catalog, table, batch_id, digest, last_only=is_revision)
         if done is not None:
             return books.passed(validator.validate(SUITE, manifest), done)
-        plan = _plan(catalog, table, manifest, of_the_run=OF_THE_RUN if key != manifest_key(batch_id) else (*OF_THE_RUN, DUPLICATE_OF))
-        if not plan.write.num_rows:
-            return books.passed(validator.validate(SUITE, manifest), plan.counts)
+        plan = _plan(catalog, table, manifest, of_the_run=OF_THE_RUN if is_revision else (*OF_THE_RUN, DUPLICATE_OF))
+        # Main forgets snapshots after a while, the ledger does not: an older manifest must not bring its rows back.
+        recorded = None if plan.counts["added"] else books.taken_in(catalog.snapshots(table), last_only=is_revision)
+        if recorded is not None or not plan.write.num_rows:
+            return books.passed(validator.validate(SUITE, manifest), recorded or plan.counts)
         result = _audit(catalog, table, plan, books=books, manifest=manifest, validator=validator)
         if result is not None:
             return books.passed(result, plan.counts)
@@ -175,6 +178,22 @@ class _Books:
     store: ObjectStore
     ledger: Ledger
     report: Report
+
+    def taken_in(self, known: Sequence[SnapshotInfo], *, last_only: bool) -> Mapping[str, int] | None:
+        """The counts with which the ledger says that main took this manifest in, None if it never did.
+
+        Args:
+            known: main's snapshots, which know of what a killed run did not record.
+            last_only: as `_taken_in`.
+        """
+        if last_only and any(snapshot.properties.get(BATCH_ID) == self.batch_id for snapshot in known):
+            return None
+        passed = [entry for entry in self.ledger.entries() if (entry.kind, entry.subject) == (STAGE, self.batch_id)]
+        passed = [entry for entry in passed if entry.facts.get("passed") == "true"]
+        for entry in passed[-1:] if last_only else passed:
+            if entry.files.get(self.manifest_key) == self.manifest_digest:
+                return {name: entry.counts.get(name, 0) for name in _COUNTED}
+        return None
 
     def keep(self, result: ValidationResult) -> dict[str, str]:
         """Key -> SHA-256 of the result and its report, written once.

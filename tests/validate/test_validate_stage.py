@@ -7,12 +7,14 @@ import json
 import multiprocessing
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from curation import schema
 from curation.adapters.catalog_home import IcebergHome
+from curation.adapters.catalog_upkeep import HomeUpkeep
 from curation.adapters.store_local import DirectoryStore
 from curation.adapters.validator_gx import GxValidator
 from curation.audit import validation_report
@@ -62,8 +64,11 @@ class Notes:
         if event not in self.events:
             self.events.append(event)
 
-    def entries(self) -> None:
-        """Not asked for here."""
+    def entries(self) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(kind=count.stage, subject=count.subject, counts=dict(count.accounted), files=files, facts=facts)
+            for count, files, facts in self.events
+        ]
 
 
 class Killed(BaseException):
@@ -142,6 +147,20 @@ def test_an_older_batch_run_again_does_not_bring_old_rows_back(home, manifests) 
     home.run(OTHER, manifests.table(manifests.good(1, {"brightness": 0.25})))
     assert home.run(BATCH, old).accounted == {"added": 1, "replaced": 0, "already_curated": 0}
     assert home.catalog.read(TABLE).column("brightness").to_pylist() == [0.25]
+
+
+def test_it_does_not_when_main_has_forgotten_its_snapshots_either(home, manifests) -> None:
+    """After upkeep the ledger remembers what was taken in; clips that main does not hold any more are added again all the same."""
+    old = manifests.table(manifests.good(1))
+    home.run(BATCH, old)
+    home.run(OTHER, manifests.table(manifests.good(1, {"brightness": 0.25})))
+    HomeUpkeep(home.catalog._settings, {TABLE: schema.CLIPS}).keep_up(TABLE, pins={}, keep_s=0)
+    assert [] == [one for one in home.catalog.snapshots(TABLE) if one.properties.get("curation.batch-id") == BATCH]
+    assert home.run(BATCH, old).accounted == {"added": 1, "replaced": 0, "already_curated": 0}
+    assert (home.catalog.read(TABLE).column("brightness").to_pylist(), len(home.ledger.events)) == ([0.25], 2)
+    home.catalog.erase(TABLE, [f"{1:064x}"])
+    assert home.run(BATCH, old).accounted == {"added": 1, "replaced": 0, "already_curated": 0}
+    assert home.catalog.read(TABLE).column("brightness").to_pylist() == [0.5]
 
 
 def test_nothing_new_is_still_validated(home, manifests) -> None:
