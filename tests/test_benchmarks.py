@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import inspect_clips, publish, pull, pull_s3, residency, rows, rule_engines, shards, validate
+from benchmarks import inspect_clips, plain_sql, publish, pull, pull_s3, residency, rows, rule_engines, shards, validate
 from benchmarks.__main__ import BENCHMARKS, chosen, main, table
 from benchmarks.clip_files import write_clips
 from benchmarks.measure import Cost, Figure, figure, interleave, peak_mib, timed, within
@@ -184,6 +184,6 @@ def test_the_plain_sql_of_validation_must_find_what_the_suite_finds():
 
 def test_a_peer_that_decides_otherwise_is_refused(monkeypatch, tmp_path):
     """Costs of unequal work are never printed."""
-    monkeypatch.setattr(residency, "_RULES", {**residency._RULES, "geofence.datum": "FALSE"})
+    monkeypatch.setattr(plain_sql, "_RULES", {**plain_sql._RULES, "geofence.datum": "FALSE"})
     with pytest.raises(NotConserved, match="decides otherwise"):
         next(residency.figures(tmp_path, row_count=500, runs=1))

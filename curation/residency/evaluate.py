@@ -1,20 +1,26 @@
-"""Decisions: every candidate row is released, or withheld with the ids of all rules that withheld it. Denies by default."""
+"""Decisions: every candidate row is released, or withheld with the ids of all rules that withheld it. Denies by default.
+
+Two passes over small numbers: what is decided on is never text but clip and vehicle ids. Batches go in, batches come out in the order of
+clip ids; between them rows stand in a database of this process, which spills into a folder where one is given.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import NotConserved, PackRefused
+from curation.errors import NotConserved
 from curation.residency import canaries, geofence
+from curation.residency.candidates import BATCH_ROWS, Candidates, columns_read, masks, published_cells, refused, same_columns
 from curation.residency.expression import LOCKED, compile_expression
-from curation.residency.generalise import CAPTURED_DAY_SQL, GENERALISATIONS, quoted_words
+from curation.residency.generalise import DAY_PLACE_SQL, DAYS, GENERALISATIONS
 from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, UNIQUE_CLIP, OutputRule, Pack, lint, rule_ids, schema_version_of
 from curation.schema import CLIPS, DECISIONS, MAPPING, RELEASE, SCHEMA_VERSION
 
@@ -22,9 +28,8 @@ from curation.schema import CLIPS, DECISIONS, MAPPING, RELEASE, SCHEMA_VERSION
 OUTPUTS: Final = pa.schema(
     [*(RELEASE.field(name) for name in OUTPUT_NAMES), *(MAPPING.field(name) for name in ("clip_id", "vehicle_id", "captured_day"))]
 )
-
-_DAY: Final = CAPTURED_DAY_SQL.format('"captured_at"') + " AS captured_day"
-_MASK_BITS: Final = 62  # rules whose hits fit into one 64-bit number, sign and one more left alone
+# Memory for rows where more of them may go into files; the interpreter and its libraries come on top.
+SPILL_FROM: Final = "1GB"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,35 @@ class Evaluation:
         return int(self.outputs.num_rows)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """The same outcome, decided whole before the first batch is handed out: as `Evaluation`, with the rows still to be read, once.
+
+    batches: (decisions, outputs) of one stretch of clip ids after another, as in `Evaluation`.
+    """
+
+    row_count: int
+    released_count: int
+    rule_counts: Mapping[str, int]
+    columns: Mapping[str, str]
+    canary_count: int
+    batches: Iterator[tuple[pa.Table, pa.Table]]
+
+    def whole(self) -> Evaluation:
+        """All of it in memory."""
+        decisions, outputs = [DECISIONS.empty_table()], [OUTPUTS.empty_table()]
+        for decided, let_out in self.batches:
+            decisions.append(decided)
+            outputs.append(let_out)
+        return Evaluation(
+            decisions=pa.concat_tables(decisions),
+            outputs=pa.concat_tables(outputs),
+            rule_counts=self.rule_counts,
+            columns=self.columns,
+            canary_count=self.canary_count,
+        )
+
+
 def decide(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.Table | None = None) -> Evaluation:
     """The decision on every row of `clips`, and the outputs of those released; independent of row order.
 
@@ -69,9 +103,39 @@ def decide(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.T
             canary comes out; nothing may leave then.
         NotConserved: decisions differ from candidates in number.
     """
+    with stream(_batches(clips, pack), clips.schema, pack=pack, fences=fences, published=published) as decided:
+        return decided.whole()
+
+
+@contextlib.contextmanager
+def stream(
+    batches: Iterable[pa.RecordBatch],
+    found: pa.Schema,
+    *,
+    pack: Pack,
+    fences: bytes | None,
+    published: pa.Table | None = None,
+    spill: Path | None = None,
+) -> Iterator[Stream]:
+    """As `decide`, over batches of rows that need not fit into memory, to be read within the `with`.
+
+    Args:
+        batches: candidates, at least the columns of `candidates.columns_read`; read once, before this returns.
+        found: schema of the table or file that they come from, which must be CLIPS.
+        pack: as `decide`.
+        fences: as `decide`.
+        published: as `decide`.
+        spill: folder at home for rows that do not fit into memory, this evaluation's alone; None keeps all rows in memory.
+
+    Raises:
+        PackRefused, NotConserved: as `decide`.
+        CurationError: whatever ended the batches.
+    """
     if pack.schema_version != SCHEMA_VERSION:
-        raise _refused(f"pack {pack.id}", f"was written for schema version {pack.schema_version!r}, the tables have {SCHEMA_VERSION!r}")
-    return _decide(clips, CLIPS, pack=pack, fences=fences, published=published)
+        raise refused(f"pack {pack.id}", f"was written for schema version {pack.schema_version!r}, the tables have {SCHEMA_VERSION!r}")
+    same_columns(found, CLIPS, "candidates")
+    with _decided(batches, CLIPS, pack=pack, fences=fences, published=published, spill=spill) as decided:
+        yield decided
 
 
 def replay(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.Table | None = None) -> pa.Table:
@@ -89,78 +153,156 @@ def replay(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.T
     """
     found = schema_version_of(clips.schema)
     if found != pack.schema_version:
-        raise _refused("candidates", f"are of schema version {found!r}, pack {pack.id} was written for {pack.schema_version!r}")
-    return _decide(clips, clips.schema, pack=pack, fences=fences, published=published).decisions
+        raise refused("candidates", f"are of schema version {found!r}, pack {pack.id} was written for {pack.schema_version!r}")
+    with _decided(_batches(clips, pack), clips.schema, pack=pack, fences=fences, published=published, spill=None) as decided:
+        return decided.whole().decisions
 
 
-def _decide(clips: pa.Table, schema: pa.Schema, *, pack: Pack, fences: bytes | None, published: pa.Table | None) -> Evaluation:
+def _batches(clips: pa.Table, pack: Pack) -> Iterator[pa.RecordBatch]:
+    yield from clips.select(columns_read(pack, clips.schema)).to_batches(max_chunksize=BATCH_ROWS)
+
+
+@contextlib.contextmanager
+def _decided(
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    *,
+    pack: Pack,
+    fences: bytes | None,
+    published: pa.Table | None,
+    spill: Path | None,
+) -> Iterator[Stream]:
     lint(pack, schema)
-    _same_columns(clips, schema, "candidates")
-    if clips.column("clip_id").null_count:
-        raise _refused("candidates", "hold a row without clip_id")
     parsed = geofence.parse_fences(fences, pack.geofence)
-    counted = _published(published, pack)
-    with duckdb.connect(":memory:", config=LOCKED) as connection:
+    cells = published_cells(published, pack)
+    files: dict[str, str | bool] = {} if spill is None else {"temp_directory": str(spill), "memory_limit": SPILL_FROM}
+    with duckdb.connect(":memory:", config=LOCKED | {"preserve_insertion_order": False} | files) as connection:
         _check_booleans(pack, schema, connection)
         birds = canaries.make(pack, fences or b"", connection, schema)
-        tables = [_candidates(table, pack, geofence.flags(table, parsed, pack.geofence)) for table in (clips, birds.rows)]
-        groups = np.concatenate([np.full(clips.num_rows, canaries.REAL, np.int32), np.array(birds.groups, np.int32)])
-        candidates = pa.concat_tables(tables).append_column("bird", pa.array(groups))
-        connection.register("candidates", candidates.append_column("position", pa.array(np.arange(len(groups)))))
-        connection.register("published", counted)
+        candidates = Candidates(pack, parsed, schema)
+        connection.register("candidates", candidates.reader(batches, birds.rows, birds.groups))
+        connection.register("published", cells)
         try:
-            decisions, outputs, decided, shown = _run(connection, pack)
+            for statement in (_judged_sql(pack), _TWICE_SQL, _twins_sql(pack), _cells_sql(pack), _decided_sql(pack)):
+                connection.execute(statement).fetchall()
+            spelt, counts = _spelt(connection, pack)
+            canary_count = canaries.check(birds, pack, *_of_canaries(connection, pack, spelt))
+            released_count = sum(rows for combination, rows in counts.items() if not combination)
+            _conserved(candidates.row_count, sum(counts.values()), "decided on")
+            yield Stream(
+                row_count=candidates.row_count,
+                released_count=released_count,
+                rule_counts=_rule_counts(counts, pack),
+                columns={rule.name: rule.id for rule in pack.outputs},
+                canary_count=canary_count,
+                batches=_sorted_batches(connection, pack, spelt, rows=candidates.row_count, released=released_count),
+            )
         except duckdb.Error as error:
+            if candidates.error is not None:
+                raise candidates.error from error
             # DuckDB's message may quote a cell.
-            raise _refused(f"pack {pack.id}", f"a rule cannot be evaluated on a row ({type(error).__name__})") from error
-    positions = pc.subtract(decided.column("position"), clips.num_rows)
-    decided = decided.set_column(0, "position", positions)
-    count = canaries.check(birds, pack, decided, shown)
-    return _evaluation(clips.num_rows, decisions.cast(DECISIONS), outputs.select(OUTPUTS.names).cast(OUTPUTS), pack, canary_count=count)
+            raise refused(f"pack {pack.id}", f"a rule cannot be evaluated on a row ({type(error).__name__})") from error
 
 
-def _run(connection: duckdb.DuckDBPyConnection, pack: Pack) -> tuple[pa.Table, ...]:
-    """Decisions and outputs of the real rows; then (position, released, withheld_by) and the outputs of the canaries, released or not."""
-    for statement in (_TWICE_SQL, _judged_sql(pack), _cells_sql(pack), _decided_sql(pack)):
-        connection.execute(statement).fetchall()
-    said = ", ".join(["released", *_masks(pack)])
-    shown = ", ".join(f'{_value_sql(output)} AS "{output.name}"' for output in pack.outputs)
-    real = f"bird = {canaries.REAL}"
-    released = f"SELECT position FROM decided WHERE released AND {real}"  # noqa: S608
-    queries = (
-        f"SELECT clip_id, {said} FROM decided WHERE {real} ORDER BY clip_id",  # noqa: S608
-        f"SELECT {shown}, clip_id, vehicle_id, {_DAY} FROM candidates WHERE position IN ({released}) ORDER BY clip_id",  # noqa: S608
-        f"SELECT position, {said} FROM decided WHERE NOT {real}",  # noqa: S608
-        f"SELECT {shown} FROM candidates WHERE NOT {real}",  # noqa: S608
-    )
-    decisions, outputs, decided, seen = (connection.sql(query).to_arrow_table() for query in queries)
-    decisions = _named(decisions, pack)
-    if connection.execute(f"SELECT count(*) FROM twice WHERE {real}").fetchall() != [(0,)]:  # noqa: S608
-        connection.register("decisions", decisions)
-        decisions = connection.sql("FROM decisions ORDER BY clip_id, withheld_by").to_arrow_table()
-    return decisions, outputs, _named(decided, pack), seen
+def _spelt(connection: duckdb.DuckDBPyConnection, pack: Pack) -> tuple[Sequence[tuple[str, ...]], Mapping[tuple[str, ...], int]]:
+    """Every combination of rules that withholds a row, spelt once and in order; and how many real rows each withholds.
+
+    A row's `code` in the database is the place of its combination among them. Rows leave under the one without a rule.
+    """
+    listed = masks(pack)
+    real = f"FILTER (bird = {canaries.REAL})"
+    counts = f"count(*) {real} AS row_count, count(clip_id) {real} AS named_count"
+    query = f"SELECT {_said(pack)}, {counts} FROM decided GROUP BY ALL"  # noqa: S608 - our own names
+    found = []
+    for row in connection.sql(query).to_arrow_table().to_pylist():
+        if row["named_count"] != row["row_count"]:
+            raise refused("candidates", "hold a row without clip_id")
+        hits = tuple(rule_id for name, rules in listed.items() for bit, rule_id in enumerate(rules) if row[name] >> bit & 1)
+        if hits and row["released"]:
+            raise refused(f"pack {pack.id}", f"a row was let out that {', '.join(hits)} withhold")
+        found.append((hits if hits or row["released"] else (pack.combination.id,), row))
+    found.sort(key=lambda one: one[0])
+    places = [{"code": code, "released": row["released"], **{name: row[name] for name in listed}} for code, (_, row) in enumerate(found)]
+    kinds = pa.schema([("code", pa.int32()), ("released", pa.bool_()), *((name, pa.int32()) for name in listed)])
+    connection.register("spelt", pa.Table.from_pylist(places, schema=kinds))
+    return [rules for rules, _ in found], {rules: row["row_count"] for rules, row in found}
 
 
-def _masks(pack: Pack) -> Mapping[str, Sequence[str]]:
-    """Column -> the rules whose hits are its bits, from the lowest on."""
-    alone = [rule_id for rule_id in rule_ids(pack) if rule_id != pack.combination.id]
-    return {f"mask_{start}": alone[start : start + _MASK_BITS] for start in range(0, len(alone), _MASK_BITS)}
+def _rule_counts(counts: Mapping[tuple[str, ...], int], pack: Pack) -> Mapping[str, int]:
+    found = dict.fromkeys(rule_ids(pack), 0)
+    for rules, rows in counts.items():
+        for rule_id in rules:
+            found[rule_id] += rows
+    return found
 
 
-def _named(decided: pa.Table, pack: Pack) -> pa.Table:
-    """The table with `withheld_by` in place of its masks. Few combinations of rules occur, so each is spelt once."""
-    masks = _masks(pack)
-    codes = np.zeros(decided.num_rows, np.int64)
-    for name in ("released", *masks):
-        encoded = decided.column(name).cast(pa.int64()).combine_chunks().dictionary_encode()
-        codes = codes * max(1, len(encoded.dictionary)) + encoded.indices.to_numpy()
-    _, first, combination = np.unique(codes, return_index=True, return_inverse=True)
-    spelt = []
-    for row in decided.select(["released", *masks]).take(first).to_pylist():
-        hits = [rule_id for name, listed in masks.items() for bit, rule_id in enumerate(listed) if row[name] >> bit & 1]
-        spelt.append(hits if hits or row["released"] else [pack.combination.id])
-    withheld_by = pa.array(spelt, pa.list_(pa.string())).take(pa.array(combination, pa.int64()))
-    return decided.drop_columns(list(masks)).append_column("withheld_by", withheld_by)
+def _of_canaries(connection: duckdb.DuckDBPyConnection, pack: Pack, spelt: Sequence[tuple[str, ...]]) -> tuple[pa.Table, pa.Table]:
+    """(position, released, withheld_by) of the canaries, and their outputs, released or not."""
+    said = ", ".join(f'"out {name}"' for name in OUTPUT_NAMES)
+    query = f"SELECT position, code, {said} FROM decided JOIN spelt USING ({_said(pack)}) WHERE bird <> {canaries.REAL}"  # noqa: S608
+    found = connection.sql(query).to_arrow_table()
+    released, withheld_by = _by_code(found["code"], spelt)
+    return pa.table({"position": found["position"], "released": released, "withheld_by": withheld_by}), _words(found, pack)
+
+
+def _sorted_batches(
+    connection: duckdb.DuckDBPyConnection, pack: Pack, spelt: Sequence[tuple[str, ...]], *, rows: int, released: int
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Decisions and outputs of the real rows by clip_id; twins by what withholds them.
+
+    Raises:
+        NotConserved: others came out than were counted.
+    """
+    said = ", ".join(f'"out {name}"' for name in OUTPUT_NAMES)
+    query = f"""
+        SELECT clip_id, vehicle_id, captured_day, code, {said} FROM decided JOIN spelt USING ({_said(pack)})
+        WHERE bird = {canaries.REAL} ORDER BY clip_id, code
+    """  # noqa: S608 - our own names
+    counted = [0, 0]
+    for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
+        found = pa.Table.from_batches([batch])
+        is_released, withheld_by = _by_code(found["code"], spelt)
+        decisions = pa.table([found["clip_id"], is_released, withheld_by], schema=DECISIONS)
+        leaving = found.filter(is_released)
+        days = pa.array(DAYS, pa.string()).take(leaving["captured_day"])
+        outputs = _words(leaving, pack).append_column("clip_id", leaving["clip_id"]).append_column("vehicle_id", leaving["vehicle_id"])
+        yield decisions, outputs.append_column("captured_day", days).cast(OUTPUTS)
+        counted[0] += decisions.num_rows
+        counted[1] += outputs.num_rows
+    _conserved(rows, counted[0], "written")
+    _conserved(released, counted[1], "let out")
+
+
+def _by_code(codes: pa.ChunkedArray, spelt: Sequence[tuple[str, ...]]) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Per row whether it is released, and the rules that withhold it."""
+    is_released = pa.array([not rules for rules in spelt], pa.bool_())
+    return pa.chunked_array(is_released.take(codes)), pa.chunked_array(pa.array(spelt, DECISIONS.field("withheld_by").type).take(codes))
+
+
+def _words(found: pa.Table, pack: Pack) -> pa.Table:
+    """The output columns, from places in their vocabularies.
+
+    Raises:
+        PackRefused: a place is none of its vocabulary.
+    """
+    columns = {}
+    for rule in pack.outputs:
+        words, places = GENERALISATIONS[rule.generalisation].vocabulary, found[f"out {rule.name}"]
+        try:
+            columns[rule.name] = places.cast(pa.int64()) if words is None else pa.array(words, pa.string()).take(places)
+        except IndexError as error:
+            raise refused(f"pack {pack.id}", f"{rule.id} yields what is no word of its vocabulary") from error
+    return pa.table(columns)
+
+
+def _said(pack: Pack) -> str:
+    return ", ".join(["released", *masks(pack)])
+
+
+def _conserved(wanted: int, found: int, what: str) -> None:
+    if found != wanted:
+        fix = "report this as a defect; nothing may leave"
+        raise NotConserved(f"{wanted} rows went in or leave, {found} were {what}", subject="residency evaluation", fix=fix)
 
 
 def withhold_all(clips: pa.Table, *, rule_id: str = PACK_REFUSED) -> Evaluation:
@@ -171,43 +313,6 @@ def withhold_all(clips: pa.Table, *, rule_id: str = PACK_REFUSED) -> Evaluation:
     rules = pa.ListArray.from_arrays(offsets, pa.array([rule_id] * rows, pa.string()))
     decisions = pa.table([ids, pa.array([False] * rows, pa.bool_()), rules], schema=DECISIONS)
     return Evaluation(decisions=decisions, outputs=OUTPUTS.empty_table(), rule_counts={rule_id: rows}, columns={})
-
-
-def _refused(subject: str, problem: str) -> PackRefused:
-    return PackRefused(problem, subject=subject, fix="nothing may leave; give tables under curation/schema.py and a pack written for them")
-
-
-def _same_columns(found: pa.Table, wanted: pa.Schema, subject: str) -> None:
-    strangers, missing = sorted(set(found.column_names) - set(wanted.names)), sorted(set(wanted.names) - set(found.column_names))
-    if found.column_names != wanted.names:
-        raise _refused(subject, f"columns differ (unknown: {strangers}, missing: {missing}), stand twice, or stand in another order")
-    for have, want in zip(found.schema, wanted, strict=True):
-        if have.type != want.type:
-            raise _refused(subject, f"column {have.name} is {have.type}, not {want.type}")
-
-
-def _candidates(clips: pa.Table, pack: Pack, flags: Mapping[str, geofence.Flags]) -> pa.Table:
-    """The columns that rules read, and one boolean per geofence reason."""
-    needed = {"clip_id", "vehicle_id", "captured_at"}
-    needed.update(name for output in pack.outputs for name in output.inputs)
-    needed.update(name for rule in pack.row_rules for name in rule.inputs)
-    table = clips.select(sorted(needed))
-    for rule_id, flag in flags.items():
-        table = table.append_column(f"flag {rule_id}", pa.array(flag))
-    return table
-
-
-def _published(published: pa.Table | None, pack: Pack) -> pa.Table:
-    wanted = [*pack.combination.quasi_identifiers, "vehicle_id", "captured_day"]
-    if published is None:
-        return pa.schema([OUTPUTS.field(name) for name in wanted]).empty_table()
-    missing = [name for name in wanted if name not in published.column_names]
-    if missing:
-        raise _refused("published cells", f"lack columns {missing}, so k cannot be counted")
-    for name in wanted:
-        if published.schema.field(name).type != OUTPUTS.field(name).type:
-            raise _refused("published cells", f"column {name} is {published.schema.field(name).type}, not {OUTPUTS.field(name).type}")
-    return published.select(wanted)
 
 
 def _check_booleans(pack: Pack, schema: pa.Schema, connection: duckdb.DuckDBPyConnection) -> None:
@@ -222,87 +327,89 @@ def _check_booleans(pack: Pack, schema: pa.Schema, connection: duckdb.DuckDBPyCo
         try:
             bound = connection.sql(f"SELECT {expression} AS passes FROM inputs")  # noqa: S608 - checked nodes only
         except duckdb.Error as error:
-            raise _refused(f"rule {rule.id}", f"cannot be evaluated: {' '.join(str(error).split())[:200]}") from error
+            raise refused(f"rule {rule.id}", f"cannot be evaluated: {' '.join(str(error).split())[:200]}") from error
         if str(bound.types[0]) != "BOOLEAN":
-            raise _refused(f"rule {rule.id}", f"yields {bound.types[0]}, not a boolean")
+            raise refused(f"rule {rule.id}", f"yields {bound.types[0]}, not a boolean")
 
 
 _TWICE_SQL: Final = """
     CREATE TEMP TABLE twice AS
-    WITH hashed AS (SELECT bird, hash(clip_id) AS hash FROM candidates)
-    SELECT bird, clip_id FROM candidates
+    WITH hashed AS (SELECT bird, hash(clip_id) AS hash FROM judged)
+    SELECT bird, clip_id FROM judged
     WHERE hash(clip_id) IN (SELECT hash FROM hashed GROUP BY bird, hash HAVING count(*) > 1)
     GROUP BY bird, clip_id HAVING count(*) > 1
 """
 
 
-def _judged_sql(pack: Pack) -> str:
-    """First pass, per candidate: its cell, and the rules that withhold it alone as masks. Words are stored as their place in a list."""
-    columns = ["bird", "position", "clip_id", "vehicle_id", _DAY]
-    hits = {UNIQUE_CLIP: "(bird, clip_id) IN (FROM twice)"}
+def judged_columns(pack: Pack) -> str:
+    """SELECT of the first pass: per candidate its outputs as places, and the rules that withhold it alone as bits of masks."""
+    coarse, hits = [], dict[str, str]()
     for output in pack.outputs:
-        value = _value_sql(output)
-        hits[output.id] = f"({value}) IS NULL"
-        if output.name in pack.combination.quasi_identifiers:
-            columns.append(f'{_as_word(output, value)} AS "{output.name}"')
+        coarse.append(f'({_value_sql(output)})::SMALLINT AS "out {output.name}"')
+        hits[output.id] = f'"out {output.name}" IS NULL'
     for rule in pack.row_rules:
         hits[rule.id] = f"NOT coalesce({compile_expression(rule.require, rule.inputs, subject=f'rule {rule.id}')}, FALSE)"
-    for rule_id in geofence.reasons_of(list(rule_ids(pack)), pack.geofence):
-        hits[rule_id] = f'"flag {rule_id}"'
-    for name, listed in _masks(pack).items():
-        bits = " | ".join(f"(({hits[rule_id]})::BIGINT << {bit})" for bit, rule_id in enumerate(listed))
-        columns.append(f"{bits} AS {name}")
-    is_good = " AND ".join(f"{name} = 0" for name in _masks(pack))
-    judged = f"SELECT {', '.join(columns)} FROM candidates"  # noqa: S608 - our snippets and checked nodes only
-    return f"CREATE TEMP TABLE judged AS SELECT *, {is_good} AS is_good FROM ({judged})"  # noqa: S608 - same
+    masked = ", ".join(f"{_bits(name, listed, hits)} AS {name}" for name, listed in masks(pack).items())
+    read = sorted({"captured_at", *(output.inputs[0] for output in pack.outputs if "{day}" in GENERALISATIONS[output.generalisation].sql)})
+    days = ", ".join(f'{DAY_PLACE_SQL.format(f"{chr(34)}{name}{chr(34)}")} AS "day {name}"' for name in read)
+    seen = f"SELECT *, {', '.join(coarse)} FROM (SELECT *, {days} FROM candidates) AS candidates"  # noqa: S608 - our own snippets
+    said = ", ".join(f'"out {output.name}"' for output in pack.outputs)
+    return f'SELECT bird, position, clip_id, vehicle_id, "day captured_at" AS captured_day, {said}, {masked} FROM ({seen}) AS candidates'  # noqa: S608
+
+
+def _bits(mask: str, listed: Sequence[str], hits: Mapping[str, str]) -> str:
+    """The bits of a mask: those of fences, which are known before, and one for each rule that a row breaks; few rows break any."""
+    asked = {rule_id: bit for bit, rule_id in enumerate(listed) if rule_id in hits}
+    broken = " | ".join([f'"fences {mask}"', *(f"(({hits[rule_id]})::INTEGER << {bit})" for rule_id, bit in asked.items())])
+    is_broken = " OR ".join([f'"fences {mask}" <> 0', *(f"({hits[rule_id]})" for rule_id in asked)])
+    return f"CASE WHEN {is_broken} THEN {broken} ELSE 0 END"
+
+
+def _judged_sql(pack: Pack) -> str:
+    """First pass, kept: with each candidate's cell of quasi-identifiers as one number."""
+    return f"CREATE TEMP TABLE judged AS SELECT *, {_cell(pack)} AS cell FROM ({judged_columns(pack)})"  # noqa: S608 - our snippets
+
+
+def _twins_sql(pack: Pack) -> str:
+    """A clip that stands twice is withheld wherever it stands, which is known only when all rows are."""
+    [(mask, bit)] = [(name, listed.index(UNIQUE_CLIP)) for name, listed in masks(pack).items() if UNIQUE_CLIP in listed]
+    return f"UPDATE judged SET {mask} = {mask} | (1 << {bit}) WHERE (bird, clip_id) IN (FROM twice)"  # noqa: S608 - our own names
 
 
 def _value_sql(output: OutputRule) -> str:
-    return GENERALISATIONS[output.generalisation].sql.format(*(f'candidates."{name}"' for name in output.inputs))
+    inputs = [f'candidates."{name}"' for name in output.inputs]
+    places = {"place": f'"place {output.name}"', "day": f'"day {output.inputs[0]}"'}
+    return GENERALISATIONS[output.generalisation].sql.format(*inputs, **places)
 
 
-def _as_word(output: OutputRule, value: str) -> str:
-    words = GENERALISATIONS[output.generalisation].vocabulary
-    return value if words is None else f"TRY_CAST({value} AS ENUM({quoted_words(words)}))"
+def _cell(pack: Pack) -> str:
+    """One number for each joint value of the quasi-identifiers, null where one of them is."""
+    counts = {rule.name: GENERALISATIONS[rule.generalisation].value_count for rule in pack.outputs}
+    cell = "0::BIGINT"
+    for name in pack.combination.quasi_identifiers:
+        cell = f'({cell}) * {counts[name]} + "out {name}"'
+    return cell
 
 
 def _cells_sql(pack: Pack) -> str:
     """Second pass: the cells large enough for k, over the rows that pass the other rules and those still published."""
-    k, cell = pack.combination, _cell(pack)
-    rules = [rule for name in k.quasi_identifiers for rule in pack.outputs if rule.name == name]
-    words = ", ".join(f'{_as_word(rule, f"published.{chr(34)}{rule.name}{chr(34)}")} AS "{rule.name}"' for rule in rules)
-    is_known = " AND ".join(f'"{name}" IS NOT NULL' for name in k.quasi_identifiers)
+    k = pack.combination
     return f"""
         CREATE TEMP TABLE cells AS
         WITH counted AS (
-            SELECT bird, {cell}, vehicle_id, captured_day FROM judged WHERE is_good
-            UNION ALL SELECT {canaries.REAL} AS bird, {words}, vehicle_id, captured_day FROM published
+            SELECT bird, cell, vehicle_id, captured_day FROM judged WHERE {_is_good(pack)}
+            UNION ALL SELECT {canaries.REAL} AS bird, {_cell(pack)} AS cell, vehicle_id, captured_day FROM published
         )
-        SELECT bird, {cell} FROM counted WHERE {is_known} GROUP BY bird, {cell}
+        SELECT bird, cell FROM counted WHERE cell IS NOT NULL GROUP BY bird, cell
         HAVING count(DISTINCT vehicle_id) >= {k.min_vehicles} AND count(DISTINCT captured_day) >= {k.min_days}
-    """  # noqa: S608 - ids and names are checked by the pack's patterns and the schema
+    """  # noqa: S608 - names are checked by the pack's patterns and the schema
+
+
+def _is_good(pack: Pack) -> str:
+    return " AND ".join(f"{name} = 0" for name in masks(pack))
 
 
 def _decided_sql(pack: Pack) -> str:
     """A row leaves that passes the other rules and stands in one of those cells."""
-    released = f"is_good AND (bird, {_cell(pack)}) IN (FROM cells)"
-    return f"CREATE TEMP VIEW decided AS SELECT *, coalesce({released}, FALSE) AS released FROM judged"  # noqa: S608 - checked as above
-
-
-def _cell(pack: Pack) -> str:
-    return ", ".join(f'"{name}"' for name in pack.combination.quasi_identifiers)
-
-
-def _evaluation(rows_in: int, decisions: pa.Table, outputs: pa.Table, pack: Pack, *, canary_count: int) -> Evaluation:
-    released = pc.sum(decisions.column("released")).as_py() or 0
-    if decisions.num_rows != rows_in or outputs.num_rows != released:
-        raise NotConserved(
-            f"{rows_in} candidates, {decisions.num_rows} decisions, {released} released, {outputs.num_rows} outputs",
-            subject="residency evaluation",
-            fix="report this as a defect; nothing may leave",
-        )
-    counts = dict.fromkeys(rule_ids(pack), 0)
-    for found in pc.value_counts(pc.list_flatten(decisions.column("withheld_by"))).to_pylist():
-        counts[found["values"]] += found["counts"]
-    columns = {rule.name: rule.id for rule in pack.outputs}
-    return Evaluation(decisions=decisions, outputs=outputs, rule_counts=counts, columns=columns, canary_count=canary_count)
+    released = f"{_is_good(pack)} AND (bird, cell) IN (FROM cells)"
+    return f"CREATE TEMP VIEW decided AS SELECT *, coalesce({released}, FALSE) AS released FROM judged"  # noqa: S608 - as above

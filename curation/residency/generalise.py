@@ -1,12 +1,15 @@
 """The named generalisations: what they may read, how they coarsen it, and the closed vocabulary that comes out.
 
-Each is a DuckDB expression over its inputs. A null, or a value outside the vocabulary, becomes null, which withholds the row.
+Each is a DuckDB expression over its inputs that yields the place of a word in the vocabulary, counted from 0, or a plain number where there
+is none: so no text of a clip can come out, and rows are decided on as small numbers. A null, or a value outside the vocabulary, becomes
+null, which withholds the row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Final
 
 import pyarrow as pa
@@ -25,6 +28,8 @@ _RATIO_EDGES: Final = (0.2, 0.4, 0.6, 0.8)
 _NOISE_EDGES: Final = (1, 2, 4, 8)  # 8-bit luma steps, each band twice as wide as the one before
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
+_LARGEST: Final = "1.7976931348623157e308::DOUBLE"  # DuckDB orders infinity and NaN above it
+_HEIGHTS_PX: Final = (480, 720, 1080, 1440, 2160)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,42 +42,50 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generalisation:
-    """A way to coarsen: `sql` holds one `{}` per input, in order; `vocabulary` is every text that can come out, None for other shapes."""
+    """A way to coarsen: `sql` yields the place in `vocabulary`, every text that can come out, or a number up to `largest` where it is None.
+
+    In it `{0}`, `{1}` are the inputs in order; `{place}` is the place of the first one in the vocabulary, null where it is no word of it;
+    and `{day}` is the first one's day in Asia/Shanghai, a place in `DAYS`, null outside them.
+    """
 
     inputs: tuple[Input, ...]
     sql: str
     output: pa.DataType = field(default_factory=pa.string)
     vocabulary: tuple[str, ...] | None = None
+    largest: int = 0
     says_en: str
     says_zh: str
 
+    @property
+    def reads_place(self) -> bool:
+        """Whether the first input is looked up in the vocabulary before the SQL runs."""
+        return "{place}" in self.sql
 
-def quoted_words(values: tuple[str, ...]) -> str:
-    """The words as SQL literals, separated by commas."""
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    @property
+    def value_count(self) -> int:
+        """How many values can come out."""
+        return self.largest + 1 if self.vocabulary is None else len(self.vocabulary)
 
 
 def _closed(values: tuple[str, ...], says_en: str, says_zh: str, *, sensitivity: Sensitivity = "public") -> Generalisation:
     return Generalisation(
         inputs=(Input(type=pa.string(), sensitivity=sensitivity),),
-        sql=f"CASE WHEN {{0}} IN ({quoted_words(values)}) THEN {{0}} END",
+        sql="{place}",
         vocabulary=values,
         says_en=says_en,
         says_zh=says_zh,
     )
 
 
-def _stepped(value: str, edges: tuple[float, ...], names: tuple[str, ...]) -> str:
-    steps = " ".join(f"WHEN {value} < {edge} THEN '{name}'" for edge, name in zip(edges, names[:-1], strict=True))
-    return f"{steps} ELSE '{names[-1]}'"
+def _steps(value: str, edges: tuple[float, ...], kind: str) -> str:
+    return " + ".join(f"({value} >= {edge}::{kind})::TINYINT" for edge in edges)
 
 
 def _bands(edges: tuple[float, ...], unit_en: str, unit_zh: str) -> Generalisation:
-    # DuckDB orders NaN above every number, so finiteness is asked first.
     limits = ", ".join(f"{edge:g}" for edge in edges)
     return Generalisation(
         inputs=(Input(type=pa.float64()),),
-        sql=f"CASE WHEN {{0}} IS NULL OR NOT isfinite({{0}}) OR {{0}} < 0 THEN NULL {_stepped('{0}', edges, BANDS)} END",
+        sql=f"CASE WHEN {{0}} BETWEEN 0 AND {_LARGEST} THEN {_steps('{0}', edges, 'DOUBLE')} END",
         vocabulary=BANDS,
         says_en=f"one of five bands with limits {limits} ({unit_en})",
         says_zh=f"五个等级之一,分界为 {limits}({unit_zh})",
@@ -80,38 +93,46 @@ def _bands(edges: tuple[float, ...], unit_en: str, unit_zh: str) -> Generalisati
 
 
 # From 1992 on China keeps UTC+8 without summer time, so Asia/Shanghai is a plain shift and no time zone table is asked.
-_SHANGHAI = "make_timestamp(epoch_us({0}) + 28800000000)"
-_DATED = "{0} >= TIMESTAMPTZ '1999-12-31 16:00:00+00' AND {0} < TIMESTAMPTZ '2099-12-31 16:00:00+00'"
-CAPTURED_DAY_SQL: Final = f"CASE WHEN {_DATED} THEN strftime({_SHANGHAI}, '%Y-%m-%d') END"
-
-_RESOLUTION = _stepped("least({0}, {1})", (480, 720, 1080, 1440, 2160), RESOLUTION_CLASSES)
+_SHANGHAI: Final = "(epoch_us({0}) + 28800000000)"
+_DATED: Final = "{0} >= TIMESTAMPTZ '1999-12-31 16:00:00+00' AND {0} < TIMESTAMPTZ '2099-12-31 16:00:00+00'"
+_FIRST_DAY: Final = date(2000, 1, 1)
+_DAYS: Final = (date(2100, 1, 1) - _FIRST_DAY).days
+_EPOCH_DAYS: Final = (_FIRST_DAY - date(1970, 1, 1)).days
+DAYS: Final = tuple((_FIRST_DAY + timedelta(days=day)).isoformat() for day in range(_DAYS))
+MONTHS: Final = tuple(f"{2000 + month // 12}-{month % 12 + 1:02d}" for month in range(1200))
+CAPTURED_DAY_SQL: Final = f"CASE WHEN {_DATED} THEN strftime(make_timestamp({_SHANGHAI}), '%Y-%m-%d') END"
+DAY_PLACE_SQL: Final = f"CASE WHEN {_DATED} THEN ({_SHANGHAI} // 86400000000)::INTEGER - {_EPOCH_DAYS} END"
 
 GENERALISATIONS: Final[Mapping[str, Generalisation]] = {
     "month_in_shanghai": Generalisation(
         inputs=(Input(type=_TIME, sensitivity="person"),),
-        sql=f"CASE WHEN {_DATED} THEN strftime({_SHANGHAI}, '%Y-%m') END",
+        sql=f"(year(make_date({{day}} + {_EPOCH_DAYS})) - 2000) * 12 + month(make_date({{day}} + {_EPOCH_DAYS})) - 1",
+        vocabulary=MONTHS,
         says_en="year and month in Asia/Shanghai, nothing finer",
         says_zh="按北京时间的年和月,不含更细的时间",
     ),
     "province_code": _closed(PROVINCES, "code of one of 31 provinces", "31 个省级行政区代码之一", sensitivity="place"),
     "resolution_class": Generalisation(
         inputs=(Input(type=pa.int32()), Input(type=pa.int32())),
-        sql=f"CASE WHEN {{0}} IS NULL OR {{1}} IS NULL OR least({{0}}, {{1}}) <= 0 THEN NULL {_RESOLUTION} END",
+        sql=f"CASE WHEN {{0}} <= 0 OR {{1}} <= 0 OR {{0}} IS NULL OR {{1}} IS NULL THEN NULL "
+        f"WHEN {{0}} < {{1}} THEN {_steps('{0}', _HEIGHTS_PX, 'INTEGER')} ELSE {_steps('{1}', _HEIGHTS_PX, 'INTEGER')} END",
         vocabulary=RESOLUTION_CLASSES,
         says_en="one of six classes by the shorter side",
         says_zh="按短边划分的六个等级之一",
     ),
     "fps_class": Generalisation(
         inputs=(Input(type=pa.float64()),),
-        sql="CASE WHEN {0} IS NULL OR NOT isfinite({0}) OR {0} <= 0 THEN NULL " + _stepped("{0}", (20, 28, 45), FPS_CLASSES) + " END",
+        sql=f"CASE WHEN {{0}} > 0 AND {{0}} <= {_LARGEST} THEN {_steps('{0}', (20, 28, 45), 'DOUBLE')} END",
         vocabulary=FPS_CLASSES,
         says_en="one of four classes, limits 20, 28 and 45 frames per second",
         says_zh="四个等级之一,分界为每秒 20、28、45 帧",
     ),
     "whole_seconds": Generalisation(
         inputs=(Input(type=pa.float64()),),
-        sql=f"CASE WHEN isfinite({{0}}) AND {{0}} >= 0 THEN CAST(round(least({{0}}, {MAX_DURATION_S})) AS BIGINT) END",
+        sql=f"CASE WHEN {{0}} >= {MAX_DURATION_S} AND {{0}} <= {_LARGEST} THEN {MAX_DURATION_S} "
+        f"WHEN {{0}} BETWEEN 0 AND {MAX_DURATION_S} THEN round({{0}})::INTEGER END",
         output=pa.int64(),
+        largest=MAX_DURATION_S,
         says_en=f"rounded to whole seconds, at most {MAX_DURATION_S}",
         says_zh=f"四舍五入到整秒,最多 {MAX_DURATION_S} 秒",
     ),
@@ -120,7 +141,7 @@ GENERALISATIONS: Final[Mapping[str, Generalisation]] = {
     "noise_band": _bands(_NOISE_EDGES, "8-bit luma steps", "8 位亮度级"),
     "video_codec": Generalisation(
         inputs=(Input(type=pa.string()),),
-        sql=f"CASE WHEN {{0}} IS NULL OR {{0}} = '' THEN NULL WHEN {{0}} IN ({quoted_words(VIDEO_CODECS)}) THEN {{0}} ELSE 'other' END",
+        sql=f"CASE WHEN {{place}} IS NOT NULL THEN {{place}} WHEN {{0}} <> '' THEN {VIDEO_CODECS.index('other')} END",
         vocabulary=VIDEO_CODECS,
         says_en="one of eight common codecs, else 'other'",
         says_zh="八种常见编码之一,否则为 other",

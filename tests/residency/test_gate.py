@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -247,5 +248,6 @@ def test_gate_without_home_rows_is_refused(release: pa.Table, home: pa.Table) ->
 def test_gate_spells_the_words_of_the_generalisations(demo_pack: Pack) -> None:
     """Gate and generalisations are written apart and must agree."""
     built_in = {rule.name: GENERALISATIONS[rule.generalisation].vocabulary for rule in demo_pack.outputs}
+    assert all(re.match(gate.SHAPES["month"], month) for month in built_in.pop("month") or ())
     assert {name: words for name, words in built_in.items() if words is not None} == dict(gate.VOCABULARY)
     assert MAX_DURATION_S == gate.MAX_DURATION_S
