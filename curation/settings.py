@@ -419,12 +419,17 @@ class PublishSettings(_Frozen):
 
     table: str = "published.clips"
     approval_days: int = Field(default=7, ge=1, le=90)
+    # The publishing process's own user of a home store in a bucket: it may read releases/ and nothing else.
+    home_credentials: VariableCredentials | ProfileCredentials | None = None
 
 
-class UpkeepSettings(_Frozen):
-    """How long what others took the place of stays readable in the catalogs."""
+class PublisherSettings(_Frozen):
+    """All that the publishing process is told: where the overseas catalog is, and where releases lie, under its own user's keys."""
 
-    keep_hours: float = Field(default=24.0, ge=0, le=24 * 366)  # longer than any cut, shard set or query takes
+    overseas_catalog: OverseasCatalogSettings
+    table: str
+    store: AnyStoreSettings
+    home: HomeSettings
 
 
 class LineageSettings(_Frozen):
@@ -455,7 +460,6 @@ class Settings(_Frozen):
     site: SiteSettings | None = None
     retention: RetentionSettings = RetentionSettings()
     lineage: LineageSettings = LineageSettings()
-    upkeep: UpkeepSettings = UpkeepSettings()
     sources: Mapping[str, AnySourceSettings] = Field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ Heavy adapters are imported by the function that chooses them, so that a worker 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -33,12 +34,20 @@ from curation.ports import (
     Places,
     Source,
     Tagger,
-    Upkeep,
     Validator,
     VideoReader,
     VideoWriter,
 )
-from curation.settings import EngineSettings, FsspecSourceSettings, OnnxTaggerSettings, S3SourceSettings, Settings, StoreSettings
+from curation.settings import (
+    EngineSettings,
+    FsspecSourceSettings,
+    OnnxTaggerSettings,
+    PublisherSettings,
+    S3SourceSettings,
+    S3StoreSettings,
+    Settings,
+    StoreSettings,
+)
 from curation.stages.release import Law, is_under
 
 _SIGNATURES_SUFFIX = ".signatures.json"
@@ -97,18 +106,45 @@ def ledger_public_key(settings: Settings) -> Ed25519PublicKey:
 
 
 def overseas(settings: Settings) -> OverseasCatalog:
-    """The overseas catalog."""
+    """The overseas catalog, behind a process of its own that alone reads its keys.
+
+    Raises:
+        SettingsError: that process would have the keys of everything at home.
+    """
+    from curation.adapters.catalog_process import ProcessCatalog
+
+    found = settings.store
+    if isinstance(found, S3StoreSettings):
+        if settings.publish.home_credentials in {None, found.credentials}:
+            raise SettingsError(
+                "names no user of the store for the publishing process alone",
+                subject="[publish.home_credentials]",
+                fix="make a user that may read releases/ and nothing else, and name its keys",
+            )
+        found = found.model_copy(update={"credentials": settings.publish.home_credentials})
+    return ProcessCatalog(
+        PublisherSettings(overseas_catalog=settings.overseas_catalog, table=settings.publish.table, store=found, home=settings.home)
+    )
+
+
+def overseas_here(settings: PublisherSettings) -> OverseasCatalog:
+    """The overseas catalog in this process, which holds its keys from now on."""
     from curation.adapters.catalog_overseas import IcebergOverseas
 
-    return IcebergOverseas(settings.overseas_catalog, {settings.publish.table: schema.RELEASE})
+    return IcebergOverseas(settings.overseas_catalog, {settings.table: schema.RELEASE})
 
 
-def upkeep(settings: Settings) -> tuple[Upkeep, Upkeep]:
-    """Upkeep of the home catalog, and of the overseas one."""
-    from curation.adapters.catalog_upkeep import HomeUpkeep, OverseasUpkeep
+def release_store(settings: PublisherSettings, release_id: str) -> ObjectStore:
+    """The folder of one release, to be read."""
+    from curation.adapters.store_release import ReleaseReader
 
-    home_tables, overseas_tables = {settings.curated_table: schema.CLIPS}, {settings.publish.table: schema.RELEASE}
-    return HomeUpkeep(settings.home_catalog, home_tables), OverseasUpkeep(settings.overseas_catalog, overseas_tables)
+    found = settings.store
+    if isinstance(found, StoreSettings):
+        store: ObjectStore = DirectoryStore(found.path, jurisdiction=found.jurisdiction, home_jurisdiction=settings.home.jurisdiction)
+        return ReleaseReader(store, release_id)
+    from curation.adapters.store_s3 import S3Store
+
+    return ReleaseReader(S3Store(found, home=settings.home, spool=Path(tempfile.gettempdir())), release_id)
 
 
 def lineage(settings: Settings) -> Lineage:

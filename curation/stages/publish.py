@@ -37,6 +37,7 @@ from curation.tables import from_parquet
 from curation.withdrawal_files import barred_clip_ids
 
 RELEASE_PROPERTY: Final = "curation.release-id"
+EVIDENCE_PROPERTY: Final = "curation.evidence-digest"
 WITHDRAWN_PROPERTY: Final = "curation.withdrawn"
 SCHEDULER: Final = "scheduler"
 _APPROVAL_FIELDS: Final = {
@@ -159,6 +160,23 @@ def check_approval(folder: ReleaseFolder, *, ledger: Ledger, clock: Clock) -> Ma
     Raises:
         ApprovalRefused: missing, unreadable, expired, bound to other bytes, given by a requester, or not recorded in the ledger.
     """
+    approval = check_bound(folder, clock)
+    _refuse(
+        folder,
+        {
+            "its publication was refused before": REFUSED in kinds_of(folder.release_id, ledger),
+            "the approval is not the one that the ledger recorded": not _is_recorded(folder, ledger),
+        },
+    )
+    return approval
+
+
+def check_bound(folder: ReleaseFolder, clock: Clock) -> Mapping[str, Any]:
+    """The approval, if it covers the release's present bytes now; all that can be told from the release's folder alone.
+
+    Raises:
+        ApprovalRefused: missing, unreadable, expired, bound to other bytes, or given by a requester.
+    """
     if not folder.has(APPROVAL_FILE):
         _refuse(folder, {"it is not approved": True})
     approval, evidence = _approval_document(folder), folder.evidence()
@@ -176,8 +194,6 @@ def check_approval(folder: ReleaseFolder, *, ledger: Ledger, clock: Clock) -> Ma
             "the approver asked for this release": is_among(approval["approver"], [*approval["requesters"], *evidence["requesters"]]),
             "the approval expired": approval["expires_at"] <= clock.now(),
             "it was superseded by a later cut": folder.has(SUPERSEDED_FILE),
-            "its publication was refused before": REFUSED in kinds_of(folder.release_id, ledger),
-            "the approval is not the one that the ledger recorded": not _is_recorded(folder, ledger),
         },
     )
     return approval
@@ -324,7 +340,7 @@ def _commit(folder: ReleaseFolder, release: pa.Table, *, catalog: OverseasCatalo
     properties = {
         RELEASE_PROPERTY: folder.release_id,
         "curation.pack-digest": folder.evidence()["pack"]["digest"],
-        "curation.evidence-digest": folder.digest(EVIDENCE_FILE),
+        EVIDENCE_PROPERTY: folder.digest(EVIDENCE_FILE),
         "curation.ledger-head": f"{last.sequence}:{last.digest()}" if last is not None else "",
     }
     return catalog.append(table, release, properties=properties)
