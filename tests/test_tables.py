@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.errors import CurationError
-from curation.tables import from_parquet, to_parquet
+from curation.tables import ParquetRows, from_parquet, to_parquet, write_parquet
 
 SCHEMA = pa.schema([pa.field("name", pa.string(), nullable=False), pa.field("size", pa.int64())])
 ROWS = pa.table({"name": [os.urandom(8).hex() for _ in range(1000)], "size": list(range(1000))}, schema=SCHEMA)
@@ -73,3 +73,37 @@ def test_a_file_from_before_a_column_is_read_with_nulls_in_it():
     for data, schema in ((to_parquet(ROWS, SCHEMA), wanted), (old, needed)):
         with pytest.raises(CurationError, match="columns differ"):
             from_parquet(data, schema)
+
+
+@pytest.mark.parametrize("row_count", [0, 1, 131_072, 300_000])
+def test_rows_written_in_parts_make_the_same_bytes(row_count, tmp_path):
+    """However the parts are cut, the file is the one that is made of all rows at once; and it is read back in stretches."""
+    rows = pa.table({"name": [f"row {number % 999}" for number in range(row_count)], "size": list(range(row_count))}, schema=SCHEMA)
+    parts = (rows.slice(begin, 50_001) for begin in range(0, max(1, row_count), 50_001))
+    assert row_count == write_parquet(tmp_path / "rows.parquet", parts, SCHEMA)
+    assert to_parquet(rows, SCHEMA) == (tmp_path / "rows.parquet").read_bytes()
+    read = ParquetRows(tmp_path / "rows.parquet", SCHEMA)
+    assert row_count == read.num_rows
+    assert rows.equals(read.table())
+    sizes = list(read.batches(["size"], row_count=1000))
+    assert all(batch.num_rows <= 1000 and ["size"] == batch.schema.names for batch in sizes)
+    assert row_count == sum(batch.num_rows for batch in sizes)
+
+
+def test_parts_are_held_to_the_schema(tmp_path):
+    """A part of other columns, or with a hole in a needed one, is refused; so is a file that is none, or is damaged farther on."""
+    path = tmp_path / "rows.parquet"
+    holed = pa.table({"name": pa.nulls(1, pa.string()), "size": [1]})
+    for part in (ROWS.drop_columns(["size"]), holed):
+        with pytest.raises(CurationError, match=r"columns differ|holds nulls"):
+            write_parquet(path, [part], SCHEMA)
+    data = to_parquet(ROWS, SCHEMA)
+    path.write_bytes(data[:-9])
+    with pytest.raises(CurationError, match="is not readable Parquet"):
+        ParquetRows(path, SCHEMA)
+    path.write_bytes(data)
+    with pytest.raises(CurationError, match="columns differ"):
+        ParquetRows(path, pa.schema([SCHEMA.field("size")]))
+    path.write_bytes(data[:4] + bytes(600) + data[604:])
+    with pytest.raises(CurationError, match="is not readable Parquet"):
+        ParquetRows(path, SCHEMA).table()
