@@ -108,6 +108,7 @@ _SIGNALS = [
     column("contrast", pa.float64(), "public", "(95th - 5th percentile of luma) / 255, median over frames", unit="ratio"),
     column("dark_ratio", pa.float64(), "public", "share of pixels with luma below 32, median over frames", unit="ratio"),
     column("bright_ratio", pa.float64(), "public", "share of pixels with luma above 235, median over frames", unit="ratio"),
+    column("peak_brightness", pa.float64(), "internal", "99.9th percentile of luma / 255, median over frames", unit="ratio"),
     column(
         "noise_sigma",
         pa.float64(),

@@ -22,7 +22,7 @@ from curation.errors import SettingsError
 from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
-INSPECTOR_VERSION = "3"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
+INSPECTOR_VERSION = "4"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
 TagName = Literal["timeofday", "weather", "scene"]
 TAG_VALUES: Mapping[str, tuple[str, ...]] = {"timeofday": TIMEOFDAY, "weather": WEATHER, "scene": SCENE}
 MIB = 1024 * 1024
@@ -292,6 +292,7 @@ class Thresholds(_Frozen):
     max_noise_sigma: float = 14.0  # the finest foliage at hand reads as 8.3, all clips but the darkest under noise of sigma 30 as 18
     max_noise_floor_sigma: float = 5.0  # dense foliage at hand reads as 3.2, heavy noise after coding as 6.9
     max_bright_ratio: float = 0.4  # the brightest good clip, with glaring sky, has 0.15
+    min_peak_brightness: float = 0.3  # the darkest good clip, a night drive, has 0.56; daylight at a fifth of its light at most 0.19
     max_blockiness: float = 0.35  # good clips have at most 0.12, mosaics of 8 px at 640 px width 0.58
     min_bits_per_pixel: float = 0.008  # good clips have 0.022 and more, HEVC and AV1 included
     starved_motion_px: float = 0.15  # a standing view needs few bits
@@ -432,6 +433,12 @@ class PublisherSettings(_Frozen):
     home: HomeSettings
 
 
+class UpkeepSettings(_Frozen):
+    """How long what others took the place of stays readable in the catalogs."""
+
+    keep_hours: float = Field(default=24.0, ge=0, le=24 * 366)  # longer than any cut, shard set or query takes
+
+
 class LineageSettings(_Frozen):
     """Where OpenLineage events go: a file at home or, where a URL is named, a server at home."""
 
@@ -460,6 +467,7 @@ class Settings(_Frozen):
     site: SiteSettings | None = None
     retention: RetentionSettings = RetentionSettings()
     lineage: LineageSettings = LineageSettings()
+    upkeep: UpkeepSettings = UpkeepSettings()
     sources: Mapping[str, AnySourceSettings] = Field(default_factory=dict)
 
 

@@ -58,6 +58,11 @@ def bright_ratio(luma: Picture) -> float:
     return _share(luma, BRIGHT_ABOVE, cv2.THRESH_BINARY)
 
 
+def peak_brightness(luma: Picture) -> float:
+    """99.9th percentile of luma / 255, in [0, 1]: a lamp, a lane mark or the sky, whatever is brightest in a view."""
+    return percentiles(luma, (0.999,))[0] / 255.0
+
+
 def noise_sigma(luma: Picture) -> float:
     """Noise standard deviation in luma steps, in [0, 127.5], after Immerkaer (CVIU 64(2), 1996); fine texture counts as noise.
 

@@ -16,6 +16,7 @@ REASONS: Final = (
     "frozen",
     "noisy",
     "over_exposed",
+    "under_exposed",
     "blocky",
     "starved",
     "covered",
@@ -68,6 +69,7 @@ def reasons(measured: Mapping[str, float], limits: Thresholds) -> tuple[str, ...
     moves = measured.get("motion_px", 0.0) >= limits.starved_motion_px
     checks = {
         "over_exposed": _at_most(measured.get("bright_ratio"), limits.max_bright_ratio),
+        "under_exposed": _at_least(measured.get("peak_brightness"), limits.min_peak_brightness),
         "blocky": _at_most(measured.get("blockiness"), limits.max_blockiness),
         "starved": not moves or _at_least(measured.get("bits_per_pixel"), limits.min_bits_per_pixel),
         "covered": _at_most(measured.get("soiled_ratio"), limits.max_soiled_ratio),
@@ -89,7 +91,7 @@ def reasons(measured: Mapping[str, float], limits: Thresholds) -> tuple[str, ...
     }
     explained: set[str] = set()
     if measured.get("black_ratio", 0.0) > 0.5:  # then the median frame is black, and says nothing of the lens
-        explained |= {"blurred", "low_contrast"}
+        explained |= {"blurred", "low_contrast", "under_exposed"}
     if not checks["test_pattern"]:  # its bars are blocks
         explained.add("blocky")
     if not checks["over_exposed"]:  # what is blown out is flat

@@ -18,6 +18,7 @@ _LUMA_SIGNALS: Final[Mapping[str, Callable[[picture.Picture], float]]] = {
     "contrast": picture.contrast,
     "dark_ratio": picture.dark_ratio,
     "bright_ratio": picture.bright_ratio,
+    "peak_brightness": picture.peak_brightness,
     "noise_sigma": picture.noise_sigma,
     "noise_floor_sigma": picture.noise_floor_sigma,
     "blockiness": coding.blockiness,

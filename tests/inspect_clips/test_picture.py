@@ -34,6 +34,15 @@ def test_light_signals_have_their_exact_values():
     assert found == [0.5, 1.0, 0.5, 0.5]
 
 
+def test_a_single_lamp_is_the_brightest_of_a_dark_picture():
+    """One pixel in 500 is enough, one in 2,000 is not."""
+    night = np.zeros((50, 100), np.uint8)
+    night[0, :10] = 204
+    assert picture.peak_brightness(night) == 0.8
+    night[0, 2:10] = 0
+    assert picture.peak_brightness(night) == 0.0
+
+
 def test_ratio_limits_are_exclusive():
     """Luma 32 is not dark, luma 235 is not bright; one step beyond, they are."""
     found = [

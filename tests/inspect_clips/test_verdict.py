@@ -34,6 +34,7 @@ FAULTS = {
     "decode_errors": {"decode_error_count": 3},
     "duration_mismatch": {"duration_mismatch_s": 3.0},
     "over_exposed": {"bright_ratio": 0.9},
+    "under_exposed": {"peak_brightness": 0.2},
     "blocky": {"blockiness": 0.6},
     "starved": {"bits_per_pixel": 0.003, "motion_px": 1.0},
     "covered": {"soiled_ratio": 0.75},
