@@ -14,7 +14,7 @@ from curation.residency.pack import ListPack, Pack, PackHeader, withheld_by
 from curation.schema import CLIPS
 
 HEADER: Final = "(pack)"
-_NONE: Final = pa.array([], pa.string())
+_NONE: Final = pa.nulls(0, pa.string())
 ERASED_AT_HOME: Final = "erased at home"
 _KINDS: Final = ("withhold", "outputs", "row_rules", "combination", "geofence", "volume_caps", "counters", "conditions", "fields")
 
