@@ -15,7 +15,7 @@ import ssl
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Server:
     url: str
     env: Mapping[str, str]
     ca_bundle: Path | None
+    iceberg_url: str | None = None
 
     def settings(self, *, prefix: str = "", **changed: object) -> S3StoreSettings:
         """Settings of a store in this server's bucket."""
@@ -62,32 +63,48 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, tls: bool = False) -> Iterator[Server]:
+def running(
+    folder: Path, *, tls: bool = False, users: Mapping[str, Sequence[str]] | None = None, table_bucket: str | None = None
+) -> Iterator[Server]:
     """A server with its files in `folder`, and an empty bucket; stopped on exit.
+
+    Its owner's keys are HOME_S3_KEY and HOME_S3_SECRET in the server's `env`, those of every other user NAME_S3_KEY and NAME_S3_SECRET.
+
+    Args:
+        folder: where its files lie.
+        tls: whether it is reached over TLS alone.
+        users: more users by name, and what each may do ("Read:clips/releases/*").
+        table_bucket: a bucket of Iceberg tables, for which a REST catalog is served too.
 
     Raises:
         OutsideError: it is not ready in time; names its log.
     """
     keys = {"HOME_S3_KEY": f"key{secrets.token_hex(8)}", "HOME_S3_SECRET": secrets.token_hex(24)}
-    identity = {"name": "home", "credentials": [{"accessKey": keys["HOME_S3_KEY"], "secretKey": keys["HOME_S3_SECRET"]}]}
-    everything = {"identities": [{**identity, "actions": ["Admin", "Read", "List", "Tagging", "Write"]}]}
+    identities = [_identity("home", keys, ["Admin", "Read", "List", "Tagging", "Write"])]
+    for name, actions in (users or {}).items():
+        keys |= {f"{name.upper()}_S3_KEY": f"key{secrets.token_hex(8)}", f"{name.upper()}_S3_SECRET": secrets.token_hex(24)}
+        identities.append(_identity(name, keys, actions))
     config = folder / "s3.json"
     config.touch(mode=0o600)
-    config.write_text(json.dumps(everything))
+    config.write_text(json.dumps({"identities": identities}))
     ca_bundle = _certify(folder) if tls else None
-    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    *others, iceberg_port = _free_ports(len(_PORTS) + 1)
+    ports = dict(zip(_PORTS, others, strict=True))
+    tables = [f"-s3.port.iceberg={iceberg_port}", f"-tableBucket={table_bucket}"] if table_bucket else ["-s3.port.iceberg=0"]
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "GOMEMLIMIT": "400MiB", **{name: secrets.token_hex(16) for name in _JWT}}
     sockets = folder / "s"
     command = [
         str(WEED), "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
-        *(f"-{name}={port}" for name, port in ports.items()), "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false",
+        *(f"-{name}={port}" for name, port in ports.items()), *tables, "-s3.port.lance=0", "-webdav=false", "-admin.ui=false",
         "-s3.autoCreateBucket=false", f"-filer.localSocket={sockets}f", f"-s3.localSocket={sockets}3", f"-s3.config={config}",
         *([f"-s3.cert.file={folder}/cert.pem", f"-s3.key.file={folder}/key.pem"] if tls else []),
     ]  # fmt: skip
     with (folder / "log").open("wb") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True) as process:
         try:
             _wait(process, ports["s3.port"], ca_bundle, folder / "log")
-            server = Server(url=f"http{'s' if tls else ''}://127.0.0.1:{ports['s3.port']}", env=keys, ca_bundle=ca_bundle)
+            iceberg_url = f"http://127.0.0.1:{iceberg_port}" if table_bucket else None
+            url = f"http{'s' if tls else ''}://127.0.0.1:{ports['s3.port']}"
+            server = Server(url=url, env=keys, ca_bundle=ca_bundle, iceberg_url=iceberg_url)
             s3_client.connect(server.settings(), home=HomeSettings(), env=keys).create_bucket(Bucket=BUCKET)
             yield server
         finally:
@@ -96,6 +113,11 @@ def running(folder: Path, *, tls: bool = False) -> Iterator[Server]:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _identity(name: str, keys: Mapping[str, str], actions: Sequence[str]) -> dict[str, object]:
+    credentials = {"accessKey": keys[f"{name.upper()}_S3_KEY"], "secretKey": keys[f"{name.upper()}_S3_SECRET"]}
+    return {"name": name, "credentials": [credentials], "actions": list(actions)}
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, ca_bundle: Path | None, log: Path) -> None:

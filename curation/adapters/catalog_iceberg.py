@@ -182,6 +182,8 @@ def outside(subject: str) -> Iterator[None]:
         kind = ConcurrentChange if "locked" in str(error) else OutsideError
         raise kind(f"the catalog's database failed: {type(error).__name__}", subject=subject, fix="run the step again") from error
     except OSError as error:
+        if "ACCESS_DENIED" in str(error):
+            raise CurationError("the warehouse refuses", subject=subject, fix="see to the rights of the catalog's keys") from error
         raise OutsideError(f"the warehouse failed: {error}", subject=subject, fix="check disk and permissions, then run again") from error
 
 
