@@ -73,7 +73,7 @@ def discovery(settings: Settings, source_name: str) -> pull.Discovery:
         SiteRefused: the place where data rests may take no more.
     """
     source = wiring.source(settings, source_name)  # an unknown one is wrong use, and leaves no work folder behind
-    home = wiring.home(settings)
+    home = wiring.ground(settings)
     _require_site(settings, home)
     found = pull.discover(source, store=home.store, batch_size=settings.pull.batch_size, settling=_settling(settings))
     log.info("source %s: %s", source_name, ", ".join(f"{count} {fate}" for fate, count in found.fates.items()))
@@ -100,7 +100,7 @@ def site_permissions(settings: Settings) -> tuple[sites.SitePermission, ...]:
     return () if settings.site is None else sites.permissions(settings.site, today=_today(wiring.clock()))
 
 
-def _require_site(settings: Settings, home: wiring.Home) -> None:
+def _require_site(settings: Settings, home: wiring.Ground) -> None:
     sites.require_site(settings.site, is_this_machine=settings.store.kind == "directory", today=_today(home.clock))
 
 
@@ -124,7 +124,7 @@ def pull_batch(settings: Settings, batch_id: str) -> StageCount:
     Raises:
         SiteRefused: the place where data rests may take no more.
     """
-    home = wiring.home(settings)
+    home = wiring.ground(settings)
     _require_site(settings, home)
     source = wiring.source(settings, source_of(batch_id))
     return pull.run(batch_id, source=source, store=home.store, video=wiring.video_reader(), ledger=home.ledger)
@@ -132,10 +132,10 @@ def pull_batch(settings: Settings, batch_id: str) -> StageCount:
 
 def write_manifest(settings: Settings, batch_id: str) -> StageCount:
     """Inspect the batch's clips (going on from checkpoints) and write its manifest."""
-    return _write_manifest(settings, wiring.home(settings), batch_id)
+    return _write_manifest(settings, wiring.ground(settings), batch_id)
 
 
-def _write_manifest(settings: Settings, home: wiring.Home, batch_id: str, *, key: str | None = None) -> StageCount:
+def _write_manifest(settings: Settings, home: wiring.Ground, batch_id: str, *, key: str | None = None) -> StageCount:
     if home.store.size(layout.pulled_key(batch_id)) is None:
         raise UsageError("was not pulled", subject=f"batch {batch_id}", fix="pull its source first (`curation pull SOURCE`)")
     pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)

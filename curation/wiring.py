@@ -55,27 +55,34 @@ _BASELINE = "cn-baseline.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
-    """What every stage at home works with."""
+class Ground:
+    """What every stage works with, pulling included."""
 
     store: ObjectStore
     ledger: Ledger
-    catalog: HomeCatalog
     clock: Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home(Ground):
+    """What every stage at home works with that reads or writes tables."""
+
+    catalog: HomeCatalog
+
+
+def ground(settings: Settings) -> Ground:
+    """Store, ledger and clock at home; without the catalog's libraries, which take 0.5 s of CPU and 45 MiB."""
+    objects, now = store(settings), clock()
+    return Ground(store=objects, ledger=StoreLedger(objects, now, load_or_make(settings.ledger_key, settings.ledger_public_key)), clock=now)
 
 
 def home(settings: Settings) -> Home:
     """Store, ledger, catalog and clock at home."""
     from curation.adapters.catalog_home import IcebergHome
 
-    objects, now = store(settings), clock()
-    key = load_or_make(settings.ledger_key, settings.ledger_public_key)
-    return Home(
-        store=objects,
-        ledger=StoreLedger(objects, now, key),
-        catalog=IcebergHome(settings.home_catalog, {settings.curated_table: schema.CLIPS}),
-        clock=now,
-    )
+    on = ground(settings)
+    catalog = IcebergHome(settings.home_catalog, {settings.curated_table: schema.CLIPS})
+    return Home(store=on.store, ledger=on.ledger, clock=on.clock, catalog=catalog)
 
 
 def store(settings: Settings) -> ObjectStore:
