@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import IO, Any, Final
 
 import pyarrow as pa
@@ -129,7 +130,8 @@ def _pipe(file: IO[bytes] | None) -> IO[bytes]:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Let the process finish what it does, and end it where that lasts."""
     for file in (process.stdin, process.stdout):
-        _pipe(file).close()
+        with suppress(BrokenPipeError):  # it is gone already
+            _pipe(file).close()
     try:
         process.wait(_STOP_S)
     except subprocess.TimeoutExpired:

@@ -1,0 +1,241 @@
+"""Two S3 servers, one at home and one overseas, with users of their own: who publishes cannot read a clip, who reads cannot reach home."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curation import schema, wiring
+from curation.adapters import catalog_open, s3_client
+from curation.adapters.catalog_overseas import IcebergOverseas
+from curation.adapters.catalog_process import ProcessCatalog, environment
+from curation.adapters.store_release import ReleaseReader
+from curation.adapters.store_s3 import S3Store
+from curation.audit.ledger import StoreLedger
+from curation.audit.verify import verify
+from curation.errors import ApprovalRefused, CurationError, OutsideError, SettingsError, UsageError
+from curation.layout import clip_key, manifest_key
+from curation.publisher import answer
+from curation.records import SnapshotInfo
+from curation.settings import HomeSettings, ProfileCredentials, PublisherSettings, Settings, embedded_defaults
+from curation.stages.publish import EVIDENCE_PROPERTY, RELEASE_PROPERTY
+from tests import rest_catalog, seaweed
+
+TABLE = rest_catalog.TABLE
+CLIP = clip_key("ab" * 32, ".mp4")
+MANIFEST = manifest_key("demo-0123456789abcdef")
+PREFIXES = tuple(f"{number}/" for number in range(20))  # of a store for each test
+PUBLISHER = {"access_key_variable": "PUBLISHER_S3_KEY", "secret_key_variable": "PUBLISHER_S3_SECRET"}
+
+
+@pytest.fixture(scope="module")
+def at_home(tmp_path_factory) -> Iterator[seaweed.Server]:
+    """The home server; its second user may read releases and nothing else."""
+    users = {"publisher": [f"Read:{seaweed.BUCKET}/{prefix}releases/*" for prefix in PREFIXES]}
+    with seaweed.running(tmp_path_factory.mktemp("home"), users=users) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def overseas(tmp_path_factory) -> Iterator[rest_catalog.Overseas]:
+    """The overseas server with its REST catalog, a publisher and a reader."""
+    with rest_catalog.running(tmp_path_factory.mktemp("overseas")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def prefixes() -> Iterator[str]:
+    """Those that no test has used."""
+    return iter(PREFIXES)
+
+
+@pytest.fixture
+def prefix(prefixes) -> str:
+    """Where this test's home store lies in the bucket."""
+    return next(prefixes)
+
+
+@pytest.fixture
+def settings(at_home, overseas, prefix) -> PublisherSettings:
+    """What the publishing process is told."""
+    return PublisherSettings(
+        overseas_catalog=overseas.settings("publisher"),
+        table=TABLE,
+        store=at_home.settings(prefix=prefix, credentials=PUBLISHER),
+        home=HomeSettings(),
+    )
+
+
+@pytest.fixture
+def world(world, at_home, settings, prefix, tmp_path):
+    """The home in a bucket with a clip and a manifest, and the overseas catalog behind its process."""
+    store = S3Store(at_home.settings(prefix=prefix), home=HomeSettings(), spool=tmp_path / "spool", env=at_home.env)
+    store.create(CLIP, b"clip bytes")
+    store.create(MANIFEST, b"manifest")
+    catalog = ProcessCatalog(settings, env={**os.environ, **at_home.env, "OVERSEAS_SECRET": "x"})
+    return replace(world, store=store, ledger=StoreLedger(store, world.clock, world.key), catalog=catalog)
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The clock of the world, for the publishing process as well."""
+    monkeypatch.setenv("CURATION_NOW", "2026-11-21T08:00:00+00:00")
+
+
+def client(server: seaweed.Server, key: str, secret: str):
+    """An S3 client of a server under some keys."""
+    credentials = {"access_key_variable": "SOME_KEY", "secret_key_variable": "SOME_SECRET"}
+    return s3_client.connect(server.settings(credentials=credentials), home=HomeSettings(), env={"SOME_KEY": key, "SOME_SECRET": secret})
+
+
+def status(call, **arguments) -> int:
+    """The HTTP status of a call."""
+    try:
+        return call(Bucket=seaweed.BUCKET, **arguments)["ResponseMetadata"]["HTTPStatusCode"]
+    except s3_client.ClientError as error:
+        return s3_client.status_of(error)
+
+
+def test_a_release_goes_over_the_border_and_nothing_else_does(world, rows, overseas, at_home, now, monkeypatch) -> None:
+    """Home never opens the catalog; the process does, with its own keys; what left is read by the reader, kept at home, and taken back."""
+    monkeypatch.setattr(catalog_open, "_secrets", lambda _: pytest.fail("home read the overseas keys"))
+    release_id = world.cut(rows)
+    with pytest.raises(ApprovalRefused, match="is not approved"):
+        world.publish(release_id, rows)
+    with pytest.raises(ApprovalRefused, match="is not approved"):  # nor does the process commit it when it is asked all the same
+        world.catalog.append(TABLE, rows, properties={RELEASE_PROPERTY: release_id})
+    world.approve(release_id)
+    with pytest.raises(ApprovalRefused, match="other evidence"):
+        world.catalog.append(TABLE, rows, properties={RELEASE_PROPERTY: release_id, EVIDENCE_PROPERTY: "0" * 64})
+    world.publish(release_id, rows)
+    monkeypatch.undo()
+    released = world.folder(release_id).release().replace_schema_metadata(None)
+    read = overseas.catalog("reader").read(TABLE)
+    assert released.sort_by("release_row_id").to_pylist() == read.to_pylist()
+    assert () == tuple(key for key in verify(world.store, world.key.public_key()).uncovered if key not in {CLIP, MANIFEST})
+    given = Path(f"/proc/{world.catalog._process.pid}/environ").read_text().split("\0")
+    assert {line.partition("=")[0] for line in given if line} - {"PATH", "LANG", "LC_ALL", "TMPDIR", "CURATION_NOW"} == {
+        "AWS_EC2_METADATA_DISABLED",
+        "AWS_REQUEST_CHECKSUM_CALCULATION",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION",
+        *PUBLISHER.values(),
+    }
+    world.catalog.withdraw_rows(TABLE, read["release_row_id"].combine_chunks())
+    assert [] == world.catalog.holding(TABLE, read["release_row_id"].combine_chunks())
+    assert 0 == world.catalog.read(TABLE).num_rows
+
+
+def test_the_publishing_user_reads_releases_and_nothing_else_of_home(world, rows, at_home, prefix) -> None:
+    """The home server itself says no: no clip, no manifest, no ledger, no listing, and no write anywhere."""
+    release = prefix + world.folder(world.cut(rows)).key("release.parquet")
+    publisher = client(at_home, at_home.env["PUBLISHER_S3_KEY"], at_home.env["PUBLISHER_S3_SECRET"])
+    assert 200 == status(publisher.get_object, Key=release)
+    for key in (prefix + CLIP, prefix + MANIFEST, f"{prefix}ledger/00000000000000000000.json", "anything"):
+        assert 403 == status(publisher.get_object, Key=key)
+        assert 403 == status(publisher.put_object, Key=key, Body=b"x")
+        assert 403 == status(publisher.delete_object, Key=key)
+    assert 403 == status(publisher.put_object, Key=release, Body=b"x")
+    assert 403 == status(publisher.delete_object, Key=release)
+    assert 403 == status(publisher.list_objects_v2)
+    assert b"clip bytes" == world.store.read(CLIP)
+
+
+@pytest.mark.parametrize("user", ["publisher", "reader", "home"])
+def test_no_overseas_key_opens_anything_at_home(world, at_home, overseas, prefix, user) -> None:
+    """Neither the reader's nor the publisher's nor even the overseas owner's keys are known at home, nor home's overseas."""
+    keys = overseas.server.env
+    stranger = client(at_home, keys[f"{user.upper()}_S3_KEY"], keys[f"{user.upper()}_S3_SECRET"])
+    assert 403 == status(stranger.get_object, Key=prefix + CLIP)
+    assert 403 == status(stranger.list_objects_v2)
+    assert 403 == status(stranger.put_object, Key="releases/x", Body=b"x")
+    assert 403 == status(client(overseas.server, at_home.env["HOME_S3_KEY"], at_home.env["HOME_S3_SECRET"]).list_objects_v2)
+
+
+def test_nothing_of_a_release_leads_a_reader_home(world, rows, overseas, at_home, now) -> None:
+    """No object overseas names the home server, its bucket or a key of it."""
+    release_id = world.cut(rows)
+    world.approve(release_id)
+    world.publish(release_id, rows)
+    told = repr(overseas.catalog("reader")._load(TABLE).metadata).encode()
+    told += b"".join(data for _, data in world.catalog.written(TABLE, world.catalog.find(TABLE, release_id).snapshot_id))
+    words = (at_home.url, at_home.url.rpartition(":")[2], "releases/", "clips/ab", *at_home.env.values())
+    assert [] == [word for word in words if word.encode() in told]
+
+
+def test_the_environment_is_scrubbed(settings) -> None:
+    """Of all that stands in the environment only what is named goes on; a profile's files are named only where a profile is."""
+    names = ["PATH", "HOME", "AWS_SECRET_ACCESS_KEY", "HOME_S3_KEY", "PUBLISHER_S3_KEY", "PUBLISHER_S3_SECRET", "SECRET", "PYTHONPATH"]
+    everything = dict.fromkeys(names, "x")
+    fixed = environment(settings, {}).keys()
+    assert {"PATH", "PUBLISHER_S3_KEY", "PUBLISHER_S3_SECRET"} == environment(settings, everything).keys() - fixed
+    profile = ProfileCredentials(named_profile="publisher")
+    settings = settings.model_copy(update={"store": settings.store.model_copy(update={"credentials": profile})})
+    assert {"PATH", "HOME"} == environment(settings, everything).keys() - fixed
+
+
+def test_a_publisher_under_homes_own_keys_is_refused(at_home, tmp_path) -> None:
+    """A store in a bucket without a user for the publishing process, or with home's own, publishes nothing."""
+    given = {**embedded_defaults(tmp_path), "store": at_home.settings().model_dump()}
+    for publish in ({}, {"home_credentials": at_home.settings().credentials.model_dump()}):
+        with pytest.raises(SettingsError, match="names no user of the store"):
+            wiring.overseas(Settings.model_validate({**given, "publish": publish}))
+
+
+def test_a_release_reader_reads_one_release(world) -> None:
+    """Its own guard refuses every other key, and every write, whatever the store would allow."""
+    reader = ReleaseReader(world.store, "2026-W47-x")
+    for call in (
+        lambda: reader.read(CLIP),
+        lambda: reader.size("releases/2026-W47-y/release.parquet"),
+        lambda: reader.read_range("ledger/0", 0, 1),
+        lambda: reader.local_path(CLIP),
+        lambda: reader.keys("releases/"),
+        lambda: reader.create("releases/2026-W47-x/new", b""),
+        reader.stage,
+    ):
+        with pytest.raises(CurationError, match="is not the publishing process's"):
+            call()
+    for name in ("", "..", "a/b"):
+        with pytest.raises(CurationError, match="is no id of a release"):
+            ReleaseReader(world.store, name)
+
+
+def test_the_process_answers_catalog_calls_alone(settings) -> None:
+    """Nothing but the calls of the port is carried out."""
+    with pytest.raises(UsageError, match="is no call"):
+        answer(settings, IcebergOverseas(settings.overseas_catalog, {TABLE: schema.RELEASE}), "_load", {"table": TABLE})
+
+
+def test_a_process_that_dies_is_told(settings, at_home) -> None:
+    """Killed between two questions, the next says that a retry may help."""
+    catalog = ProcessCatalog(settings, env={**os.environ, **at_home.env})
+    assert catalog.find(TABLE, "none") is None
+    catalog._process.kill()
+    catalog._process.wait()
+    with pytest.raises(OutsideError):
+        catalog.read(TABLE)
+
+
+def test_every_kind_of_value_survives_the_pipe(tmp_path) -> None:
+    """Tables, arrays, bytes, records, errors and plain values arrive as they left; a broken pipe is told."""
+    from curation import pipe
+
+    table = pa.table({"a": ["x", None]}).replace_schema_metadata({"k": "v"})
+    info = SnapshotInfo(snapshot_id=2**62, parent_id=None, properties={"a": "b"})
+    said = [None, True, 1, 1.5, "中", b"\0", table, pa.array(["x"]), info, {"map": 1}, (1, [2])]
+    with (tmp_path / "pipe").open("wb") as file:
+        pipe.send(file, said)
+        pipe.send(file, pipe.error_message(ApprovalRefused("p", subject="s", fix="f")))
+        file.write(b"\0\0")
+    with (tmp_path / "pipe").open("rb") as file:
+        assert [*said[:-1], [1, [2]]] == pipe.receive(file)
+        with pytest.raises(ApprovalRefused, match=r"s: p\. Fix: f"):
+            pipe.raise_error(pipe.receive(file))
+        with pytest.raises(OutsideError, match="broke off"):
+            pipe.receive(file)
+        assert pipe.receive(file) is None
