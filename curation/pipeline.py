@@ -716,25 +716,24 @@ def trace(settings: Settings, subject: str) -> tracing.Trace:
         UsageError: no release speaks of it.
         EvidenceBroken: the ledger, or a document that the answer rests on, is not what was recorded.
     """
-    home = wiring.home(settings)
-    may_be_vehicle = _DRAWN_OR_HASHED.fullmatch(subject) is None
-    of_vehicle = home.catalog.clip_ids(settings.curated_table, "vehicle_id", subject).to_pylist() if may_be_vehicle else []
-    return tracing.trace(subject, store=home.store, entries=list(home.ledger.entries()), clip_ids=of_vehicle)
+    on, of_vehicle = wiring.ground(settings), list[str]()
+    if _DRAWN_OR_HASHED.fullmatch(subject) is None:  # a catalog takes longer to open than the answer to find
+        of_vehicle = wiring.home(settings).catalog.clip_ids(settings.curated_table, "vehicle_id", subject).to_pylist()
+    return tracing.trace(subject, store=on.store, entries=list(on.ledger.entries()), clip_ids=of_vehicle)
 
 
 def upkeep(settings: Settings) -> tuple[UpkeepCount, UpkeepCount]:
     """What upkeep did to the home catalog and to the overseas one."""
-    home = wiring.home(settings)
-    at_home, abroad = wiring.upkeep(settings)
+    on = wiring.ground(settings)
     return keeping.run(
-        home=at_home,
+        home=wiring.home_upkeep(settings),
         curated_table=settings.curated_table,
-        overseas=abroad,
+        overseas=wiring.overseas(settings),
         published_table=settings.publish.table,
         keep=timedelta(hours=settings.upkeep.keep_hours),
-        store=home.store,
-        ledger=home.ledger,
-        clock=home.clock,
+        store=on.store,
+        ledger=on.ledger,
+        clock=on.clock,
     )
 
 

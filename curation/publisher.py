@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from curation import pipe, wiring
 from curation.errors import ApprovalRefused, CurationError, UsageError
-from curation.ports import OverseasCatalog
+from curation.ports import OverseasCatalog, Upkeep
 from curation.records import SnapshotInfo
 from curation.release_files import EVIDENCE_FILE, ReleaseFolder
 from curation.settings import PublisherSettings
 from curation.stages import publish
 
-_CALLS: Final = frozenset(name for name in vars(OverseasCatalog) if not name.startswith("_"))
+_CALLS: Final = frozenset(name for port in (OverseasCatalog, Upkeep) for name in vars(port) if not name.startswith("_"))
 
 
 def answer(settings: PublisherSettings, catalog: OverseasCatalog, call: str, arguments: Mapping[str, Any]) -> Any:

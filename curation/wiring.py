@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -34,6 +34,7 @@ from curation.ports import (
     Places,
     Source,
     Tagger,
+    Upkeep,
     Validator,
     VideoReader,
     VideoWriter,
@@ -49,6 +50,9 @@ from curation.settings import (
     StoreSettings,
 )
 from curation.stages.release import Law, is_under
+
+if TYPE_CHECKING:
+    from curation.adapters.catalog_process import ProcessCatalog
 
 _SIGNATURES_SUFFIX = ".signatures.json"
 _BASELINE = "cn-baseline.yaml"
@@ -112,8 +116,8 @@ def ledger_public_key(settings: Settings) -> Ed25519PublicKey:
     return load_public(settings.ledger_public_key)
 
 
-def overseas(settings: Settings) -> OverseasCatalog:
-    """The overseas catalog, behind a process of its own that alone reads its keys.
+def overseas(settings: Settings) -> ProcessCatalog:
+    """The overseas catalog, and its upkeep, behind a process of its own that alone reads its keys.
 
     Raises:
         SettingsError: that process would have the keys of everything at home.
@@ -136,9 +140,9 @@ def overseas(settings: Settings) -> OverseasCatalog:
 
 def overseas_here(settings: PublisherSettings) -> OverseasCatalog:
     """The overseas catalog in this process, which holds its keys from now on."""
-    from curation.adapters.catalog_overseas import IcebergOverseas
+    from curation.adapters.catalog_upkeep import OverseasUpkeep
 
-    return IcebergOverseas(settings.overseas_catalog, {settings.table: schema.RELEASE})
+    return OverseasUpkeep(settings.overseas_catalog, {settings.table: schema.RELEASE})
 
 
 def release_store(settings: PublisherSettings, release_id: str) -> ObjectStore:
@@ -152,6 +156,13 @@ def release_store(settings: PublisherSettings, release_id: str) -> ObjectStore:
     from curation.adapters.store_s3 import S3Store
 
     return ReleaseReader(S3Store(found, home=settings.home, spool=Path(tempfile.gettempdir())), release_id)
+
+
+def home_upkeep(settings: Settings) -> Upkeep:
+    """Upkeep of the home catalog."""
+    from curation.adapters.catalog_upkeep import HomeUpkeep
+
+    return HomeUpkeep(settings.home_catalog, {settings.curated_table: schema.CLIPS})
 
 
 def lineage(settings: Settings) -> Lineage:

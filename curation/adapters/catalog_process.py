@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any, Final
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from curation import pipe
 from curation.errors import OutsideError
-from curation.records import SnapshotInfo
+from curation.records import SnapshotInfo, UpkeepCount
 from curation.settings import ProfileCredentials, PublisherSettings, S3StoreSettings, VariableCredentials
 
 _PASSED: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "CURATION_NOW")
@@ -46,7 +46,7 @@ def environment(settings: PublisherSettings, env: Mapping[str, str]) -> dict[str
 
 
 class ProcessCatalog:
-    """Asks `python -m curation.publisher` for everything. Implements `ports.OverseasCatalog`.
+    """Asks `python -m curation.publisher` for everything. Implements `ports.OverseasCatalog` and `ports.Upkeep`.
 
     The process is started by the first question and ends with this object, or when this process does.
     """
@@ -94,6 +94,11 @@ class ProcessCatalog:
     def read(self, table: str) -> pa.Table:
         """All rows published now."""
         return self._ask("read", table=table)
+
+    def keep_up(self, table: str, *, pins: Mapping[str, int], keep_s: float, settled: Collection[str] = ()) -> UpkeepCount:
+        """What upkeep did to the table; as `ports.Upkeep`."""
+        count: UpkeepCount = self._ask("keep_up", table=table, pins=pins, keep_s=keep_s, settled=sorted(settled))
+        return count
 
     def _ask(self, call: str, **arguments: object) -> Any:
         with self._turn:

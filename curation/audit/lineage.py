@@ -69,10 +69,11 @@ def _evidence_digest(cut: LedgerEntry) -> str:
 
 def _columns(evidence: Mapping[str, Any], store: ObjectStore) -> tuple[LineageColumn, ...]:
     """Every column of the release with the rule that let it out, as evidence names it, and what that rule of the pack makes it of."""
-    [key] = [name for name in evidence["files"] if name.startswith("packs/") and name.endswith(".yaml")]
-    pack = packs.parse(store.read(key))
-    if packs.digest(pack) != evidence["pack"]["digest"]:
-        raise EvidenceBroken("is not the pack that decided", subject=key, fix="run `curation audit verify`; restore the file from a copy")
+    key = next((name for name in evidence["files"] if name.startswith("packs/") and name.endswith(".yaml")), "")
+    pack = packs.parse(store.read(key)) if key else None
+    if pack is None or packs.digest(pack) != evidence["pack"]["digest"]:
+        fix = "run `curation audit verify`; restore the file from a copy"
+        raise EvidenceBroken("is not the pack that decided", subject=key or f"pack of release {evidence['release_id']}", fix=fix)
     sources = {rule.name: rule.inputs for rule in pack.outputs}
     rules = {one["column"]: one["rule"] for one in evidence["columns"]}
     named = (name for name in RELEASE.names if name != _ROW_ID)
