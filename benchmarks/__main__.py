@@ -36,6 +36,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "inspect_truth": _benchmark("benchmarks.inspect_truth"),
     "residency": _benchmark("benchmarks.residency"),
     "residency_engines": _benchmark("benchmarks.rule_engines"),
+    "residency_peak": _benchmark("benchmarks.residency_peak"),
     "publish": _benchmark("benchmarks.publish"),
     "validate": _benchmark("benchmarks.validate"),
     "shards": _benchmark("benchmarks.shards"),

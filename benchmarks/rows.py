@@ -68,6 +68,11 @@ def clips(row_count: int, *, seed: int = 7) -> pa.Table:
     return _table(columns, row_count, schema.CLIPS)
 
 
+def clip_ids(row_count: int, *, seed: int) -> pa.Array:
+    """Ids as SHA-256 digests look, in hex."""
+    return _hex_ids(np.random.default_rng(seed), row_count)
+
+
 def releases(row_count: int, *, seed: int = 7) -> pa.Table:
     """Rows under `schema.RELEASE` that pass the gate: ids drawn at random, words drawn evenly from their vocabularies."""
     rng = np.random.default_rng(seed)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Final, Literal, cast
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from curation import pipeline, wiring
 from curation.errors import OutsideError, PackRefused, UsageError
-from curation.residency import assessment, counters, diff, eligibility, evaluate, gate, signing
+from curation.residency import assessment, counters, diff, eligibility, evaluate, file_check, signing
 from curation.residency import pack as packs
 from curation.residency.explain import explain as explain_page
-from curation.schema import CLIPS, DECISIONS, RELEASE, SCHEMA_VERSION
-from curation.tables import from_parquet, to_parquet
+from curation.schema import CLIPS, DECISIONS, SCHEMA_VERSION
+from curation.tables import ParquetRows, from_parquet, to_parquet
 
 app = typer.Typer(no_args_is_help=True, help="Make, check, read and try residency packs.")
 
@@ -60,6 +58,26 @@ def _write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         part.replace(path)
     except OSError as error:
         raise OutsideError(f"cannot be written: {error.strerror}", subject=str(path), fix="make room or choose another folder") from error
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A new file beside `path` that takes its place at the end, and is gone if there is none: a reader never meets half a file."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise OutsideError(f"cannot be written: {error.strerror}", subject=str(path), fix="make room or choose another folder") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _rows(path: Path) -> ParquetRows:
+    if not path.is_file():
+        raise UsageError("there is no such file", subject=str(path), fix="name an existing file")
+    return ParquetRows(path, CLIPS)
 
 
 def signatures_path(pack: Path) -> Path:
@@ -169,26 +187,23 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Decide on a Parquet file. A refused pack withholds every row, writes no release, and exits 1 with the reason."""
-    today = _day(as_of)
-    clips = from_parquet(_read(manifest), CLIPS)
+    today, clips = _day(as_of), _rows(manifest)
     _forget(out / RELEASE_NAME)
     try:
         read = _pack_to_decide_by(pack)
         if isinstance(read, packs.ListPack):
             raise _answered(read, today)
         signing.may_allow(read, _signatures(pack, signatures), trusted_keys=_trusted(trusted), today=today, allow_demo_pack=demo)
-        left = None if history is None else pipeline.history(pipeline.open_settings(history), read)
-        evaluation, standings = _decided(clips, read, _read(fences) if fences else None, left, _trusted(trusted), today)
+        past = None if history is None else _past(history, read, _trusted(trusted), today)
+        with _replaced(out / DECISIONS_NAME) as decisions, _replaced(out / RELEASE_NAME) as release:
+            fence_bytes = _read(fences) if fences else None
+            found = file_check.check(clips, pack=read, fences=fence_bytes, past=past, as_of=today, decisions=decisions, release=release)
     except PackRefused as refusal:
-        withheld = evaluate.withhold_all(clips)
+        withheld = evaluate.withhold_all(clips.table(["clip_id"]))
         _write(out / DECISIONS_NAME, to_parquet(withheld.decisions, DECISIONS))
         _report(withheld, refusal=refusal, standings=None, as_json=as_json)
         raise
-    release = _release(evaluation.outputs)
-    gate.check_table(release, clips)
-    _write(out / DECISIONS_NAME, to_parquet(evaluation.decisions, DECISIONS))
-    _write(out / RELEASE_NAME, to_parquet(release, RELEASE))
-    _report(evaluation, refusal=None, standings=None if history is None else standings, as_json=as_json)
+    _report(found, refusal=None, standings=None if history is None else found.standings, as_json=as_json)
 
 
 @app.command("diff")
@@ -272,20 +287,11 @@ def assess(
     _print(yaml.safe_dump([entry.model_dump()], sort_keys=False, allow_unicode=True).rstrip())
 
 
-def _decided(
-    clips: pa.Table, pack: packs.Pack, fences: bytes | None, left: pipeline.History | None, trusted: dict[str, tuple[str, ...]], today: date
-) -> tuple[evaluate.Evaluation, tuple[counters.Standing, ...]]:
-    """Decisions under every rule and cap; under counters too where it is known what left before, else none of them is asked."""
-    published = None if left is None else left.published
-    return counters.limit(
-        evaluate.decide(clips, pack=pack, fences=fences, published=published),
-        clips,
-        pack=pack,
-        limits=() if left is None else counters.limits(pack, trusted_keys=trusted, today=today),
-        reservations=() if left is None else left.reservations,
-        as_of=today,
-        published=published,
-    )
+def _past(home: Path, pack: packs.Pack, trusted: dict[str, tuple[str, ...]], today: date) -> file_check.Past:
+    """What left before, and today's limits."""
+    left = pipeline.history(pipeline.open_settings(home), pack)
+    limits = counters.limits(pack, trusted_keys=trusted, today=today)
+    return file_check.Past(limits=limits, reservations=left.reservations, published=left.published)
 
 
 def _answered(pack: packs.ListPack, today: date) -> PackRefused:
@@ -321,25 +327,22 @@ def _day(as_of: str | None) -> date:
         raise UsageError(f"{as_of!r} is no day", subject="--as-of", fix="use YYYY-MM-DD") from error
 
 
-def _release(outputs: pa.Table) -> pa.Table:
-    """The released rows under ids drawn now, in the order of those ids, so that the order says nothing of clips."""
-    ids = pa.array([secrets.token_hex(16) for _ in range(outputs.num_rows)], pa.string())
-    table = outputs.append_column(RELEASE.field(packs.ROW_ID), ids).select(RELEASE.names).cast(RELEASE)
-    return table.take(pc.sort_indices(table.column(packs.ROW_ID)))
-
-
 def _report(
-    evaluation: evaluate.Evaluation, *, refusal: PackRefused | None, standings: Sequence[counters.Standing] | None, as_json: bool
+    found: file_check.Checked | evaluate.Evaluation,
+    *,
+    refusal: PackRefused | None,
+    standings: Sequence[counters.Standing] | None,
+    as_json: bool,
 ) -> None:
-    withheld = evaluation.row_count - evaluation.released_count
-    rules = {rule_id: rows for rule_id, rows in sorted(evaluation.rule_counts.items()) if rows}
+    withheld = found.row_count - found.released_count
+    rules = {rule_id: rows for rule_id, rows in sorted(found.rule_counts.items()) if rows}
     if as_json:
-        counts = {"rows_in": evaluation.row_count, "released": evaluation.released_count, "withheld": withheld}
+        counts = {"rows_in": found.row_count, "released": found.released_count, "withheld": withheld}
         told = None if standings is None else [dataclasses.asdict(one) for one in standings]
         refused = None if refusal is None else str(refusal)
-        _print("", **counts, rules=rules, columns=dict(evaluation.columns), counters=told, refused=refused)
+        _print("", **counts, rules=rules, columns=dict(found.columns), counters=told, refused=refused)
         return
-    _print(f"{evaluation.row_count} rows: {evaluation.released_count} released, {withheld} withheld")
+    _print(f"{found.row_count} rows: {found.released_count} released, {withheld} withheld")
     for rule_id, rows in rules.items():
         _print(f"  withheld by {rule_id}: {rows}")
     for one in standings or ():

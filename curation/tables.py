@@ -89,9 +89,11 @@ class ParquetRows:
         for batch in self.batches(self.schema.names, row_count=row_count):
             yield pa.Table.from_batches([batch]).cast(self.schema)
 
-    def table(self) -> pa.Table:
-        """All rows at once."""
-        return pa.concat_tables([self.schema.empty_table(), *self.parts(_ROW_GROUP_ROWS)])
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows at once, in all columns or some."""
+        names = self.schema.names if columns is None else list(columns)
+        read = pa.Table.from_batches(list(self.batches(names)), schema=pa.schema([self.schema.field(name) for name in names]))
+        return read if columns is not None else read.cast(self.schema)
 
 
 def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -55,9 +56,9 @@ def masks(pack: Pack) -> Mapping[str, Sequence[str]]:
 class Candidates:
     """Batches of rows on their way into the evaluator's database, counted; and the error that ended them, if one did."""
 
-    def __init__(self, pack: Pack, fences: geofence.Fences, schema: pa.Schema) -> None:
-        """Prepares for rows under `schema`, of which those of `columns_read` come."""
-        self._pack, self._fences = pack, fences
+    def __init__(self, pack: Pack, fences: geofence.Fences, schema: pa.Schema, drawn: Sequence[str] = ()) -> None:
+        """Prepares for rows under `schema`, of which those of `columns_read` come; each gets a random number in every column of `drawn`."""
+        self._pack, self._fences, self._drawn = pack, fences, drawn
         self._columns = columns_read(pack, schema)
         self._looked_up = [rule for rule in pack.outputs if GENERALISATIONS[rule.generalisation].reads_place]
         self.schema = pa.schema(
@@ -65,6 +66,7 @@ class Candidates:
             + [pa.field(f"place {rule.name}", pa.int16()) for rule in self._looked_up]
             + [pa.field(f"fences {name}", pa.int32()) for name in masks(pack)]
             + [pa.field("bird", pa.int32()), pa.field("position", pa.int32())]
+            + [pa.field(name, pa.uint64()) for name in drawn]
         )
         self.row_count = 0
         self.error: CurationError | None = None
@@ -95,6 +97,7 @@ class Candidates:
                 bits |= flags[rule_id].astype(np.int32) << listed.index(rule_id)
             arrays[f"fences {name}"] = pa.array(bits)
         arrays |= {"bird": bird, "position": position}
+        arrays |= {name: pa.array(np.frombuffer(secrets.token_bytes(8 * batch.num_rows), np.uint64)) for name in self._drawn}
         return pa.RecordBatch.from_arrays([arrays[name] for name in self.schema.names], schema=self.schema)
 
 

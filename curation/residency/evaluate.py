@@ -7,21 +7,23 @@ clip ids; between them rows stand in a database of this process, which spills in
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import NotConserved
+from curation.errors import NotConserved, PackRefused
 from curation.residency import canaries, geofence
 from curation.residency.candidates import BATCH_ROWS, Candidates, columns_read, masks, published_cells, refused, same_columns
 from curation.residency.expression import LOCKED, compile_expression
 from curation.residency.generalise import DAY_PLACE_SQL, DAYS, GENERALISATIONS
-from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, UNIQUE_CLIP, OutputRule, Pack, lint, rule_ids, schema_version_of
+from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, ROW_ID, UNIQUE_CLIP, OutputRule, Pack, lint, rule_ids, schema_version_of
 from curation.schema import CLIPS, DECISIONS, MAPPING, RELEASE, SCHEMA_VERSION
 
 # What comes out for a released row: the release without its random ids, and what the mapping keeps at home.
@@ -30,6 +32,7 @@ OUTPUTS: Final = pa.schema(
 )
 # Memory for rows where more of them may go into files; the interpreter and its libraries come on top.
 SPILL_FROM: Final = "1GB"
+_DRAWN: Final = ("id_high", "id_low")  # the 128 random bits of a row's id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +63,9 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """The same outcome, decided whole before the first batch is handed out: as `Evaluation`, with the rows still to be read, once.
+    """The same outcome, decided whole before the first row is handed out: as `Evaluation`, with the rows still in the database.
 
-    batches: (decisions, outputs) of one stretch of clip ids after another, as in `Evaluation`.
+    spelt: every combination of rules that withholds a row; the place of a row's among them is its `code`.
     """
 
     row_count: int
@@ -70,21 +73,63 @@ class Stream:
     rule_counts: Mapping[str, int]
     columns: Mapping[str, str]
     canary_count: int
-    batches: Iterator[tuple[pa.Table, pa.Table]]
+    pack: Pack
+    spelt: Sequence[tuple[str, ...]]
+    connection: duckdb.DuckDBPyConnection
+
+    def decisions(self) -> Iterator[pa.Table]:
+        """Schema DECISIONS, by clip_id, a stretch at a time.
+
+        Raises:
+            NotConserved: others came out than went in.
+        """
+        rows = 0
+        for found in self._read("clip_id, code", "TRUE", "clip_id, code"):
+            rows += found.num_rows
+            yield _decisions(found, self.spelt)
+        _conserved(self.row_count, rows, "written")
+
+    def release(self) -> Iterator[pa.Table]:
+        """Schema RELEASE: released rows under the ids that were drawn for them, in the order of those, so that it says nothing of clips.
+
+        Raises:
+            NotConserved: others came out than were released.
+        """
+        rows = 0
+        for found in self._read(f"{', '.join(_DRAWN)}, {_outs()}", "released", ", ".join(_DRAWN)):
+            rows += found.num_rows
+            yield _words(found, self.pack).append_column(ROW_ID, _row_ids(found)).select(RELEASE.names).cast(RELEASE)
+        _conserved(self.released_count, rows, "let out")
 
     def whole(self) -> Evaluation:
         """All of it in memory."""
         decisions, outputs = [DECISIONS.empty_table()], [OUTPUTS.empty_table()]
-        for decided, let_out in self.batches:
-            decisions.append(decided)
-            outputs.append(let_out)
-        return Evaluation(
+        for found in self._read(f"clip_id, vehicle_id, captured_day, code, {_outs()}", "TRUE", "clip_id, code"):
+            decisions.append(_decisions(found, self.spelt))
+            outputs.append(_outputs(found.filter(decisions[-1]["released"]), self.pack))
+        evaluation = Evaluation(
             decisions=pa.concat_tables(decisions),
             outputs=pa.concat_tables(outputs),
             rule_counts=self.rule_counts,
             columns=self.columns,
             canary_count=self.canary_count,
         )
+        _conserved(self.row_count, evaluation.row_count, "written")
+        _conserved(self.released_count, evaluation.released_count, "let out")
+        return evaluation
+
+    def _read(self, columns: str, which: str, order: str) -> Iterator[pa.Table]:
+        """Columns of some real rows, in an order; one reading at a time.
+
+        Raises:
+            PackRefused: the database fails on the way.
+        """
+        query = f"SELECT {columns} FROM coded WHERE {which} AND bird = {canaries.REAL} ORDER BY {order}"  # noqa: S608 - our own names
+        try:
+            for batch in self.connection.sql(query).to_arrow_reader(BATCH_ROWS):
+                yield pa.Table.from_batches([batch])
+        except duckdb.Error as error:
+            raise _failed(self.pack, error) from error
 
 
 def decide(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.Table | None = None) -> Evaluation:
@@ -116,6 +161,7 @@ def stream(
     fences: bytes | None,
     published: pa.Table | None = None,
     spill: Path | None = None,
+    draws_ids: bool = False,
 ) -> Iterator[Stream]:
     """As `decide`, over batches of rows that need not fit into memory, to be read within the `with`.
 
@@ -126,6 +172,7 @@ def stream(
         fences: as `decide`.
         published: as `decide`.
         spill: folder at home for rows that do not fit into memory, this evaluation's alone; None keeps all rows in memory.
+        draws_ids: whether `Stream.release` will be asked for.
 
     Raises:
         PackRefused, NotConserved: as `decide`.
@@ -134,7 +181,7 @@ def stream(
     if pack.schema_version != SCHEMA_VERSION:
         raise refused(f"pack {pack.id}", f"was written for schema version {pack.schema_version!r}, the tables have {SCHEMA_VERSION!r}")
     same_columns(found, CLIPS, "candidates")
-    with _decided(batches, CLIPS, pack=pack, fences=fences, published=published, spill=spill) as decided:
+    with _decided(batches, CLIPS, pack=pack, fences=fences, published=published, spill=spill, draws_ids=draws_ids) as decided:
         yield decided
 
 
@@ -154,7 +201,7 @@ def replay(clips: pa.Table, *, pack: Pack, fences: bytes | None, published: pa.T
     found = schema_version_of(clips.schema)
     if found != pack.schema_version:
         raise refused("candidates", f"are of schema version {found!r}, pack {pack.id} was written for {pack.schema_version!r}")
-    with _decided(_batches(clips, pack), clips.schema, pack=pack, fences=fences, published=published, spill=None) as decided:
+    with _decided(_batches(clips, pack), clips.schema, pack=pack, fences=fences, published=published) as decided:
         return decided.whole().decisions
 
 
@@ -170,7 +217,8 @@ def _decided(
     pack: Pack,
     fences: bytes | None,
     published: pa.Table | None,
-    spill: Path | None,
+    spill: Path | None = None,
+    draws_ids: bool = False,
 ) -> Iterator[Stream]:
     lint(pack, schema)
     parsed = geofence.parse_fences(fences, pack.geofence)
@@ -179,29 +227,33 @@ def _decided(
     with duckdb.connect(":memory:", config=LOCKED | {"preserve_insertion_order": False} | files) as connection:
         _check_booleans(pack, schema, connection)
         birds = canaries.make(pack, fences or b"", connection, schema)
-        candidates = Candidates(pack, parsed, schema)
+        drawn = _DRAWN if draws_ids else ()
+        candidates = Candidates(pack, parsed, schema, drawn)
         connection.register("candidates", candidates.reader(batches, birds.rows, birds.groups))
         connection.register("published", cells)
         try:
-            for statement in (_judged_sql(pack), _TWICE_SQL, _twins_sql(pack), _cells_sql(pack), _decided_sql(pack)):
+            for statement in (_judged_sql(pack, drawn), _TWICE_SQL, _twins_sql(pack), _cells_sql(pack), _decided_sql(pack)):
                 connection.execute(statement).fetchall()
             spelt, counts = _spelt(connection, pack)
             canary_count = canaries.check(birds, pack, *_of_canaries(connection, pack, spelt))
-            released_count = sum(rows for combination, rows in counts.items() if not combination)
-            _conserved(candidates.row_count, sum(counts.values()), "decided on")
-            yield Stream(
-                row_count=candidates.row_count,
-                released_count=released_count,
-                rule_counts=_rule_counts(counts, pack),
-                columns={rule.name: rule.id for rule in pack.outputs},
-                canary_count=canary_count,
-                batches=_sorted_batches(connection, pack, spelt, rows=candidates.row_count, released=released_count),
-            )
         except duckdb.Error as error:
-            if candidates.error is not None:
-                raise candidates.error from error
-            # DuckDB's message may quote a cell.
-            raise refused(f"pack {pack.id}", f"a rule cannot be evaluated on a row ({type(error).__name__})") from error
+            raise candidates.error or _failed(pack, error) from error
+        _conserved(candidates.row_count, sum(counts.values()), "decided on")
+        yield Stream(
+            row_count=candidates.row_count,
+            released_count=counts.get((), 0),
+            rule_counts=_rule_counts(counts, pack),
+            columns={rule.name: rule.id for rule in pack.outputs},
+            canary_count=canary_count,
+            pack=pack,
+            spelt=spelt,
+            connection=connection,
+        )
+
+
+def _failed(pack: Pack, error: duckdb.Error) -> PackRefused:
+    # DuckDB's message may quote a cell.
+    return refused(f"pack {pack.id}", f"a rule cannot be evaluated on a row ({type(error).__name__})")
 
 
 def _spelt(connection: duckdb.DuckDBPyConnection, pack: Pack) -> tuple[Sequence[tuple[str, ...]], Mapping[tuple[str, ...], int]]:
@@ -225,6 +277,7 @@ def _spelt(connection: duckdb.DuckDBPyConnection, pack: Pack) -> tuple[Sequence[
     places = [{"code": code, "released": row["released"], **{name: row[name] for name in listed}} for code, (_, row) in enumerate(found)]
     kinds = pa.schema([("code", pa.int32()), ("released", pa.bool_()), *((name, pa.int32()) for name in listed)])
     connection.register("spelt", pa.Table.from_pylist(places, schema=kinds))
+    connection.execute(f"CREATE TEMP VIEW coded AS SELECT * FROM decided JOIN spelt USING ({_said(pack)})").fetchall()  # noqa: S608 - our own names
     return [rules for rules, _ in found], {rules: row["row_count"] for rules, row in found}
 
 
@@ -238,39 +291,38 @@ def _rule_counts(counts: Mapping[tuple[str, ...], int], pack: Pack) -> Mapping[s
 
 def _of_canaries(connection: duckdb.DuckDBPyConnection, pack: Pack, spelt: Sequence[tuple[str, ...]]) -> tuple[pa.Table, pa.Table]:
     """(position, released, withheld_by) of the canaries, and their outputs, released or not."""
-    said = ", ".join(f'"out {name}"' for name in OUTPUT_NAMES)
-    query = f"SELECT position, code, {said} FROM decided JOIN spelt USING ({_said(pack)}) WHERE bird <> {canaries.REAL}"  # noqa: S608
+    query = f"SELECT position, code, {_outs()} FROM coded WHERE bird <> {canaries.REAL}"  # noqa: S608 - our own names
     found = connection.sql(query).to_arrow_table()
     released, withheld_by = _by_code(found["code"], spelt)
     return pa.table({"position": found["position"], "released": released, "withheld_by": withheld_by}), _words(found, pack)
 
 
-def _sorted_batches(
-    connection: duckdb.DuckDBPyConnection, pack: Pack, spelt: Sequence[tuple[str, ...]], *, rows: int, released: int
-) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Decisions and outputs of the real rows by clip_id; twins by what withholds them.
+def _decisions(found: pa.Table, spelt: Sequence[tuple[str, ...]]) -> pa.Table:
+    return pa.table([found["clip_id"], *_by_code(found["code"], spelt)], schema=DECISIONS)
 
-    Raises:
-        NotConserved: others came out than were counted.
-    """
-    said = ", ".join(f'"out {name}"' for name in OUTPUT_NAMES)
-    query = f"""
-        SELECT clip_id, vehicle_id, captured_day, code, {said} FROM decided JOIN spelt USING ({_said(pack)})
-        WHERE bird = {canaries.REAL} ORDER BY clip_id, code
-    """  # noqa: S608 - our own names
-    counted = [0, 0]
-    for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
-        found = pa.Table.from_batches([batch])
-        is_released, withheld_by = _by_code(found["code"], spelt)
-        decisions = pa.table([found["clip_id"], is_released, withheld_by], schema=DECISIONS)
-        leaving = found.filter(is_released)
-        days = pa.array(DAYS, pa.string()).take(leaving["captured_day"])
-        outputs = _words(leaving, pack).append_column("clip_id", leaving["clip_id"]).append_column("vehicle_id", leaving["vehicle_id"])
-        yield decisions, outputs.append_column("captured_day", days).cast(OUTPUTS)
-        counted[0] += decisions.num_rows
-        counted[1] += outputs.num_rows
-    _conserved(rows, counted[0], "written")
-    _conserved(released, counted[1], "let out")
+
+def _outputs(leaving: pa.Table, pack: Pack) -> pa.Table:
+    days = pa.array(DAYS, pa.string()).take(leaving["captured_day"])
+    table = _words(leaving, pack).append_column("clip_id", leaving["clip_id"]).append_column("vehicle_id", leaving["vehicle_id"])
+    return table.append_column("captured_day", days).cast(OUTPUTS)
+
+
+def with_row_ids(outputs: pa.Table) -> pa.Table:
+    """Outputs as a release, schema RELEASE: under ids drawn now, in the order of those."""
+    ids = _hex(secrets.token_bytes(16 * outputs.num_rows), outputs.num_rows)
+    table = outputs.append_column(ROW_ID, ids).select(RELEASE.names).cast(RELEASE)
+    return table.take(pc.sort_indices(ids))
+
+
+def _row_ids(found: pa.Table) -> pa.Array:
+    """The drawn numbers as ids of 32 hexadecimal digits, in the same order as the numbers."""
+    numbers = np.stack([found[name].to_numpy() for name in _DRAWN], axis=1).astype(">u8")
+    return _hex(numbers.tobytes(), found.num_rows)
+
+
+def _hex(data: bytes, rows: int) -> pa.Array:
+    offsets = np.arange(rows + 1, dtype=np.int32) * 32
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(data.hex().encode()))
 
 
 def _by_code(codes: pa.ChunkedArray, spelt: Sequence[tuple[str, ...]]) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
@@ -293,6 +345,10 @@ def _words(found: pa.Table, pack: Pack) -> pa.Table:
         except IndexError as error:
             raise refused(f"pack {pack.id}", f"{rule.id} yields what is no word of its vocabulary") from error
     return pa.table(columns)
+
+
+def _outs() -> str:
+    return ", ".join(f'"out {name}"' for name in OUTPUT_NAMES)
 
 
 def _said(pack: Pack) -> str:
@@ -341,7 +397,7 @@ _TWICE_SQL: Final = """
 """
 
 
-def judged_columns(pack: Pack) -> str:
+def judged_columns(pack: Pack, drawn: Sequence[str] = ()) -> str:
     """SELECT of the first pass: per candidate its outputs as places, and the rules that withhold it alone as bits of masks."""
     coarse, hits = [], dict[str, str]()
     for output in pack.outputs:
@@ -353,8 +409,8 @@ def judged_columns(pack: Pack) -> str:
     read = sorted({"captured_at", *(output.inputs[0] for output in pack.outputs if "{day}" in GENERALISATIONS[output.generalisation].sql)})
     days = ", ".join(f'{DAY_PLACE_SQL.format(f"{chr(34)}{name}{chr(34)}")} AS "day {name}"' for name in read)
     seen = f"SELECT *, {', '.join(coarse)} FROM (SELECT *, {days} FROM candidates) AS candidates"  # noqa: S608 - our own snippets
-    said = ", ".join(f'"out {output.name}"' for output in pack.outputs)
-    return f'SELECT bird, position, clip_id, vehicle_id, "day captured_at" AS captured_day, {said}, {masked} FROM ({seen}) AS candidates'  # noqa: S608
+    kept = ", ".join(["bird", "position", "clip_id", "vehicle_id", '"day captured_at" AS captured_day', *drawn])
+    return f"SELECT {kept}, {_outs()}, {masked} FROM ({seen}) AS candidates"  # noqa: S608 - our own names
 
 
 def _bits(mask: str, listed: Sequence[str], hits: Mapping[str, str]) -> str:
@@ -365,9 +421,9 @@ def _bits(mask: str, listed: Sequence[str], hits: Mapping[str, str]) -> str:
     return f"CASE WHEN {is_broken} THEN {broken} ELSE 0 END"
 
 
-def _judged_sql(pack: Pack) -> str:
+def _judged_sql(pack: Pack, drawn: Sequence[str] = ()) -> str:
     """First pass, kept: with each candidate's cell of quasi-identifiers as one number."""
-    return f"CREATE TEMP TABLE judged AS SELECT *, {_cell(pack)} AS cell FROM ({judged_columns(pack)})"  # noqa: S608 - our snippets
+    return f"CREATE TEMP TABLE judged AS SELECT *, {_cell(pack)} AS cell FROM ({judged_columns(pack, drawn)})"  # noqa: S608 - our snippets
 
 
 def _twins_sql(pack: Pack) -> str:

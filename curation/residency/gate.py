@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.errors import GateRefused
-from curation.residency.needles import Digests, Hay, Search, Stretches, search
+from curation.residency.needles import Digests, Hay, Home, HomeTable, Search, Stretches, search
 from curation.residency.parquet_layout import hidden_in
 from curation.schema import CLIPS, DATUMS, EGO_MOTION, PROVINCES, RELEASE, SCENE, TIMEOFDAY, VERDICTS, WEATHER
 
@@ -51,7 +51,7 @@ _MIN_DISTINCT_SHARE: Final = 0.99
 _MIN_SIGNS: Final = 6
 
 
-def check_table(table: pa.Table, home: pa.Table) -> None:
+def check_table(table: pa.Table, home: pa.Table | Home) -> None:
     """Nothing, if the table about to leave is exactly a release.
 
     Args:
@@ -64,38 +64,38 @@ def check_table(table: pa.Table, home: pa.Table) -> None:
             value.
     """
     subject = "table about to leave"
-    _check_home(home, subject)
+    rows = _home(home, subject)
     _check_schema(table.schema, subject)
-    _check_rows(table, [], home, subject)
+    _check_rows(table, [], rows, subject)
 
 
-def check_file(data: bytes, name: str, home: pa.Table) -> None:
+def check_file(data: bytes, name: str, home: pa.Table | Home) -> None:
     """Nothing, if a Parquet file that was written is exactly a release: cells, dictionaries, statistics, metadata, name and bytes.
 
     Raises:
         GateRefused: as `check_table`, or the file is no Parquet, or its name, statistics, metadata or raw bytes say more.
     """
-    _check_home(home, "written file")
+    rows = _home(home, "written file")
     if not _NAME.fullmatch(name):
         raise _refused("file name", "has another shape than a data file's, as 00000-0-<uuid>.parquet", "written file")
     subject = "written file"
     table = _read(data, subject)
     plain = _decoded(table)
     _check_dictionaries(table, subject)
-    _check_rows(plain, _raw_file(data, name, home), home, subject)
+    _check_rows(plain, _raw_file(data, name, rows), rows, subject)
 
 
-def check_raw_bytes(data: bytes, name: str, home: pa.Table) -> None:
+def check_raw_bytes(data: bytes, name: str, home: pa.Table | Home) -> None:
     """Nothing, if neither the bytes nor the name of any other file hold a raw value of the home table.
 
     Raises:
         GateRefused: a raw value stands in them.
     """
-    _check_home(home, "written file")
-    _refuse_raw(_raw_file(data, name, home), home, "written file")
+    rows = _home(home, "written file")
+    _refuse_raw(_raw_file(data, name, rows), rows, "written file")
 
 
-def _check_rows(table: pa.Table, more: Sequence[Search], home: pa.Table, subject: str) -> None:
+def _check_rows(table: pa.Table, more: Sequence[Search], home: Home, subject: str) -> None:
     """Nothing, if the rows are a release's and neither they nor what `more` searches hold a raw value."""
     _check_cells(table, subject)
     row_ids = table.column("release_row_id")
@@ -110,14 +110,14 @@ def _refused(where: str, problem: str, subject: str) -> GateRefused:
     return GateRefused(f"{where} {problem}", subject=subject, fix="nothing may leave; cut the release again and report this as a defect")
 
 
-def _refuse_raw(searches: Sequence[Search], home: pa.Table, subject: str) -> None:
+def _refuse_raw(searches: Sequence[Search], home: Home, subject: str) -> None:
     words = {word for values in VOCABULARY.values() for word in values} | {*VERDICTS, *EGO_MOTION, *DATUMS}
     found = search(home, searches, emitted=["province"], vocabulary=words)
     if found is not None:
         raise _refused(found[0], f"holds a raw value of column {found[1]}", subject)
 
 
-def _raw_file(data: bytes, name: str, home: pa.Table) -> list[Search]:
+def _raw_file(data: bytes, name: str, home: Home) -> list[Search]:
     return [
         Hay("file name", name.encode(), home, alphabet=_HEX),
         Hay("file name", _hex_bytes(name), home, alphabet=_BYTES),
@@ -131,9 +131,11 @@ def _hex_bytes(text: str) -> bytes:
     return bytes.fromhex(digits[: len(digits) // 2 * 2]) + bytes.fromhex(digits[1 : 1 + (len(digits) - 1) // 2 * 2])
 
 
-def _check_home(home: pa.Table, subject: str) -> None:
-    if home.column_names != CLIPS.names or home.schema.types != CLIPS.types:
+def _home(home: pa.Table | Home, subject: str) -> Home:
+    rows: Home = HomeTable(home) if isinstance(home, pa.Table) else home
+    if rows.schema.names != CLIPS.names or rows.schema.types != CLIPS.types:
         raise _refused("home table", "is not the clips table, so nothing can be searched for", subject)
+    return rows
 
 
 def _check_schema(found: pa.Schema, subject: str) -> None:
@@ -182,7 +184,7 @@ def _check_row_ids(column: pa.ChunkedArray, subject: str) -> None:
         raise _refused("column release_row_id", "holds an id of too few different signs to be random", subject)
 
 
-def _raw_cells(table: pa.Table, home: pa.Table) -> list[Search]:
+def _raw_cells(table: pa.Table, home: Home) -> list[Search]:
     """Searches of all cells; of the ids also the other way round, for a clip's hash is longer than an id that was cut from it."""
     searches: list[Search] = [
         Hay(f"column {name}", "\n".join(pc.unique(table.column(name)).to_pylist()).encode(), home, alphabet=_ANY_LENGTH, is_lines=True)

@@ -73,6 +73,42 @@ class Values:
         return (data[begin:end] for begin, end in zip(self.begins.tolist(), ends, strict=True))
 
 
+class Home(Protocol):
+    """Rows of the clips table from which nothing may leave as it is: in memory, or in a file that is read a stretch at a time."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Must be CLIPS."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many there are."""
+
+    def parts(self, row_count: int) -> Iterator[pa.Table]:
+        """All rows, so many at a time; asked for as often as something is searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class HomeTable:
+    """A table in memory as `Home`."""
+
+    table: pa.Table
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the table."""
+        return self.table.schema
+
+    @property
+    def num_rows(self) -> int:
+        """Of the table."""
+        return int(self.table.num_rows)
+
+    def parts(self, row_count: int) -> Iterator[pa.Table]:
+        """Slices."""
+        return (self.table.slice(start, row_count) for start in range(0, self.num_rows, row_count))
+
+
 class Search(Protocol):
     """Something that is searched: it is shown all needles, and then says what it holds."""
 
@@ -85,19 +121,18 @@ class Search(Protocol):
         """The column of a raw value that stands in it."""
 
 
-def search(home: pa.Table, searches: Sequence[Search], *, emitted: Iterable[str], vocabulary: Iterable[str]) -> tuple[str, str] | None:
+def search(home: Home, searches: Sequence[Search], *, emitted: Iterable[str], vocabulary: Iterable[str]) -> tuple[str, str] | None:
     """Where a raw value of `home` was found, and of which column it is; None if it was found nowhere.
 
     Args:
-        home: clips, schema CLIPS; streamed, so its size costs time and no memory.
+        home: clips; streamed, so its size costs time and no memory.
         searches: what is searched; the first that holds a raw value is named.
         emitted: columns that a release holds as they are.
         vocabulary: words that a release may hold, which no one can tell from a raw value.
     """
     skipped, words = set(emitted), pa.array(sorted({word.encode() for word in vocabulary}), pa.binary())
     names = [field.name for field in CLIPS if field.name not in skipped and sensitivity_of(field) != "public"]
-    for start in range(0, home.num_rows, _ROWS):
-        part = home.slice(start, _ROWS)
+    for part in home.parts(_ROWS):
         for name in names:
             for shape in _shapes(part.column(name), words):
                 values = _values(name, shape)
@@ -110,7 +145,7 @@ def search(home: pa.Table, searches: Sequence[Search], *, emitted: Iterable[str]
 class Hay:
     """Bytes or lines in which no raw value may stand."""
 
-    def __init__(self, where: str, data: bytes, home: pa.Table, *, alphabet: int, is_lines: bool = False) -> None:
+    def __init__(self, where: str, data: bytes, home: Home, *, alphabet: int, is_lines: bool = False) -> None:
         """Prepares a search of `data`.
 
         Needles so short that one of them would be met by accident in random text of this length over `alphabet` signs are passed over:
@@ -119,7 +154,7 @@ class Hay:
         Args:
             where: what a refusal calls it.
             data: what is searched.
-            home: the table that the needles come from.
+            home: the rows that the needles come from.
             alphabet: how many different signs the text was drawn from, 0 if it was not drawn at random.
             is_lines: whether it is lines; no needle is found across their ends.
         """

@@ -67,8 +67,8 @@ def _edited(function: str, old: str, new: str) -> Callable[[pytest.MonkeyPatch],
     """A sabotage of the SQL that a function of the evaluator writes."""
     writes = getattr(evaluate, function)
 
-    def edit(pack: Pack) -> str:
-        sql = writes(pack)
+    def edit(*arguments: Any) -> str:
+        sql: str = writes(*arguments)
         assert old in sql
         return sql.replace(old, new)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.residency import needles
-from curation.residency.needles import Hay, Stretches, search
+from curation.residency.needles import Hay, HomeTable, Stretches, search
 
 Row = dict[str, Any]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,7 +62,7 @@ def test_shapes_are_those_spelt_value_by_value(strategy: st.SearchStrategy[Any],
 
 
 def _search(home: pa.Table, one: needles.Search) -> tuple[str, str] | None:
-    return search(home, [one], emitted=[], vocabulary=[])
+    return search(HomeTable(home), [one], emitted=[], vocabulary=[])
 
 
 @pytest.fixture
