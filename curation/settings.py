@@ -285,6 +285,7 @@ class Thresholds(_Frozen):
     model_config = ConfigDict(allow_inf_nan=False)
 
     min_duration_s: float = 1.0  # shorter than this holds no driving scene; the shortest good clip at hand has 1.4 s
+    min_side_px: int = 144  # of the shorter side; QCIF, the smallest that recorders write, has 144, and the smallest good clip 288
     min_sharpness: float = 8.0  # the softest good clip has 17; blurred by sigma 3 px at 640 px width, all 18 stay below 7.8
     min_contrast: float = 0.02  # the flattest good clip, a night drive, has 0.09
     max_black_ratio: float = 0.1  # good clips have 0; a lens does not see black for a tenth of a drive

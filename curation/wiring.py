@@ -219,11 +219,11 @@ def video_reader() -> VideoReader:
     return AvVideoReader()
 
 
-def video_writer() -> VideoWriter:
-    """Writes rendered clips."""
+def video_writer(*, starving: bool = False) -> VideoWriter:
+    """Writes rendered clips; one that is starving spends next to no bits on them."""
     from curation.adapters.video_writer_av import PyAvVideoWriter
 
-    return PyAvVideoWriter()
+    return PyAvVideoWriter(crf=51, preset="medium") if starving else PyAvVideoWriter()
 
 
 def tagger(settings: OnnxTaggerSettings | None = None) -> Tagger:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import cv2
+import numpy as np
 
 from curation.demo.paint import Image
 from curation.errors import UsageError
@@ -53,3 +54,40 @@ def truncated(data: bytes, *, kept_share: float) -> bytes:
     if not 0 < kept_share < 1:
         raise UsageError(f"kept_share is {kept_share}", subject="truncated", fix="keep a share between 0 and 1")
     return data[: round(len(data) * kept_share)]
+
+
+def holed(data: bytes) -> bytes:
+    """The file with a tenth of its media data zeroed, in the middle: a bad sector of the card."""
+    start = data.rfind(b"mdat") + 4
+    at, length = start + (len(data) - start) * 2 // 5, (len(data) - start) // 10
+    return data[:at] + bytes(length) + data[at + length :]
+
+
+def standing_twice(data: bytes) -> bytes:
+    """The mp4 with every step that is longer than the usual one set to nothing: each of these frames has the time of the next.
+
+    Raises:
+        UsageError: all steps are equal; leave frames out where the clip is written.
+    """
+    at, count = _behind(data, b"stts", 8)
+    entries = np.frombuffer(data, ">u4", count=2 * count, offset=at).reshape(count, 2).copy()
+    usual = entries[entries[:, 0].argmax(), 1]
+    longer = entries[:, 1] > usual
+    if not longer.any():
+        raise UsageError("all frames are one step apart", subject="standing_twice", fix="leave frames out where the clip is written")
+    entries[longer, 1] = 0
+    return data[:at] + entries.tobytes() + data[at + entries.nbytes :]
+
+
+def promising(data: bytes, *, times: int) -> bytes:
+    """The mp4 with headers that promise `times` its length: the recorder stopped, and never corrected what it wrote first."""
+    for name, after in ((b"mdhd", 20), (b"stts", 12), (b"elst", 12)):  # ticks of the track, frames of its first run, ticks to be shown
+        at, promised = _behind(data, name, after)
+        data = data[: at - 4] + (times * promised).to_bytes(4, "big") + data[at:]
+    return data
+
+
+def _behind(data: bytes, name: bytes, after: int) -> tuple[int, int]:
+    """The place `after` bytes behind the name of a box, and the number that stands before it."""
+    at = data.find(name) + len(name) + after
+    return at, int.from_bytes(data[at - 4 : at], "big")

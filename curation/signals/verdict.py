@@ -10,6 +10,7 @@ from curation.settings import Depth, Thresholds
 
 REASONS: Final = (
     "too_short",
+    "too_small",
     "blurred",
     "low_contrast",
     "black",
@@ -31,7 +32,9 @@ REASONS: Final = (
 )
 
 # What tells from the packets alone; all other reasons need pictures.
-TIMELINE_REASONS: Final = frozenset({"too_short", "dropped_frames", "disordered_frames", "variable_rate", "truncated", "duration_mismatch"})
+TIMELINE_REASONS: Final = frozenset(
+    {"too_short", "too_small", "dropped_frames", "disordered_frames", "variable_rate", "truncated", "duration_mismatch"}
+)
 
 # Without these nothing says that the clip is good. A container that promises no duration (cut off recordings in Matroska
 # or MPEG-TS) breaks no promise, so duration_mismatch_s is judged only where it was measured.
@@ -57,7 +60,8 @@ def reasons(measured: Mapping[str, float], limits: Thresholds) -> tuple[str, ...
     """Names from `REASONS` of all thresholds that a measured value breaks; what was not measured breaks none.
 
     Args:
-        measured: values of `schema.SIGNALS`, and duration_s, fps and frame_count of the clip. A NaN breaks its threshold.
+        measured: values of `schema.SIGNALS`, and duration_s, fps, frame_count and side_px (the shorter side) of the clip. A
+            NaN breaks its threshold.
         limits: the thresholds of the clip's camera.
     """
     frames = measured.get("frame_count")
@@ -77,6 +81,7 @@ def reasons(measured: Mapping[str, float], limits: Thresholds) -> tuple[str, ...
         "scene_cut": _at_most(measured.get("scene_cut_count"), limits.max_scene_cut_count),
         "disordered_frames": _at_most(sum(disordered), limits.max_disordered_count),
         "truncated": _at_most(measured.get("missing_byte_count"), limits.max_missing_byte_count),
+        "too_small": _at_least(measured.get("side_px"), limits.min_side_px),
         "too_short": _at_least(measured.get("duration_s"), limits.min_duration_s),
         "blurred": _at_least(measured.get("sharpness"), limits.min_sharpness),
         "low_contrast": _at_least(measured.get("contrast"), limits.min_contrast),
@@ -92,6 +97,8 @@ def reasons(measured: Mapping[str, float], limits: Thresholds) -> tuple[str, ...
     explained: set[str] = set()
     if measured.get("black_ratio", 0.0) > 0.5:  # then the median frame is black, and says nothing of the lens
         explained |= {"blurred", "low_contrast", "under_exposed"}
+    if not checks["too_small"]:  # blown up to the working width it has no sharp edge
+        explained.add("blurred")
     if not checks["test_pattern"]:  # its bars are blocks
         explained.add("blocky")
     if not checks["over_exposed"]:  # what is blown out is flat

@@ -89,7 +89,8 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
     length_s = timeline.span_s(packets)
     facts = {"fps": timeline.fps(packets), "duration_s": length_s, "frame_count": float(len(packets))}
     told = _packet_signals(packets, clip.container)
-    known = {**told, **{fact: value for fact, value in facts.items() if value is not None}}
+    side_px = float(min(clip.container.width_px, clip.container.height_px))
+    known = {**told, "side_px": side_px, **{fact: value for fact, value in facts.items() if value is not None}}
     limits = policy.thresholds_for(clip.container.camera_model, clip.container.width_px, clip.container.height_px)
     seen = None if policy.depth == "packets" else _look(clip, packets, known, limits, is_full=policy.depth == "full")
     if seen is not None and not seen.watch.seen_count:

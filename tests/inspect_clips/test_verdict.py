@@ -25,6 +25,7 @@ GOOD = {
 }
 FAULTS = {
     "too_short": {"duration_s": 0.4},
+    "too_small": {"side_px": 36.0, "sharpness": 1.5},
     "blurred": {"sharpness": 1.5},
     "low_contrast": {"contrast": 0.01},
     "black": {"black_ratio": 0.25},
