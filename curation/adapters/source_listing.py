@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -19,10 +20,11 @@ from curation.records import ListingEntry, Telemetry
 from curation.settings import MIB, PullSettings
 from curation.telemetry import beside
 from curation.telemetry.layouts import Named, drives, read_name
-from curation.telemetry.merge import merge, with_drive
+from curation.telemetry.merge import merge, with_drive, without_place
 from curation.telemetry.reading import Reading
 from curation.telemetry.sidecar import Fleet, parse_fleet, parse_sidecar
 from curation.telemetry.teslacam import EVENT_FILE, parse_event
+from curation.telemetry.track import lie_apart
 
 FLEET_FILE: Final = "fleet.csv"
 CHUNK_BYTES: Final = MIB
@@ -151,6 +153,7 @@ class _Lister:
         self._track_readings: list[Reading] = []
         self._named = {name: told for name in sorted(self._clips) if (told := read_name(name, zone=zone)) is not None}
         self._events: dict[str, Reading] = {}
+        self._apart: set[str] = set()  # clips whose sidecars tell places that contradict each other
         self._sharing: dict[str, list[str]] = {}
         for name, told in self._named.items():
             if told.shared is not None:
@@ -271,13 +274,18 @@ class _Lister:
         }
 
     def _merged(self, name: str, named: Named | None, own_names: Mapping[str, str]) -> Telemetry:
-        return merge(
+        told = (
             self._fleet_reading(name, own_names).telemetry,
             self._beside.get(name, Reading()).telemetry,
             *(reading.telemetry for reading in self._tracks.get(name, ())),
             Telemetry() if named is None else named.telemetry,
             self._events.get(_folder(name), Reading()).telemetry,
         )
+        merged = merge(*told)
+        if not any(lie_apart(one, other) for one, other in combinations(told, 2)):
+            return merged
+        self._apart.add(name)
+        return without_place(merged)
 
     def _fleet_reading(self, name: str, own_names: Mapping[str, str]) -> Reading:
         """The fleet's row of this path, else the row of this bare file name where no other clip is called so."""
@@ -292,6 +300,7 @@ class _Lister:
             malformed.update(reading.malformed)
         strangers = sum(file not in self._clips and file not in own_names for file in self._fleet.readings)
         malformed.update({"file that names no one clip of the source": strangers} if strangers else {})
+        malformed.update({"places of one clip that lie over 20 km apart": len(self._apart)} if self._apart else {})
         return dict(sorted(dropped.items())), dict(sorted(malformed.items()))
 
 

@@ -20,9 +20,9 @@ from curation.schema import CLIPS, LISTING, PULLED, SIGNALS, VERDICTS
 from curation.settings import DEFAULT_ZONE, InspectSettings
 from curation.tables import from_parquet, to_parquet
 from curation.telemetry.fixes import distance_m
-from curation.telemetry.merge import merge, with_drive
+from curation.telemetry.merge import merge, with_drive, without_place
 from curation.telemetry.sun import contradicts, sun_elevation_deg
-from curation.telemetry.track import is_far_from_track
+from curation.telemetry.track import is_far_from_track, lie_apart, waypoints
 
 STAGE: Final = "manifest"
 NOT_INSPECTED: Final = "none"  # inspector_version of bytes that pull found to be no video
@@ -171,7 +171,8 @@ def _inspection_of(entry: Mapping[str, Any], inspections: Mapping[str, Inspectio
 def inspected_row(row: _Row, inspection: Inspection) -> _Row:
     """The row with everything that the clip's bytes told."""
     signals, unmeasured = _signals(row["clip_id"], inspection)
-    row |= _telemetry(row, inspection)
+    doubt = _doubt_of_place(_telemetry_of(row), inspection.telemetry)
+    row |= _telemetry(row, inspection, is_placed=doubt is None)
     container, tags = inspection.container, inspection.tags
     row |= {name: getattr(container, name) if container else None for name in _HEADER}
     row |= {name: getattr(inspection, name) for name in _MEASURED}
@@ -195,15 +196,27 @@ def inspected_row(row: _Row, inspection: Inspection) -> _Row:
         if row[name] is None:
             why = inspection.unmeasured.get(name) or inspection.unmeasured.get("container" if name in _HEADER else name)
             unmeasured[name] = why or inspection.error or "the inspection names no value"
-    if row["latitude_deg"] is None and inspection.disbelieved:
+    if doubt is not None:
+        unmeasured |= dict.fromkeys(("latitude_deg", "longitude_deg", "track"), doubt)
+    elif row["latitude_deg"] is None and inspection.disbelieved:
         told = ", ".join(f"{reason} ({count})" for reason, count in sorted(inspection.disbelieved.items()))
         unmeasured["latitude_deg"] = unmeasured["longitude_deg"] = f"not believed: {told}"
     return row | {"unmeasured": unmeasured}
 
 
-def _telemetry(row: _Row, inspection: Inspection) -> _Row:
+def _doubt_of_place(told: Telemetry, own: Telemetry) -> str | None:
+    """Why no place is believed, where its witnesses contradict each other: what the source said, and what lies in the clip's own file."""
+    if is_far_from_track(told):
+        return "the fix and the track beside the clip lie over 20 km apart: one of them is wrong"
+    if lie_apart(told, own):
+        return "the place told beside the clip and that in its own file lie over 20 km apart: one of them is wrong"
+    return None
+
+
+def _telemetry(row: _Row, inspection: Inspection, *, is_placed: bool) -> _Row:
     """The telemetry columns: what the source said, and where it said nothing, what lies in the clip's own file."""
     merged = merge(_telemetry_of(row), inspection.telemetry)
+    merged = merged if is_placed else without_place(merged)
     return dataclasses.asdict(with_drive(merged, event_folder=merged.drive_id, zone=DEFAULT_ZONE))
 
 
@@ -217,7 +230,7 @@ def _doubts(rows: list[_Row], disbelieved: Counter[str]) -> dict[str, str]:
     counts = {
         "timeofday_against_sun": sum(CONFIDENCE in row["unmeasured"] for row in rows),
         "speed_against_track": sum(EGO_CONFIDENCE in row["unmeasured"] for row in rows),
-        "fix_far_from_track": sum(is_far_from_track(_telemetry_of(row)) for row in rows),
+        "places_apart": sum("track" in row["unmeasured"] for row in rows),
     }
     found = {"telemetry_disbelieved": json.dumps(disbelieved, sort_keys=True)} if disbelieved else {}
     return found | {name: str(count) for name, count in counts.items() if count}
@@ -249,16 +262,21 @@ def _signals(clip_id: str, inspection: Inspection) -> tuple[dict[str, float | in
 
 
 def _placed(row: _Row, places: Places) -> _Row:
-    """Province and, where there is none, its reason among the unmeasured."""
+    """The one province in which fix and track lie; where there is none, its reason stands among the unmeasured."""
     latitude_deg, longitude_deg, datum = row["latitude_deg"], row["longitude_deg"], row["datum"]
     if latitude_deg is None or longitude_deg is None:
-        return _without_province(row, "no fix")
+        return _without_province(row, row["unmeasured"].get("track", "no fix"))
     if (latitude_deg, longitude_deg) != (0.0, 0.0) and datum != "WGS-84":
         return _without_province(row, f"the fix's datum is {datum or 'unknown'}; provinces are told from WGS-84 fixes only")
-    place = places.province(latitude_deg, longitude_deg)
-    if place.province is None:
-        return _without_province(row, place.reason or "no province was found")
-    return row | {"province": place.province}
+    found: list[str] = []
+    for number, point in enumerate(waypoints(_telemetry_of(row))):
+        place = places.province(point.latitude_deg, point.longitude_deg)
+        if place.province is None:
+            return _without_province(row, f"{'the track ' if number else ''}{place.reason or 'has no province'}")
+        found.append(place.province)
+    if len(set(found)) > 1:
+        return _without_province(row, f"the track leads through {', '.join(dict.fromkeys(found))}")
+    return row | {"province": found[0]}
 
 
 def _under_the_sun(row: _Row) -> _Row:
@@ -266,7 +284,8 @@ def _under_the_sun(row: _Row) -> _Row:
     at, latitude_deg, longitude_deg = row["captured_at"], row["latitude_deg"], row["longitude_deg"]
     row |= {"sun_elevation_deg": None}
     if at is None or latitude_deg is None or longitude_deg is None or (latitude_deg, longitude_deg) == (0.0, 0.0):
-        reason = "no time of capture" if at is None else "no fix" if latitude_deg is None else "fix is 0/0"
+        no_fix = row["unmeasured"].get("track", "no fix")
+        reason = "no time of capture" if at is None else no_fix if latitude_deg is None else "fix is 0/0"
         return row | {"unmeasured": {**row["unmeasured"], "sun_elevation_deg": reason}}
     row["sun_elevation_deg"] = sun_elevation_deg(at, latitude_deg, longitude_deg)
     if not contradicts(row["timeofday"], row["sun_elevation_deg"]):

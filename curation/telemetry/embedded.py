@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import combinations
 from typing import Final
 
 from curation.errors import ClipUnreadable
 from curation.records import Embedded, TimedBytes, Track
 from curation.telemetry.fixes import FIXES_MAX
 from curation.telemetry.gpmf import MAX_BYTES, parse_gpmf
-from curation.telemetry.merge import merge
+from curation.telemetry.merge import merge, without_place
 from curation.telemetry.mp4_header import parse_header
 from curation.telemetry.reading import Reading
 from curation.telemetry.tesla_sei import parse_tesla_sei, user_data
-from curation.telemetry.track import reading_of
+from curation.telemetry.track import lie_apart, reading_of
 
 _GPMF_BEGINS: Final = b"DEVC"
 _HEADER_KEYS: Final = (
@@ -86,4 +87,8 @@ def read_embedded(embedded: Embedded, *, subject: str) -> Reading:
             continue
         readings.append(reading)
         counts.update(reading.malformed)
-    return Reading(telemetry=merge(*(reading.telemetry for reading in readings)), malformed=dict(sorted(counts.items())))
+    telemetry = merge(*(reading.telemetry for reading in readings))
+    if any(lie_apart(one.telemetry, other.telemetry) for one, other in combinations(readings, 2)):
+        telemetry = without_place(telemetry)
+        counts["places that lie over 20 km apart"] += 1
+    return Reading(telemetry=telemetry, malformed=dict(sorted(counts.items())))

@@ -13,6 +13,7 @@ _TOGETHER: Final = {
     "latitude_deg": ("longitude_deg", "datum", "gnss_error_m"),
     "captured_at": ("captured_at_source",),
 }
+_PLACE: Final = ("latitude_deg", *_TOGETHER["latitude_deg"], "track")
 _FOLLOWERS: Final = {name for names in _TOGETHER.values() for name in names}
 
 
@@ -29,6 +30,11 @@ def merge(*ranked: Telemetry) -> Telemetry:
         if origin is not None:
             merged.update({name: getattr(origin, name) for name in (field.name, *_TOGETHER.get(field.name, ()))})
     return _under_one_datum(Telemetry(**merged), _first(ranked, "track"))
+
+
+def without_place(telemetry: Telemetry) -> Telemetry:
+    """The telemetry without fix, datum, error and track, where witnesses of the place contradict each other."""
+    return dataclasses.replace(telemetry, **dict.fromkeys(_PLACE))
 
 
 def _first(ranked: tuple[Telemetry, ...], name: str) -> Telemetry | None:

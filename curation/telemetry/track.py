@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 from typing import Final
 
@@ -14,6 +14,7 @@ from curation.telemetry.reading import Reading
 KEPT_EVERY_S: Final = 1.0
 KEPT_EVERY_M: Final = 5.0  # less than the 8 m that GPS promises at 95 % (SPS Performance Standard 2020)
 _APART_M: Final = 20_000.0  # farther than a datum (700 m) or a city's name for a clip explains; what provinces are told apart by
+_WAYPOINT_M: Final = 5_000.0  # a quarter of what a province is told apart by, so that no province is passed between two
 _STEP_M: Final = 10.0  # steps that count as way: a parked receiver wanders by less
 
 
@@ -52,10 +53,35 @@ def telemetry_of(track: Track) -> Telemetry:
 
 def is_far_from_track(telemetry: Telemetry) -> bool:
     """Whether the fix lies over 20 km from every point of the track, so that one of the two is wrong or another vehicle's."""
-    if telemetry.latitude_deg is None or telemetry.longitude_deg is None or not telemetry.track:
-        return False
-    fix = TrackPoint(offset_s=0.0, latitude_deg=telemetry.latitude_deg, longitude_deg=telemetry.longitude_deg)
-    return all(distance_m(fix, point) > _APART_M for point in telemetry.track)
+    return bool(telemetry.track) and _is_far(telemetry, telemetry.track or ())
+
+
+def lie_apart(one: Telemetry, other: Telemetry) -> bool:
+    """Whether the fix of each lies over 20 km from every place that the other tells, so that one of them is wrong or another vehicle's."""
+    return _is_far(one, [*_fix(other), *(other.track or ())]) and _is_far(other, [*_fix(one), *(one.track or ())])
+
+
+def _is_far(telemetry: Telemetry, points: Sequence[TrackPoint]) -> bool:
+    return bool(points) and any(all(distance_m(fix, point) > _APART_M for point in points) for fix in _fix(telemetry))
+
+
+def _fix(telemetry: Telemetry) -> Iterator[TrackPoint]:
+    if telemetry.latitude_deg is not None and telemetry.longitude_deg is not None:
+        yield TrackPoint(offset_s=0.0, latitude_deg=telemetry.latitude_deg, longitude_deg=telemetry.longitude_deg)
+
+
+def waypoints(telemetry: Telemetry) -> Iterator[TrackPoint]:
+    """The fix and the track, thinned: each place left out lies less than 5 km from the one kept before it, and the last is kept."""
+    kept: TrackPoint | None = None
+    left_out: TrackPoint | None = None
+    for point in (*_fix(telemetry), *(telemetry.track or ())):
+        if kept is None or distance_m(kept, point) >= _WAYPOINT_M:
+            yield point
+            kept, left_out = point, None
+        else:
+            left_out = point
+    if left_out is not None:
+        yield left_out
 
 
 def _points(fixes: Iterable[Fix]) -> Iterator[TrackPoint]:

@@ -33,9 +33,10 @@ WITHHELD = {
     "S12": "geofence.datum",
     "S15": "geofence.missing_fix",
     "S16": "geofence.missing_fix",
+    "S18": "geofence.missing_fix",  # the fleet says Jiangsu, the camera's own receiver California: neither is believed
 }
 # The only province and month cells with two vehicles: Jiangsu and Zhejiang in October.
-RELEASED = {"S02", "S03", "S06", "S08", "S11", "S14", "S18"}
+RELEASED = {"S02", "S03", "S06", "S08", "S11", "S14"}
 
 
 def run_main_job(settings):
@@ -83,7 +84,7 @@ def test_all_clips_are_conserved(job):
 
 
 def test_the_right_clips_leave_and_the_others_stay_for_the_right_reason(job):
-    """Seven clips pass; the five that were laid as traps are each withheld by the rule that should."""
+    """Six clips pass; the five that were laid as traps and the one that contradicts itself are each withheld by the rule that should."""
     settings, _, release_id, _ = job
     names = names_by_clip(settings)
     folder = ReleaseFolder(wiring.store(settings), release_id)

@@ -17,7 +17,7 @@ from curation import layout, schema
 from curation.adapters.source_folder import FolderSource
 from curation.adapters.store_local import DirectoryStore
 from curation.errors import CurationError, ImmutableConflict, UsageError
-from curation.records import StageCount, Tags, Telemetry, TrackPoint
+from curation.records import Place, StageCount, Tags, Telemetry, TrackPoint
 from curation.settings import InspectSettings
 from curation.stages import manifest, pull
 from curation.tables import from_parquet
@@ -260,20 +260,76 @@ INSIDE = Telemetry(
 )  # fmt: skip
 
 
+def _moved(telemetry: Telemetry, *places_deg: tuple[float, float]) -> Telemetry:
+    """The telemetry at the first of these places, on a way through all of them."""
+    track = tuple(TrackPoint(offset_s=60.0 * at, latitude_deg=north, longitude_deg=east) for at, (north, east) in enumerate(places_deg))
+    return dataclasses.replace(telemetry, latitude_deg=track[0].latitude_deg, longitude_deg=track[0].longitude_deg, track=track)
+
+
 def test_what_lies_in_the_clip_fills_what_the_source_leaves_open(
     batch_id: str, store: DirectoryStore, fakes: SimpleNamespace, inspections: dict[str, Any]
 ) -> None:
     """The source's own words stand; the way and the highest speed come from the file, and two datums are an unknown one."""
-    inspections[_id(CLIP)] = dataclasses.replace(inspections[_id(CLIP)], telemetry=INSIDE)
+    inspections[_id(CLIP)] = dataclasses.replace(inspections[_id(CLIP)], telemetry=_moved(INSIDE, (31.3, 120.6), (31.3, 120.61)))
     ledger = fakes.Ledger()
     _run(batch_id, store, fakes, inspections, ledger=ledger)
-    assert "1" == ledger.events[0][-1]["fix_far_from_track"]
     row = _rows(store, batch_id)[_id(CLIP)]
     assert (31.3, "unknown", 9.0, 12.0, "fleet.csv") == tuple(
         row[name] for name in ("latitude_deg", "datum", "speed_mean_mps", "speed_max_mps", "captured_at_source")
     )
-    assert [point["longitude_deg"] for point in row["track"]] == [116.4, 116.41]
+    assert [point["longitude_deg"] for point in row["track"]] == [120.6, 120.61]
     assert "datum is unknown" in row["unmeasured"]["province"]
+    assert "places_apart" not in ledger.events[0][-1]
+
+
+@pytest.mark.parametrize("with_track", [True, False])
+def test_places_that_contradict_each_other_are_unmeasured(
+    batch_id: str, store: DirectoryStore, fakes: SimpleNamespace, inspections: dict[str, Any], *, with_track: bool
+) -> None:
+    """The fleet says Suzhou, the clip's own file Beijing: neither is believed, the reason stands at each column, and it is counted."""
+    own = INSIDE if with_track else dataclasses.replace(INSIDE, track=None)
+    inspections[_id(CLIP)] = dataclasses.replace(inspections[_id(CLIP)], telemetry=own)
+    ledger = fakes.Ledger()
+    _run(batch_id, store, fakes, inspections, ledger=ledger)
+    row = _rows(store, batch_id)[_id(CLIP)]
+    empty = ("latitude_deg", "longitude_deg", "datum", "gnss_error_m", "track", "province", "sun_elevation_deg")
+    assert [None] * len(empty) == [row[name] for name in empty]
+    reason = "the place told beside the clip and that in its own file lie over 20 km apart: one of them is wrong"
+    assert {reason} == {row["unmeasured"][name] for name in empty if name not in {"datum", "gnss_error_m"}}
+    assert "1" == ledger.events[0][-1]["places_apart"]
+
+
+@pytest.mark.parametrize(
+    ("end_deg", "expected"),
+    [
+        ((31.3, 120.9), ("CN-JS", None)),
+        ((31.3, 121.4), (None, "the track leads through CN-JS, CN-SH")),
+        ((31.3, 122.4), (None, "the track lies abroad")),
+    ],
+)
+def test_a_province_is_told_of_the_whole_way(
+    batch_id: str,
+    store: DirectoryStore,
+    fakes: SimpleNamespace,
+    inspections: dict[str, Any],
+    end_deg: tuple[float, float],
+    expected: tuple[str | None, str | None],
+) -> None:
+    """A way that begins in Jiangsu and ends in Shanghai is of no one province, and one that leaves the mainland of none."""
+
+    class Places:
+        def province(self, latitude_deg: float, longitude_deg: float) -> Place:
+            if latitude_deg == longitude_deg == 0.0:
+                return Place(province=None, reason="fix is 0/0")
+            if longitude_deg > 122.0:
+                return Place(province=None, reason="lies abroad")
+            return Place(province="CN-JS" if longitude_deg < 121.0 else "CN-SH")
+
+    way = dataclasses.replace(_moved(INSIDE, (31.3, 120.6), end_deg), datum="WGS-84")
+    inspections[_id(CLIP)] = dataclasses.replace(inspections[_id(CLIP)], telemetry=way)
+    _run(batch_id, store, SimpleNamespace(**{**vars(fakes), "Places": Places}), inspections)
+    row = _rows(store, batch_id)[_id(CLIP)]
+    assert expected == (row["province"], row["unmeasured"].get("province"))
 
 
 def test_a_clip_without_sidecars_lives_on_its_own_telemetry(

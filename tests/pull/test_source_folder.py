@@ -175,6 +175,21 @@ def test_clips_of_one_event_share_time_place_and_drive(folder: Path, put: Put) -
     assert told["extra.mp4"].captured_at_source == "event.json (Asia/Shanghai assumed)"
 
 
+def test_sidecars_that_contradict_each_other_tell_no_place(folder: Path, put: Put) -> None:
+    """The fleet says Suzhou and the clip's JSON Beijing: neither is taken over, and the listing counts it; what they agree on stays."""
+    put("fleet.csv", "file,latitude_deg,longitude_deg,datum,vehicle_id\na.mp4,31.3,120.6,WGS-84,v1\nb.mp4,31.3,120.6,WGS-84,v1\n")
+    for name, place in (("a", {"latitude_deg": 39.9, "longitude_deg": 116.4}), ("b", {"latitude_deg": 31.31, "longitude_deg": 120.6})):
+        put(f"{name}.mp4")
+        put(f"{name}.json", json.dumps(place))
+    source = FolderSource("s", folder)
+    told = {entry.name: entry.telemetry for entry in source.entries()}
+    assert (None, None, None, "v1") == tuple(
+        getattr(told["a.mp4"], name) for name in ("latitude_deg", "longitude_deg", "datum", "vehicle_id")
+    )
+    assert (31.3, 120.6, "WGS-84") == (told["b.mp4"].latitude_deg, told["b.mp4"].longitude_deg, told["b.mp4"].datum)
+    assert {"places of one clip that lie over 20 km apart": 1} == source.malformed_values
+
+
 def test_a_fleet_row_finds_its_clip_by_path_or_by_a_name_of_its_own(folder: Path, put: Put) -> None:
     """A bare file name fits only where one clip is called so; a row of no clip is counted."""
     for name in ("a/same.mp4", "b/same.mp4", "c/own.mp4", "top.mp4", "d/top.mp4"):

@@ -112,8 +112,17 @@ def test_broken_streams_are_counted_and_cost_nothing_else(made: SimpleNamespace)
 def test_a_receivers_stream_is_trusted_more_than_the_header(made: SimpleNamespace) -> None:
     """The fix of GPMF stands with its own datum; a header's does not join in."""
     payload = TimedBytes(start_s=0.0, duration_s=1.0, data=made.gps5(made.way))
-    told = read_embedded(Embedded(gpmf=(payload,), header={"location": "+39.9+116.4/"}), subject="a.mp4").telemetry
+    told = read_embedded(Embedded(gpmf=(payload,), header={"location": "+31.2+121.4/"}), subject="a.mp4").telemetry
     assert (pytest.approx(31.2304), "WGS-84", "gpmf (UTC)") == (told.latitude_deg, told.datum, told.captured_at_source)
+
+
+def test_a_file_that_contradicts_itself_tells_no_place(made: SimpleNamespace) -> None:
+    """A way through Shanghai under a header of Beijing: neither is believed, which is counted; time and speed stay."""
+    payload = TimedBytes(start_s=0.0, duration_s=1.0, data=made.gps5(made.way))
+    reading = read_embedded(Embedded(gpmf=(payload,), header={"location": "+39.9+116.4/"}), subject="a.mp4")
+    told = reading.telemetry
+    assert (None, None, None, "gpmf (UTC)") == (told.latitude_deg, told.datum, told.track, told.captured_at_source)
+    assert {"places that lie over 20 km apart": 1} == reading.malformed
 
 
 def test_a_collection_keeps_no_foreign_stream_and_no_flood(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from curation.records import Fix, Telemetry, Track, TrackPoint
 from curation.telemetry import beside
 from curation.telemetry.fixes import distance_m
 from curation.telemetry.merge import merge
-from curation.telemetry.track import KEPT_EVERY_M, KEPT_EVERY_S, is_far_from_track, reading_of, telemetry_of
+from curation.telemetry.track import KEPT_EVERY_M, KEPT_EVERY_S, is_far_from_track, lie_apart, reading_of, telemetry_of, waypoints
 
 AT = datetime(2026, 9, 1, tzinfo=UTC)
 
@@ -101,6 +102,26 @@ def test_a_fix_far_from_the_whole_track_contradicts_it(longitude_deg: float, *, 
     assert expected is is_far_from_track(Telemetry(latitude_deg=31.0, longitude_deg=longitude_deg, track=track))
     assert is_far_from_track(Telemetry(latitude_deg=31.0, longitude_deg=longitude_deg)) is False
     assert is_far_from_track(Telemetry(track=track)) is False
+    here, there = Telemetry(latitude_deg=31.0, longitude_deg=121.0, track=track), Telemetry(latitude_deg=31.0, longitude_deg=longitude_deg)
+    assert (expected, expected) == (lie_apart(here, there), lie_apart(there, here))
+    assert lie_apart(here, Telemetry()) is False
+
+
+def test_a_long_way_does_not_contradict_its_end() -> None:
+    """Somebody names the place where a drive of 30 km ended: it lies on the way, though far from where the way began."""
+    track = tuple(TrackPoint(offset_s=60.0 * km, latitude_deg=31.0, longitude_deg=121.0 + 0.01 * km) for km in range(31))
+    drive = Telemetry(latitude_deg=31.0, longitude_deg=121.0, track=track)
+    assert lie_apart(drive, Telemetry(latitude_deg=31.0, longitude_deg=121.3)) is False
+    assert lie_apart(drive, Telemetry(latitude_deg=31.3, longitude_deg=121.3)) is True
+
+
+def test_waypoints_are_five_kilometres_apart_and_reach_the_end() -> None:
+    """A fix alone is one; a way has its first, its last, and one for each 5 km between."""
+    track = tuple(TrackPoint(offset_s=60.0 * km, latitude_deg=0.0 + 0.009 * km, longitude_deg=121.0) for km in range(13))
+    drive = Telemetry(latitude_deg=0.0, longitude_deg=121.0, track=track)
+    assert [0.0, 5.0, 10.0, 12.0] == [round(point.latitude_deg / 0.009) for point in waypoints(drive)]
+    assert 1 == len(list(waypoints(dataclasses.replace(drive, track=None))))
+    assert [] == list(waypoints(Telemetry()))
 
 
 def test_a_file_beside_a_clip_is_read_by_its_suffix(made: SimpleNamespace) -> None:
