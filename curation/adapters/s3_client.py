@@ -125,8 +125,8 @@ def connect(settings: S3StoreSettings, *, home: HomeSettings, env: Mapping[str, 
                 "addressing_style": "virtual" if virtual else "path",
                 "use_accelerate_endpoint": False,
                 "use_arn_region": False,
-                # Over TLS botocore does without a signed SHA-256 of a body that carries a checksum; on loopback so do we, a pass less.
-                **({"payload_signing_enabled": False} if settings.endpoint_url.startswith("http://") else {}),
+                # Bodies carry a checksum, and TLS or loopback keeps others out: no SHA-256 over them again.
+                "payload_signing_enabled": False,
             },
             request_checksum_calculation=when,
             response_checksum_validation=when,

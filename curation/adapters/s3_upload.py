@@ -7,18 +7,19 @@ import hashlib
 import math
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, Final
 
 from botocore.exceptions import ClientError
 
 from curation.adapters.s3_bucket import abort
-from curation.adapters.s3_client import code_of
+from curation.adapters.s3_client import code_of, status_of
 from curation.settings import MIB
 
 PART_BYTES: Final = 8 * MIB
 _MAX_PARTS: Final = 10_000
+_MISSING: Final = 404
 _NO_VERSIONS: Final = frozenset({"NotImplemented", "MethodNotAllowed"})
 _WORKERS: Final = 4  # with parts of 8 MiB, 32 MiB under way; the memory of one upload does not grow with the clip
 
@@ -30,7 +31,18 @@ class UploadGone(Exception):
 class Parts:
     """A file on its way into a bucket, part by part."""
 
-    def __init__(self, client: Any, bucket: str, key: str, file: BinaryIO, size_bytes: int, *, crc32: int, checksums: bool) -> None:
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        key: str,
+        file: BinaryIO,
+        size_bytes: int,
+        *,
+        crc32: int,
+        checksums: bool,
+        begun: Sequence[str] = (),
+    ) -> None:
         """The file's parts; nothing is sent yet.
 
         Args:
@@ -41,6 +53,7 @@ class Parts:
             size_bytes: its size.
             crc32: CRC-32 of all its bytes.
             checksums: whether the server checks CRC32; else each part carries its MD5.
+            begun: ids of earlier uploads of this key, the one to try first first.
         """
         self._client, self._bucket, self._key = client, bucket, key
         self._descriptor = file.fileno()
@@ -48,6 +61,7 @@ class Parts:
         self._crc32 = crc32
         self._checksums = checksums
         self._part_bytes = max(PART_BYTES, math.ceil(size_bytes / _MAX_PARTS / MIB) * MIB)
+        self._begun = list(begun)
         self._upload_id = ""
         self._etags: dict[int, str] = {}
 
@@ -89,11 +103,10 @@ class Parts:
             )
         return answer
 
-    def abort_all(self) -> None:
-        """End every upload of this key: the object stands, so that none of them can ever become one."""
-        for found in _uploads(self._client, self._bucket, self._key):
-            if found["Key"] == self._key:
-                abort(self._client, self._bucket, self._key, found["UploadId"])
+    def end(self) -> None:
+        """End this upload, if it was not completed, and those begun before: the object stands, so that none can ever become one."""
+        for upload_id in {self._upload_id, *self._begun}:
+            abort(self._client, self._bucket, self._key, upload_id)
 
     def _begin(self) -> str:
         kind = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"} if self._checksums else {}
@@ -111,12 +124,11 @@ class Parts:
         return os.pread(self._descriptor, self._part_bytes, (number - 1) * self._part_bytes)
 
     def _resumable(self) -> tuple[str, dict[int, str]] | None:
-        """The newest upload of this key whose every part is ours by size and MD5; a server whose ETag is another sum has none."""
-        found = [one for one in _uploads(self._client, self._bucket, self._key) if one["Key"] == self._key]
-        for one in sorted(found, key=lambda one: str(one.get("Initiated", "")), reverse=True):
-            etags = self._same_parts(one["UploadId"])
+        """The first upload begun before whose every part is ours by size and MD5; a server whose ETag is another sum has none."""
+        for upload_id in self._begun:
+            etags = self._same_parts(upload_id)
             if etags:
-                return one["UploadId"], etags
+                return upload_id, etags
         return None
 
     def _same_parts(self, upload_id: str) -> dict[int, str]:
@@ -137,12 +149,34 @@ class Parts:
         return etags
 
 
-def abort_stale(client: Any, bucket: str, prefix: str, *, older_than_s: float, now_s: float) -> None:
-    """End uploads below `prefix` that were begun longer ago than any write lasts; a server that lists none has none to end."""
-    for found in _uploads(client, bucket, prefix):
-        begun = found.get("Initiated")
-        if begun is not None and now_s - begun.timestamp() > older_than_s:
-            abort(client, bucket, found["Key"], found["UploadId"])
+def begun(client: Any, bucket: str, prefix: str, *, stale_s: float, now_s: float) -> dict[str, list[str]]:
+    """Ids of the uploads under way below `prefix`, by key, newest first.
+
+    Those that nobody goes on with are ended: begun longer ago than any write lasts, or of an object that stands. A server that lists no
+    uploads has none to end.
+    """
+    found: dict[str, list[tuple[float, str]]] = {}
+    for one in _uploads(client, bucket, prefix):
+        at = one.get("Initiated")
+        begun_s = now_s if at is None else at.timestamp()
+        if now_s - begun_s > stale_s:
+            abort(client, bucket, one["Key"], one["UploadId"])
+        else:
+            found.setdefault(one["Key"], []).append((begun_s, one["UploadId"]))
+    for key in [key for key in found if _stands(client, bucket, key)]:
+        for _, upload_id in found.pop(key):
+            abort(client, bucket, key, upload_id)
+    return {key: [upload_id for _, upload_id in sorted(uploads, reverse=True)] for key, uploads in found.items()}
+
+
+def _stands(client: Any, bucket: str, key: str) -> bool:
+    try:
+        client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if status_of(error) != _MISSING:
+            raise
+        return False
+    return True
 
 
 def sweep_staging(client: Any, bucket: str, staging: str, *, older_than_s: float, now_s: float) -> None:

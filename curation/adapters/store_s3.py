@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
@@ -29,7 +29,7 @@ from curation.settings import MIB, HomeSettings, S3StoreSettings
 
 log = logging.getLogger(__name__)
 
-MULTIPART_FROM_BYTES: Final = 16 * MIB
+MULTIPART_FROM_BYTES: Final = 64 * MIB  # below, one request costs client and server less than parts, and is soon sent again
 _KEY_MAX_BYTES: Final = 1024  # what S3 allows, prefix included
 _CHUNK_BYTES: Final = MIB
 _TRIES: Final = 4
@@ -46,16 +46,24 @@ class S3Store:
     """
 
     def __init__(
-        self, settings: S3StoreSettings, *, home: HomeSettings, spool: Path, env: Mapping[str, str] = os.environ, conditional: bool = True
+        self,
+        settings: S3StoreSettings,
+        *,
+        home: HomeSettings,
+        spool: Path,
+        env: Mapping[str, str] = os.environ,
+        conditional: bool = True,
+        multipart_from_bytes: int = MULTIPART_FROM_BYTES,
     ) -> None:
         """A store as the settings say.
 
         Args:
             settings: endpoint, bucket and the names of the credentials.
             home: the allow-list that every request is held against.
-            spool: local folder for bytes on their way; it must be on a disk at home with room for the largest clip.
+            spool: local folder for bytes on their way; on a disk at home with room for the clips that are staged at once.
             env: where the named credentials are.
             conditional: False has every write claimed first, even where the server would keep objects by itself.
+            multipart_from_bytes: from which size on an object goes in parts, and is taken up again where it broke off.
 
         Raises:
             NotAtHome: the endpoint is not at home.
@@ -69,9 +77,11 @@ class S3Store:
         self._bucket, self._prefix = settings.bucket, settings.prefix
         self._spool = spool
         self._may_be_conditional = conditional
+        self._multipart_from_bytes = multipart_from_bytes
         self._lock = threading.Lock()
         self._findings: s3_bucket.Findings | None = None
         self._folders: set[str] = set()
+        self._begun: Mapping[str, Sequence[str]] = {}  # uploads that were under way when this store was opened, newest first, by key
 
     def describe(self) -> Mapping[str, str]:
         """What the store is and what its bucket was found to do, name → words; asks the bucket the first time.
@@ -106,7 +116,7 @@ class S3Store:
             OutsideError: server or network failed.
         """
         self._full(key)
-        if len(data) >= MULTIPART_FROM_BYTES:
+        if len(data) >= self._multipart_from_bytes:
             with self.stage() as staged:
                 staged.write(data)
                 return staged.commit(key)
@@ -233,8 +243,8 @@ class S3Store:
         full = self._full(key)
         with self._outside(key):
             self._require_free(key)
-            if size_bytes < MULTIPART_FROM_BYTES:
-                created, checked = self._put(key, full, file)
+            if size_bytes < self._multipart_from_bytes:
+                created, checked = self._put(key, full, file, crc32)
             else:
                 created, checked = self._put_parts(key, full, file, size_bytes, crc32)
             if created and not checked:
@@ -247,7 +257,7 @@ class S3Store:
                 )
         return created
 
-    def _put(self, key: str, full: str, file: BinaryIO) -> tuple[bool, bool]:
+    def _put(self, key: str, full: str, file: BinaryIO, crc32: int) -> tuple[bool, bool]:
         """Whether an object of one request was created, and whether the server has checked it."""
 
         def put(condition: Mapping[str, str]) -> Mapping[str, Any]:
@@ -256,7 +266,9 @@ class S3Store:
             return answer
 
         arguments: dict[str, Any] = {"Bucket": self._bucket, "Key": full, "Body": file}
-        if not self._quirks.checksums:
+        if self._quirks.checksums:
+            arguments["ChecksumCRC32"] = base64.b64encode(crc32.to_bytes(4, "big")).decode()  # else botocore reads the file to compute it
+        else:
             arguments["ContentMD5"] = _md5(file)
         with self._once(key, by_condition=self._by_condition(self._ready())) as condition:
             if condition is None:
@@ -268,7 +280,16 @@ class S3Store:
         """Whether an object of many parts was created, and whether the server has checked it."""
         if self.size(key) is not None:  # what is there already is not uploaded only to be refused
             return False, True
-        parts = s3_upload.Parts(self._client, self._bucket, full, file, size_bytes, crc32=crc32, checksums=self._quirks.checksums)
+        parts = s3_upload.Parts(
+            self._client,
+            self._bucket,
+            full,
+            file,
+            size_bytes,
+            crc32=crc32,
+            checksums=self._quirks.checksums,
+            begun=self._begun.get(full, ()),
+        )
         for _ in range(_TRIES):
             try:
                 parts.upload()
@@ -278,7 +299,7 @@ class S3Store:
                 if self.size(key) is not None:
                     return False, True
                 continue
-            parts.abort_all()
+            parts.end()
             return answer is not None, answer is not None and "ChecksumCRC32" in answer
         raise OutsideError("its upload was ended by another writer each time", subject=key, fix="run again")
 
@@ -375,7 +396,7 @@ class S3Store:
             if self._findings is None:
                 found = s3_bucket.look(self._client, self._settings, home=self._home, staging=self._staging)
                 with self._outside("uploads"):
-                    s3_upload.abort_stale(self._client, self._bucket, self._prefix, older_than_s=_STALE_S, now_s=time.time())
+                    self._begun = s3_upload.begun(self._client, self._bucket, self._prefix, stale_s=_STALE_S, now_s=time.time())
                     s3_upload.sweep_staging(self._client, self._bucket, self._staging, older_than_s=_STALE_S, now_s=time.time())
                 sweep(self._spool)
                 self._findings = found

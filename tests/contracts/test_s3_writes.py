@@ -20,13 +20,14 @@ from pathlib import Path
 import pytest
 
 from curation.adapters import s3_claim, s3_upload
-from curation.adapters.store_s3 import MULTIPART_FROM_BYTES, S3Store
+from curation.adapters.store_s3 import S3Store
 from curation.errors import ConcurrentChange, CurationError, ImmutableConflict, OutsideError, SettingsError
 from curation.settings import MIB, HomeSettings
 
 BUCKET = "clips"
 PART_COUNT = 4
 BIG_BYTES = (PART_COUNT - 1) * s3_upload.PART_BYTES + 12_345
+MULTIPART_FROM_BYTES = 16 * MIB
 Make = Callable[..., S3Store]
 
 
@@ -41,7 +42,14 @@ def make(seaweed, prefix: str, tmp_path: Path) -> Make:
 
     def open_store(*, conditional: bool = True, env: dict[str, str] | None = None, **changed: object) -> S3Store:
         settings = seaweed.settings(**{"prefix": prefix, **changed})
-        return S3Store(settings, home=HomeSettings(), spool=tmp_path / "spool", env=env or seaweed.env, conditional=conditional)
+        return S3Store(
+            settings,
+            home=HomeSettings(),
+            spool=tmp_path / "spool",
+            env=env or seaweed.env,
+            conditional=conditional,
+            multipart_from_bytes=MULTIPART_FROM_BYTES,
+        )
 
     return open_store
 
@@ -115,7 +123,7 @@ from curation.adapters import s3_upload
 from curation.adapters.store_s3 import S3Store
 from curation.settings import HomeSettings, S3StoreSettings
 settings = S3StoreSettings.model_validate_json(sys.argv[1])
-store = S3Store(settings, home=HomeSettings(), spool=Path(sys.argv[2]))
+store = S3Store(settings, home=HomeSettings(), spool=Path(sys.argv[2]), multipart_from_bytes=16 * 1024 * 1024)
 store.describe()
 s3_upload._WORKERS = 1
 done = []
@@ -146,10 +154,11 @@ def test_a_killed_upload_is_taken_up_where_it_broke_off(make: Make, seaweed, big
 
 def test_another_object_s_parts_are_never_taken_up(make: Make, big: bytes) -> None:
     """An upload of the same key with other bytes is left alone, and ended once the object stands."""
-    store, other = make(), bytes(reversed(big))
+    earlier, other = make(), bytes(reversed(big))
     with _file(other) as file:
-        parts = s3_upload.Parts(store._client, BUCKET, f"{store._prefix}k", file, len(other), crc32=0, checksums=True)
+        parts = s3_upload.Parts(earlier._client, BUCKET, f"{earlier._prefix}k", file, len(other), crc32=0, checksums=True)
         parts.upload()
+    store = make()
     sent = _count(store, "UploadPart")
     assert store.create("k", big) is True
     assert [PART_COUNT] == sent
@@ -187,11 +196,20 @@ def test_of_two_large_writers_one_wins(make: Make, big: bytes, *, conditional: b
 def test_an_upload_that_nobody_goes_on_with_is_ended_after_a_week(make: Make) -> None:
     """Parts of a clip that vanished from its source do not stay for ever, and a young upload is left alone."""
     store = make()
-    store._client.create_multipart_upload(Bucket=BUCKET, Key=f"{store._prefix}gone")
-    week_s = 7 * 86_400.0
-    s3_upload.abort_stale(store._client, BUCKET, store._prefix, older_than_s=week_s, now_s=time.time() + week_s - 60)
-    assert [f"{store._prefix}gone"] == _uploads(store)
-    s3_upload.abort_stale(store._client, BUCKET, store._prefix, older_than_s=week_s, now_s=time.time() + week_s + 60)
+    key, week_s = f"{store._prefix}gone", 7 * 86_400.0
+    upload_id = store._client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+    for age_s, left in ((week_s - 60, {key: [upload_id]}), (week_s + 60, {})):
+        assert left == s3_upload.begun(store._client, BUCKET, store._prefix, stale_s=week_s, now_s=time.time() + age_s)
+        assert list(left) == _uploads(store)
+
+
+def test_an_upload_of_an_object_that_stands_is_ended_at_the_next_start(make: Make) -> None:
+    """What a writer left that was killed beside a quicker one does not wait for its week."""
+    store = make()
+    store.create("k", b"stands")
+    store._client.create_multipart_upload(Bucket=BUCKET, Key=f"{store._prefix}k")
+    assert 1 == len(_uploads(store))
+    make().describe()
     assert [] == _uploads(store)
 
 

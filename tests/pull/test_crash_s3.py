@@ -132,7 +132,8 @@ class Ledger:
     def record(self, count, *, files, facts=None):
         count.check()
 source = FolderSource("s", Path(sys.argv[1]))
-store = S3Store(S3StoreSettings.model_validate_json(sys.argv[2]), home=HomeSettings(), spool=Path(sys.argv[3]))
+settings = S3StoreSettings.model_validate_json(sys.argv[2])
+store = S3Store(settings, home=HomeSettings(), spool=Path(sys.argv[3]), multipart_from_bytes=16 * 1024 * 1024)
 print("ready", flush=True)
 for batch_id in pull.discover(source, store=store, batch_size=5).batch_ids:
     pull.run(batch_id, source=source, store=store, video=Video(), ledger=Ledger())
