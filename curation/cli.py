@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -45,6 +46,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name must not stop a terminal that cannot show it
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         app()
     except BrokenPipeError:  # whoever read us has seen enough (`| head`); what is still buffered has nowhere to go
@@ -54,6 +56,14 @@ def main() -> None:
     except OSError as error:  # a folder that cannot be written, a full disk: whichever stage met it
         problem = f"cannot be used: {error.strerror or type(error).__name__}"
         _refuse(OutsideError(problem, subject=str(error.filename or "disk"), fix="look at its permissions and at the disk, then run again"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """End as a signal ends a process, but not before what was started is ended: workers have no other reason to stop early."""
+    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clearing up
+    sys.exit(128 + number)
 
 
 def _refuse(error: CurationError) -> NoReturn:
@@ -298,15 +308,19 @@ def _table(console: Console, heads: Iterable[str], rows: Iterable[tuple[str, ...
 @app.command()
 def approve(
     release_id: Annotated[str, typer.Argument(help="Id of the release.")],
-    approver: Annotated[str, typer.Option(help="Who approves; not one of those who asked.")],
+    key: Annotated[Path, typer.Option(help="Your Ed25519 key; [publish.approvers] says whose it is.", exists=True, dir_okay=False)],
     ticket: Annotated[str, typer.Option(help="Reference of the transfer assessment.")],
     release_digest: Annotated[str, typer.Option(help="SHA-256 of release.parquet as you saw it.")],
     evidence_digest: Annotated[str, typer.Option(help="SHA-256 of evidence.json as you saw it.")],
     work: Work = None,
 ) -> None:
-    """Approve a release's very bytes outside Airflow."""
+    """Sign the approval of a release's very bytes outside Airflow; you must not be one of those who asked for it."""
+    from curation.residency import signing
+
+    settings, private = pipeline.open_settings(work), signing.private_key(key.read_bytes())
+    approver = pipeline.approver_of(settings, private)
     digests = {"release": release_digest, "evidence": evidence_digest}
-    pipeline.approve(pipeline.open_settings(work), release_id, approver=approver, ticket=ticket, digests=digests)
+    pipeline.approve(settings, release_id, approver=approver, ticket=ticket, digests=digests, key=private)
     out.print(f"release {release_id}: approved by {approver}. Next: curation publish {release_id}")
 
 

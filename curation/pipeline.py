@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from curation import __version__, layout, schema, wiring
 from curation.audit import trace as tracing
@@ -26,7 +27,7 @@ from curation.audit import verify as verification
 from curation.audit.lineage import runs as lineage_of
 from curation.digests import file_digest, sha256_hex
 from curation.erasure_files import RECEIPT_FILE
-from curation.errors import CurationError, UsageError
+from curation.errors import ApprovalRefused, CurationError, UsageError
 from curation.ports import Clock, Outcome
 from curation.records import LedgerEntry, StageCount, UpkeepCount
 from curation.release_files import ReleaseFolder, cut_releases, left_releases, published_cells, published_clip_ids
@@ -408,9 +409,11 @@ def approve(
     ticket: str,
     digests: Mapping[str, str] | None = None,
     requesters: Sequence[str] = (),
+    key: Ed25519PrivateKey | None = None,
 ) -> None:
     """Write the release's approval, bound to the digests (`release`, `evidence`) that the approver saw.
 
+    With `key` it is signed; `approver_of` tells whose key that is. Without, the caller vouches for the approver, as Airflow's step does.
     Without `digests` it is bound to those that the ledger recorded when the release was cut, which are all that `release_summary` shows.
 
     Raises:
@@ -425,10 +428,26 @@ def approve(
         requesters=requesters,
         digests=digests or publish.recorded_digests(folder, home.ledger),
         valid_for=timedelta(days=settings.publish.approval_days),
+        seal=None if key is None else lambda body: key.sign(body).hex(),
         store=home.store,
         ledger=home.ledger,
         clock=home.clock,
     )
+
+
+def approver_of(settings: Settings, key: Ed25519PrivateKey) -> str:
+    """Name of the person whose key it is, as the settings say.
+
+    Raises:
+        ApprovalRefused: nobody's.
+    """
+    public = key.public_key().public_bytes_raw().hex()
+    names = [name for name, trusted in settings.publish.approvers.items() if trusted == public]
+    if len(names) != 1:
+        raise ApprovalRefused(
+            "is the key of nobody who may approve, or of several", subject=f"key {public}", fix="name it once in [publish.approvers]"
+        )
+    return names[0]
 
 
 def publish_release(settings: Settings, release_id: str) -> StageCount:
@@ -458,6 +477,7 @@ def publish_release(settings: Settings, release_id: str) -> StageCount:
             store=home.store,
             ledger=home.ledger,
             clock=home.clock,
+            approvers=settings.publish.approvers,
         )
     finally:
         _tell_lineage(settings, home)

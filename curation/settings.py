@@ -421,6 +421,7 @@ class PublishSettings(_Frozen):
 
     table: str = "published.clips"
     approval_days: int = Field(default=7, ge=1, le=90)
+    approvers: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)  # name -> Ed25519 public key
     # The publishing process's own user of a home store in a bucket: it may read releases/ and nothing else.
     home_credentials: VariableCredentials | ProfileCredentials | None = None
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,9 +14,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from curation import wiring
+from curation import pipeline, wiring
 from curation.cli import main
-from curation.demo import fleet, run_demo
+from curation.demo import fleet, process_tree, run_demo
+from curation.residency import signing
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,6 +121,48 @@ def rendered_job(tmp_path_factory):
     return work
 
 
+def approver_key(folder, name):
+    """File and public half of a new key."""
+    private_pem, public_hex = signing.keygen()
+    path = folder / f"{name}.pem"
+    path.write_bytes(private_pem)
+    return path, public_hex
+
+
+def test_a_release_that_is_not_there_is_wrong_use(rendered_job):
+    """Approving or publishing what nobody ever cut exits 2 and says where releases are listed."""
+    path, _ = approver_key(rendered_job, "nobody")
+    seen = ("--key", path, "--ticket", "T", "--release-digest", "0", "--evidence-digest", "0")
+    told = entered("publish", "NONE", "--work", rendered_job, check=2).stderr
+    assert "release NONE: does not exist. Fix: list them with `curation release --list`" in told
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "approver_of", lambda *_: "officer")
+        assert "does not exist" in entered("approve", "NONE", *seen, "--work", rendered_job, check=2).stderr
+
+
+def test_a_terminated_command_leaves_no_worker(tmp_path):
+    """SIGTERM ends the command with 143, and its workers with it, however long their clip would have taken."""
+    jobs = Path(__file__).parent / "inspect_clips"
+    code = f"""
+import sys; sys.path.insert(0, {str(jobs)!r}); sys.argv = ["curation", "inspect", {str(tmp_path)!r}, "--json"]
+from curation import cli, pipeline
+from curation.adapters.engine_local import LocalEngine
+from curation.settings import EngineSettings
+engine = LocalEngine(EngineSettings(workers=2, time_limit_s=300), jobs="poisoned_jobs:JOBS")
+sleepy = [{{"number": 0, "act": "answer"}}, *({{"number": n, "act": "sleep", "seconds": 300}} for n in (1, 2))]
+pipeline.inspect_files = lambda *_, **__: (dict(outcome.value) for outcome in engine.map("act", sleepy))
+cli.main()
+"""
+    env = {**os.environ, "PYTHONPATH": str(jobs)}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
+        worker = json.loads(process.stdout.readline())["pid"]
+        family = process_tree.family([process.pid])
+        assert {worker, process.pid} < {*family, 0}
+        process.terminate()
+        assert 128 + signal.SIGTERM == process.wait(30)
+    assert [] == [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
 def test_the_way_of_the_data_by_hand(rendered_job):
     """Release, approve with the digests shown, publish twice, verify: the CLI alone goes the whole way."""
     work = rendered_job
@@ -126,10 +170,31 @@ def test_the_way_of_the_data_by_hand(rendered_job):
     release_id = summary["release_id"]
     assert "is not approved" in entered("publish", release_id, "--work", work, check=1).stderr
     seen = ("--release-digest", summary["release_digest"], "--evidence-digest", summary["evidence_digest"])
-    said = ("--approver", "officer", "--ticket", "T-1")
-    own = entered("approve", release_id, "--approver", "engineer", "--ticket", "T-1", *seen, "--work", work, check=1)
-    assert "engineer asked for this release" in own.stderr
-    entered("approve", release_id, *said, *seen, "--work", work, check=0)
+    keys = {name: approver_key(work, name) for name in ("officer", "engineer", "stranger")}
+    trusted = "".join(f'{name} = "{public}"\n' for name, (_, public) in keys.items() if name != "stranger")
+    toml = work / "curation.toml"
+    toml.write_text(f"{toml.read_text()}\n[publish.approvers]\n{trusted}")
+
+    def approve(name, *said, check, ticket="T-1"):
+        return entered("approve", release_id, "--key", keys[name][0], "--ticket", ticket, *said, "--work", work, check=check).stderr
+
+    assert "engineer asked for this release" in approve("engineer", *seen, check=1)
+    assert "the key of nobody who may approve" in approve("stranger", *seen, check=1)
+    assert "the ticket is empty" in approve("officer", *seen, check=1, ticket=" ")
+    other = ("--release-digest", "0" * 64, "--evidence-digest", summary["evidence_digest"])
+    assert "not what the approver saw" in approve("officer", *other, check=1)
+    assert (
+        "is no Ed25519 private key"
+        in entered("approve", release_id, "--key", toml, "--ticket", "T-1", *seen, "--work", work, check=2).stderr
+    )
+    approve("officer", *seen, check=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CURATION_NOW", "2999-01-01T00:00:00+00:00")
+        assert "the approval expired" in entered("publish", release_id, "--work", work, check=1).stderr
+    text = toml.read_text()
+    toml.write_text(text.replace(keys["officer"][1], keys["stranger"][1]))
+    assert "signature is not its approver's" in entered("publish", release_id, "--work", work, check=1).stderr
+    toml.write_text(text)
     first = entered("publish", release_id, "--work", work, "--json", check=0).stdout
     assert json.loads(first)["accounted"]["published"] == summary["rows"] > 0
     assert entered("publish", release_id, "--work", work, "--json", check=0).stdout == first

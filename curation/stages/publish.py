@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from curation import schema
 from curation.digests import canonical_json, sha256_hex
@@ -21,6 +24,7 @@ from curation.release_files import (
     INTENT_FILE,
     REFUSED,
     RELEASE_FILE,
+    RELEASED,
     SENT_FOLDER,
     SUPERSEDED_FILE,
     ReleaseFolder,
@@ -42,7 +46,7 @@ WITHDRAWN_PROPERTY: Final = "curation.withdrawn"
 SCHEDULER: Final = "scheduler"
 _APPROVAL_FIELDS: Final = {
     *("release_id", "digests", "pack_digest", "recipient", "purpose"),
-    *("ticket", "approver", "requesters", "approved_at", "expires_at"),
+    *("ticket", "approver", "requesters", "approved_at", "expires_at", "signature"),
 }
 
 
@@ -57,6 +61,7 @@ def approve(
     store: ObjectStore,
     ledger: Ledger,
     clock: Clock,
+    seal: Callable[[bytes], str] | None = None,
 ) -> None:
     """Write approval.json: the release's bytes, its pack, recipient and purpose, under an approver's name and ticket.
 
@@ -67,10 +72,13 @@ def approve(
         requesters: who triggered any run of the chain; `scheduler` where nobody did.
         digests: `release` and `evidence` as the approver saw them.
         valid_for: how long the approval holds.
+        seal: the approver's Ed25519 signature of some bytes, hex; None where somebody else vouches for who the approver is, as Airflow.
 
     Raises:
+        UsageError: there is no such release.
         ApprovalRefused: no ticket, no requester named, approver among them, other bytes than the approver saw, or superseded.
     """
+    _check_known(folder, ledger)
     check_clock(ledger, clock)
     evidence = folder.evidence()
     everybody = sorted({*requesters, *evidence["requesters"]})
@@ -96,7 +104,8 @@ def approve(
     }
     if not folder.has(APPROVAL_FILE):
         times = {"approved_at": now.isoformat(), "expires_at": (now + valid_for).isoformat()}
-        store.create(folder.key(APPROVAL_FILE), canonical_json({**said, "requesters": everybody, **times}))
+        body = {**said, "requesters": everybody, **times}
+        store.create(folder.key(APPROVAL_FILE), canonical_json({**body, "signature": seal(canonical_json(body)) if seal else ""}))
     approval = _approval_document(folder)
     # A file that lies there already is this very approval, written by a run that died, or nothing that may be recorded as one.
     stands = {
@@ -110,6 +119,16 @@ def approve(
         files={folder.key(APPROVAL_FILE): folder.digest(APPROVAL_FILE)},
         facts={"approver": approval["approver"], "ticket": approval["ticket"]},
     )
+
+
+def _check_known(folder: ReleaseFolder, ledger: Ledger) -> None:
+    """Nothing, if the release exists, or if the ledger says that it once did.
+
+    Raises:
+        UsageError: nobody ever heard of it.
+    """
+    if not folder.has(EVIDENCE_FILE) and RELEASED not in kinds_of(folder.release_id, ledger):
+        folder.evidence()  # says so, and what to do
 
 
 def _approval_document(folder: ReleaseFolder) -> Mapping[str, Any]:
@@ -154,7 +173,7 @@ def _refuse(folder: ReleaseFolder, checks: Mapping[str, bool]) -> None:
             )
 
 
-def check_approval(folder: ReleaseFolder, *, ledger: Ledger, clock: Clock) -> Mapping[str, Any]:
+def check_approval(folder: ReleaseFolder, *, ledger: Ledger, clock: Clock, approvers: Mapping[str, str]) -> Mapping[str, Any]:
     """The approval, if it covers the release's present bytes now and is the one that the ledger recorded.
 
     Raises:
@@ -166,6 +185,7 @@ def check_approval(folder: ReleaseFolder, *, ledger: Ledger, clock: Clock) -> Ma
         {
             "its publication was refused before": REFUSED in kinds_of(folder.release_id, ledger),
             "the approval is not the one that the ledger recorded": not _is_recorded(folder, ledger),
+            "the approval's signature is not its approver's": not _is_signed(folder, approvers),
         },
     )
     return approval
@@ -199,6 +219,20 @@ def check_bound(folder: ReleaseFolder, clock: Clock) -> Mapping[str, Any]:
     return approval
 
 
+def _is_signed(folder: ReleaseFolder, approvers: Mapping[str, str]) -> bool:
+    """Whether the key that the settings trust for the approver signed the approval; so too where nobody signed, but Airflow vouched."""
+    body = dict(folder.document(APPROVAL_FILE))
+    signature = body.pop("signature")
+    if not signature:
+        return True
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(approvers.get(body["approver"], "")))
+        key.verify(bytes.fromhex(signature), canonical_json(body))
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
 def _is_recorded(folder: ReleaseFolder, ledger: Ledger) -> bool:
     key, digest = folder.key(APPROVAL_FILE), folder.digest(APPROVAL_FILE)
     return any(
@@ -216,6 +250,7 @@ def run(
     store: ObjectStore,
     ledger: Ledger,
     clock: Clock,
+    approvers: Mapping[str, str] = MappingProxyType({}),
 ) -> StageCount:
     """Rows published, counted; a release that is published already changes nothing.
 
@@ -225,8 +260,10 @@ def run(
         check_law: raises PackRefused if the release's pack may allow nothing any more.
         catalog: the overseas catalog.
         table: its table.
+        approvers: public keys, hex, of those who may sign an approval, by name.
 
     Raises:
+        UsageError: there is no such release.
         ApprovalRefused: the approval does not hold.
         PackRefused: the pack expired, or was replaced, since the release was cut.
         EvidenceBroken: a file of the release is not what its evidence says.
@@ -237,13 +274,14 @@ def run(
     for entry in ledger.entries():
         if entry.kind == "publish" and entry.subject == folder.release_id:
             return StageCount(stage="publish", subject=folder.release_id, rows_in=entry.counts["rows_in"], accounted=_counts(entry.counts))
+    _check_known(folder, ledger)
     check_clock(ledger, clock)
     check_review(ledger)
     snapshot = catalog.find(table, folder.release_id)
     if snapshot is not None and WITHDRAWN_PROPERTY in snapshot.properties:
         raise GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
     try:
-        check_approval(folder, ledger=ledger, clock=clock)
+        check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
         recorded_digests(folder, ledger)
         _check_evidence(folder, store)
         check_law()
@@ -251,7 +289,10 @@ def run(
         gate.check_table(release, home_rows)
         _check_still_decided(folder, release, home_rows, store=store, ledger=ledger)
         if snapshot is None:
-            _begin(folder, table, store=store, ledger=ledger, clock=clock)
+            # The intent, and then another look: of two writers that meet, at least one sees the other's file and stops.
+            store.create(folder.key(INTENT_FILE), canonical_json({"release_id": folder.release_id, "table": table}))
+            check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
+            _check_left_once(folder, store=store, ledger=ledger)
         _check_not_withdrawn(folder, store=store, ledger=ledger)
     except CurationError as refusal:
         if not refusal.retryable:
@@ -307,15 +348,12 @@ def _others_that_left(folder: ReleaseFolder, store: ObjectStore, ledger: Ledger)
     return [other for other in left_releases(store, ledger) if other.release_id != folder.release_id]
 
 
-def _begin(folder: ReleaseFolder, table: str, *, store: ObjectStore, ledger: Ledger, clock: Clock) -> None:
-    """Write the intent, then look again: of two writers that meet, at least one sees the other's file and stops.
+def _check_left_once(folder: ReleaseFolder, *, store: ObjectStore, ledger: Ledger) -> None:
+    """Nothing, unless a clip of it is in another release that left or is on its way.
 
     Raises:
-        ApprovalRefused: a cut superseded the release meanwhile.
-        GateRefused: a clip of it is in another release that left or is on its way.
+        GateRefused: one is.
     """
-    store.create(folder.key(INTENT_FILE), canonical_json({"release_id": folder.release_id, "table": table}))
-    check_approval(folder, ledger=ledger, clock=clock)
     others = published_clip_ids(_others_that_left(folder, store, ledger))
     if pc.any(pc.is_in(folder.mapping()["clip_id"], value_set=others)).as_py():
         raise GateRefused("a row of it left in another release", subject=f"release {folder.release_id}", fix="cut a new release")

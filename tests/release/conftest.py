@@ -123,7 +123,7 @@ class World:
     def folder(self, release_id):
         return ReleaseFolder(self.store, release_id)
 
-    def approve(self, release_id, *, approver="officer", ticket="T-1", requesters=("engineer",), digests=None):
+    def approve(self, release_id, *, approver="officer", ticket="T-1", requesters=("engineer",), digests=None, seal=None):
         folder = self.folder(release_id)
         seen = {"release": folder.digest(RELEASE_FILE), "evidence": folder.digest(EVIDENCE_FILE)}
         publish.approve(
@@ -136,9 +136,10 @@ class World:
             store=self.store,
             ledger=self.ledger,
             clock=self.clock,
+            seal=seal,
         )
 
-    def publish(self, release_id, rows, *, catalog=None, check_law=lambda: None, store=None):
+    def publish(self, release_id, rows, *, catalog=None, check_law=lambda: None, store=None, **named):
         folder = ReleaseFolder(store or self.store, release_id)
         return publish.run(
             folder,
@@ -149,6 +150,7 @@ class World:
             store=store or self.store,
             ledger=self.ledger,
             clock=self.clock,
+            **named,
         )
 
     def kinds(self):

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from curation.audit.leaks import find_home_values
 from curation.audit.ledger import StoreLedger
@@ -121,6 +122,25 @@ def test_a_forged_approval_is_refused(world, rows, cut, tmp_path, field, value, 
     with pytest.raises(ApprovalRefused, match=problem):
         world.publish(cut, rows)
     assert world.catalog.find(TABLE, cut) is None
+
+
+def test_a_release_that_nobody_asked_for_is_not_approved(world, rows):
+    """A chain that names neither a person nor the scheduler has no requester to be another one than."""
+    with pytest.raises(ApprovalRefused, match="nobody is named as requester"):
+        world.approve(world.cut(rows, requesters=()), requesters=())
+
+
+def test_a_signed_approval_counts_under_its_approvers_key_alone(world, rows, cut, tmp_path):
+    """The key that the settings name for the approver, and none other, neither for this body nor for another one."""
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw().hex()
+    world.approve(cut, seal=lambda body: key.sign(body).hex())
+    other = Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex()
+    for approvers in ({}, {"officer": other}, {"deputy": public}, {"officer": "no key"}):
+        with pytest.raises(ApprovalRefused, match="signature is not its approver's"):
+            world.publish(cut, rows, approvers=approvers)
+    assert world.catalog.find(TABLE, cut) is None
+    assert world.publish(cut, rows, approvers={"officer": public}).accounted == {"published": 2}
 
 
 def test_an_expired_approval_is_refused(world, rows, approved):
