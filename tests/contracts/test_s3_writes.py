@@ -290,6 +290,38 @@ def test_a_living_claim_holds_others_off_and_a_dead_one_does_not(make: Make, mon
     assert 0 == store._client.list_objects_v2(Bucket=BUCKET, Prefix=store._staging)["KeyCount"]
 
 
+_CLAIMED = """
+import sys
+from pathlib import Path
+from curation.adapters import s3_claim
+from curation.adapters.store_s3 import S3Store
+from curation.settings import HomeSettings, S3StoreSettings
+store = S3Store(S3StoreSettings.model_validate_json(sys.argv[1]), home=HomeSettings(), spool=Path(sys.argv[2]))
+with s3_claim.claim(store._client, store._bucket, store._staging, store._prefix + "k"):
+    print("claimed", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_claim_of_a_process_killed_on_this_machine_does_not_count_for_long(
+    make: Make, seaweed, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it lives its claim counts, whatever its age; once it was killed a rerun goes on within its patience."""
+    monkeypatch.setattr(s3_claim, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(s3_claim, "_ECHO_S", -1.0)
+    store = make(conditional=False)
+    arguments = [seaweed.settings(prefix=prefix).model_dump_json(), str(tmp_path / "spool")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": {**os.environ, **seaweed.env}}
+    with subprocess.Popen([sys.executable, "-c", _CLAIMED, *arguments], **pipes) as process:
+        assert process.stdout is not None
+        assert "claimed\n" == process.stdout.readline()
+        with pytest.raises(ConcurrentChange):
+            store.create("k", b"x")
+        process.kill()
+    assert store.create("k", b"x") is True
+    assert 0 == store._client.list_objects_v2(Bucket=BUCKET, Prefix=store._staging)["KeyCount"]
+
+
 _CLAIMING = """
 import sys
 from pathlib import Path
