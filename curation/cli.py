@@ -20,6 +20,7 @@ from rich.table import Table
 
 from curation import __version__, cli_erase, cli_residency, cli_review, cli_withdraw, pipeline, shard_request
 from curation.audit.trace import Row as TracedRow
+from curation.audit.verify import Clips
 from curation.errors import CurationError, OutsideError, UsageError
 from curation.records import StageCount
 from curation.residency import sites
@@ -400,14 +401,17 @@ def shards_build(request: Annotated[Path, typer.Argument(help="Request in YAML."
 def audit_verify(
     work: Work = None,
     head: Annotated[str | None, typer.Option(help="SEQUENCE:DIGEST noted earlier; proves that nothing was cut off since.")] = None,
+    clips: Annotated[Clips | None, typer.Option(help="Of which clips the bytes are read; default all of up to 10 GB.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove chain, signatures, counts and files; exit 1 names the first thing that does not hold."""
-    proof = pipeline.verify(pipeline.open_settings(work), head=head)
+    proof = pipeline.verify(pipeline.open_settings(work), head=head, clips=clips)
     if as_json:
-        body = {"entries": proof.entry_count, "files": proof.file_count, "head": proof.head, "uncovered": list(proof.uncovered)}
-        print(json.dumps(body))
+        counts = {"entries": proof.entry_count, "files": proof.file_count, "clips": proof.clip_count, "clips_read": proof.clips_read}
+        print(json.dumps({**counts, "head": proof.head, "uncovered": list(proof.uncovered)}))
         return
     out.print(f"the ledger holds: {proof.entry_count} entries, {proof.file_count} files, head {proof.head}")
+    if proof.clips_read < proof.clip_count:
+        out.print(f"of {proof.clip_count} clips {proof.clips_read} were read; that the others are there was looked up, not their bytes")
     for key in proof.uncovered:
         out.print(f"not covered by any entry: {key}")

@@ -720,13 +720,13 @@ def ledger_entries(settings: Settings) -> Iterator[LedgerEntry]:
     return wiring.home(settings).ledger.entries()
 
 
-def verify(settings: Settings, *, head: str | None = None) -> verification.Proof:
-    """Proof that nothing the ledger covers has changed.
+def verify(settings: Settings, *, head: str | None = None, clips: verification.Clips | None = None) -> verification.Proof:
+    """Proof that nothing the ledger covers has changed; `clips` says of which the bytes are read, None leaves it to their size.
 
     Raises:
         EvidenceBroken: names the first thing that does not hold.
     """
-    return verification.verify(wiring.store(settings), wiring.ledger_public_key(settings), head=head)
+    return verification.verify(wiring.store(settings), wiring.ledger_public_key(settings), head=head, clips=clips)
 
 
 def trace(settings: Settings, subject: str) -> tracing.Trace:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -77,7 +78,24 @@ class Home(Ground):
 def ground(settings: Settings) -> Ground:
     """Store, ledger and clock at home; without the catalog's libraries, which take 0.5 s of CPU and 45 MiB."""
     objects, now = store(settings), clock()
-    return Ground(store=objects, ledger=StoreLedger(objects, now, load_or_make(settings.ledger_key, settings.ledger_public_key)), clock=now)
+    key = load_or_make(settings.ledger_key, settings.ledger_public_key)
+    return Ground(store=objects, ledger=StoreLedger(objects, now, key, turn=_turn_at_ledger(settings, objects)), clock=now)
+
+
+def _turn_at_ledger(settings: Settings, objects: ObjectStore) -> Callable[[], AbstractContextManager[None]]:
+    """What keeps the ledger's writers apart: the store, asked at the first write, where it can; else the home catalog's database."""
+    if not isinstance(settings.store, S3StoreSettings):
+        return nullcontext
+    from curation.adapters.store_s3 import S3Store
+
+    def turn() -> AbstractContextManager[None]:
+        if isinstance(objects, S3Store) and objects.keeps_writers_apart():
+            return nullcontext()
+        from curation.adapters.ledger_lock_sql import SqlTurn
+
+        return SqlTurn(settings.home_catalog.uri)()
+
+    return turn
 
 
 def home(settings: Settings) -> Home:

@@ -407,6 +407,10 @@ class S3Store:
             return "claim, the server's conditional writes do not hold"
         return "condition" if self._quirks.atomic_parts else "condition, and a claim where an object is put together from parts"
 
+    def keeps_writers_apart(self) -> bool:
+        """Whether the server refuses, by itself, to write a second time what is there; asks the bucket the first time."""
+        return self._by_condition(self._ready())
+
     def _by_condition(self, found: s3_bucket.Findings) -> bool:
         return found.conditional and self._may_be_conditional
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -82,13 +83,24 @@ class StoreLedger:
     by putting a file beside the others.
     """
 
-    def __init__(self, store: ObjectStore, clock: Clock, key: Ed25519PrivateKey) -> None:
+    def __init__(
+        self, store: ObjectStore, clock: Clock, key: Ed25519PrivateKey, *, turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """A ledger in `store`.
+
+        Args:
+            store: the home store.
+            clock: the time of entries.
+            key: signs them.
+            turn: excludes other processes from appending, for a store that cannot.
+        """
         self._store = store
         self._clock = clock
         self._key = key
         self._public_key = key.public_key()
         self._known: list[LedgerEntry] = []
-        self._turn = threading.Lock()  # of threads that share this object; between processes the store decides
+        self._turn = threading.Lock()  # of threads that share this object; between processes the store decides, or the lock
+        self._lock = turn
 
     def entries(self) -> Iterator[LedgerEntry]:
         """All entries in order.
@@ -116,7 +128,7 @@ class StoreLedger:
         """
         count.check()
         counts = {"rows_in": count.rows_in} | {name: rows for name, rows in count.accounted.items() if rows}
-        with self._turn:
+        with self._turn, self._lock():
             return self._append((count.stage, count.subject, counts, dict(files), dict(facts or {})))
 
     def _append(self, event: _Event) -> LedgerEntry:

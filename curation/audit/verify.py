@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -24,6 +25,10 @@ _COVERED: Final = (
 )
 _RESUME_POINT: Final = re.compile(r"batches/[^/]+/finished\.json")
 _CHUNK_BYTES: Final = 1 << 20
+_CLIPS: Final = "clips/"
+_READ_ALL_BYTES: Final = 10 * 10**9
+_SAMPLE: Final = 200  # of a ledger in which one clip in a hundred were changed, this misses all of them 13 times in 100
+Clips = Literal["none", "sample", "all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +37,19 @@ class Proof:
 
     entry_count: int
     file_count: int
+    clip_count: int  # among the files
+    clips_read: int
     head: str  # sequence:digest of the last entry, "" for an empty ledger
     uncovered: tuple[str, ...]  # files in covered places that no entry names: work under way, or put there by somebody else
 
 
 def verify(
-    store: ObjectStore, public_key: Ed25519PublicKey, *, head: str | None = None, progress: Callable[[str], None] | None = None
+    store: ObjectStore,
+    public_key: Ed25519PublicKey,
+    *,
+    head: str | None = None,
+    clips: Clips | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Proof:
     """The proof that nothing the ledger covers has changed.
 
@@ -45,6 +57,8 @@ def verify(
         store: the home store.
         public_key: whose signature every entry must carry.
         head: `sequence:digest` noted earlier (a report, a published snapshot); entry and digest must still stand.
+        clips: of which the bytes are read: none, a random sample of 200, or all. None: all of up to 10 GB, a sample of more. That each is
+            there is proved in any case.
         progress: told each file before it is read.
 
     Raises:
@@ -56,13 +70,39 @@ def verify(
     for key in sorted(removed):
         if store.size(key) is not None:
             raise EvidenceBroken("was to be removed and is still there", subject=key, fix="finish the erasure (`curation erase confirm`)")
+    clip_keys = [key for key in sorted(digests) if key.startswith(_CLIPS)]
+    chosen = _chosen(clip_keys, store, clips)
+    skipped = set(clip_keys) - chosen
+    for key in sorted(skipped - set(store.keys(_CLIPS))):
+        raise _broken(key, "is recorded in the ledger but cannot be read")
     for key, digest in sorted(digests.items()):
+        if key in skipped:
+            continue
         if progress is not None:
             progress(key)
         _check_file(store, key, digest)
     uncovered = tuple(key for prefix in _COVERED for key in store.keys(prefix) if key not in digests and not _RESUME_POINT.fullmatch(key))
     last = f"{entries[-1].sequence}:{entries[-1].digest()}" if entries else ""
-    return Proof(entry_count=len(entries), file_count=len(digests), head=last, uncovered=uncovered)
+    counts = {"entry_count": len(entries), "file_count": len(digests), "clip_count": len(clip_keys), "clips_read": len(chosen)}
+    return Proof(**counts, head=last, uncovered=uncovered)
+
+
+def _chosen(clip_keys: Sequence[str], store: ObjectStore, clips: Clips | None) -> set[str]:
+    """The clips whose bytes are read."""
+    if clips is None:
+        clips = "all" if _is_below(_READ_ALL_BYTES, clip_keys, store) else "sample"
+    if clips == "sample":  # drawn anew each time, so that nobody can tell which will be looked at
+        return set(secrets.SystemRandom().sample(clip_keys, min(_SAMPLE, len(clip_keys))))
+    return set(clip_keys) if clips == "all" else set()
+
+
+def _is_below(limit_bytes: int, keys: Sequence[str], store: ObjectStore) -> bool:
+    total_bytes = 0
+    for key in keys:
+        total_bytes += store.size(key) or 0
+        if total_bytes > limit_bytes:
+            return False
+    return True
 
 
 def _broken(subject: str, problem: str) -> EvidenceBroken:

@@ -109,6 +109,46 @@ def test_a_changed_file_is_named(store, key, filled, tmp_path):
         verify(store, key.public_key())
 
 
+@pytest.fixture
+def with_clips(store, filled):
+    """The same with a clip of 4 bytes and one of 3."""
+    for name, data in (("clips/aa/aa.mp4", b"clip"), ("clips/bb/bb.mp4", b"two")):
+        store.create(name, data)
+        filled.record(StageCount(stage="pull", subject=name, rows_in=0, accounted={}), files={name: sha256_hex(data)})
+    return filled
+
+
+def test_how_many_clips_are_read_is_chosen(store, key, with_clips, tmp_path, monkeypatch):
+    """All of up to a limit, a sample of more, or none; what was not read is not said to be proved, and a missing clip is always named."""
+    read = {how: verify(store, key.public_key(), clips=how) for how in (None, "none", "sample", "all")}
+    assert {None: 2, "none": 0, "sample": 2, "all": 2} == {how: proof.clips_read for how, proof in read.items()}
+    assert {(4, 2)} == {(proof.file_count, proof.clip_count) for proof in read.values()}
+    monkeypatch.setattr("curation.audit.verify._SAMPLE", 1)
+    assert 2 == verify(store, key.public_key()).clips_read
+    monkeypatch.setattr("curation.audit.verify._READ_ALL_BYTES", 6)
+    assert 1 == verify(store, key.public_key()).clips_read
+    overwrite(tmp_path, "clips/bb/bb.mp4", b"too")
+    assert 0 == verify(store, key.public_key(), clips="none").clips_read
+    with pytest.raises(EvidenceBroken, match=r"clips/bb/bb\.mp4: is not what the ledger recorded"):
+        verify(store, key.public_key(), clips="all")
+    (tmp_path / "store" / "clips/bb/bb.mp4").unlink()
+    with pytest.raises(EvidenceBroken, match=r"clips/bb/bb\.mp4: is recorded in the ledger but cannot be read"):
+        verify(store, key.public_key(), clips="none")
+
+
+@pytest.mark.parametrize("place", ["clips", "manifests", "validation", "releases", "packs", "fences", "shards"])
+def test_a_changed_file_of_every_kind_is_named(store, key, filled, tmp_path, place):
+    """Whatever the ledger covers, one changed byte of it is found; a file beside it that no entry covers is listed."""
+    name = f"{place}/x/file"
+    store.create(name, b"evidence")
+    assert (name,) == verify(store, key.public_key()).uncovered
+    filled.record(StageCount(stage="any", subject=name, rows_in=0, accounted={}), files={name: sha256_hex(b"evidence")})
+    assert () == verify(store, key.public_key()).uncovered
+    overwrite(tmp_path, name, b"evidencE")
+    with pytest.raises(EvidenceBroken, match=f"{name}: is not what the ledger recorded"):
+        verify(store, key.public_key())
+
+
 def test_a_missing_file_is_named(store, key, filled, tmp_path):
     """A covered file that is gone is found and named."""
     (tmp_path / "store" / "manifests/2").unlink()
