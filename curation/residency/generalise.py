@@ -78,7 +78,7 @@ def _closed(values: tuple[str, ...], says_en: str, says_zh: str, *, sensitivity:
 
 
 def _steps(value: str, edges: tuple[float, ...], kind: str) -> str:
-    return " + ".join(f"({value} >= {edge}::{kind})::TINYINT" for edge in edges)
+    return " + ".join(f"({value} >= {edge}::{kind})::SMALLINT" for edge in edges)
 
 
 def _bands(edges: tuple[float, ...], unit_en: str, unit_zh: str) -> Generalisation:
