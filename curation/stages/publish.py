@@ -22,6 +22,7 @@ from curation.release_files import (
     APPROVAL_FILE,
     EVIDENCE_FILE,
     INTENT_FILE,
+    PUBLISHED,
     REFUSED,
     RELEASE_FILE,
     RELEASED,
@@ -268,18 +269,22 @@ def run(
         PackRefused: the pack expired, or was replaced, since the release was cut.
         EvidenceBroken: a file of the release is not what its evidence says.
         GateRefused: what was about to leave, or what the catalog wrote, is not exactly what was approved, or its clips are decided
-            otherwise now. Whatever is refused, rows that an earlier try left abroad are taken back.
-        OutsideError: the catalog failed; a retry goes on where this run stopped.
+            otherwise now. Whatever is refused, rows that an earlier try left abroad are taken back. So too where anything fails after
+            the commit: nothing stays abroad that was not read back, gated and receipted.
+        OutsideError: something failed before the commit, or in taking back; a retry goes on where this run stopped.
     """
-    for entry in ledger.entries():
-        if entry.kind == "publish" and entry.subject == folder.release_id:
-            return StageCount(stage="publish", subject=folder.release_id, rows_in=entry.counts["rows_in"], accounted=_counts(entry.counts))
+    done = _published(folder, ledger)
+    if done is not None:
+        return done
     _check_known(folder, ledger)
     check_clock(ledger, clock)
     check_review(ledger)
     snapshot = catalog.find(table, folder.release_id)
     if snapshot is not None and WITHDRAWN_PROPERTY in snapshot.properties:
-        raise GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
+        refusal = GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
+        if REFUSED not in kinds_of(folder.release_id, ledger):  # whoever took it back ended before it was recorded
+            _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
+        raise refusal
     try:
         check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
         recorded_digests(folder, ledger)
@@ -300,12 +305,30 @@ def run(
         raise
     if snapshot is None:
         snapshot = _commit(folder, release, catalog=catalog, table=table, ledger=ledger)
-    files = _gated_again(folder, release, snapshot, home_rows, catalog=catalog, table=table, ledger=ledger)
-    return _receipt(folder, snapshot, files, release.num_rows, store=store, ledger=ledger)
+    try:
+        files = _gated_again(folder, release, snapshot, home_rows, catalog=catalog, table=table)
+        return _receipt(folder, snapshot, files, release.num_rows, store=store, ledger=ledger)
+    except CurationError as failure:
+        done = _published(folder, ledger)  # by another publisher of the same release
+        if done is not None:
+            return done
+        _take_back(folder, snapshot, failure, catalog=catalog, table=table, ledger=ledger)
+        if isinstance(failure, GateRefused):
+            raise
+        raise GateRefused(
+            f"failed after its commit and was taken back: {failure}",
+            subject=f"release {folder.release_id}",
+            fix="mend what failed; then cut a new release and have it approved",
+        ) from failure
 
 
-def _counts(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: rows for name, rows in counts.items() if name != "rows_in"}
+def _published(folder: ReleaseFolder, ledger: Ledger) -> StageCount | None:
+    """What its receipt says, None where there is none."""
+    for entry in ledger.entries():
+        if entry.kind == PUBLISHED and entry.subject == folder.release_id:
+            counts = {name: rows for name, rows in entry.counts.items() if name != "rows_in"}
+            return StageCount(stage=PUBLISHED, subject=folder.release_id, rows_in=entry.counts["rows_in"], accounted=counts)
+    return None
 
 
 def _check_evidence(folder: ReleaseFolder, store: ObjectStore) -> None:
@@ -422,17 +445,12 @@ def _gated_again(
     *,
     catalog: OverseasCatalog,
     table: str,
-    ledger: Ledger,
 ) -> list[bytes]:
-    """The bytes that the catalog wrote, gated again; on a refusal the snapshot is withdrawn before the error goes on."""
-    try:
-        written = catalog.written(table, snapshot.snapshot_id)
-        for name, data in written:
-            gate.check_file(data, name, home_rows)
-        _same_rows(folder, release, [data for _, data in written])
-    except GateRefused as refusal:
-        _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
-        raise
+    """The bytes that the catalog wrote, gated again."""
+    written = catalog.written(table, snapshot.snapshot_id)
+    for name, data in written:
+        gate.check_file(data, name, home_rows)
+    _same_rows(folder, release, [data for _, data in written])
     return [data for _, data in written]
 
 

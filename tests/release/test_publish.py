@@ -56,6 +56,9 @@ def test_what_was_sent_is_kept_byte_for_byte(world, rows, approved):
     assert snapshot.properties["curation.evidence-digest"] == world.folder(approved).digest("evidence.json")
     sequence, _, digest = snapshot.properties["curation.ledger-head"].partition(":")
     assert list(world.ledger.entries())[int(sequence)].digest() == digest
+    assert verify(world.store, world.key.public_key(), head=snapshot.properties["curation.ledger-head"]).uncovered == ()
+    last = f"{world.ledger.head().sequence:020d}"
+    assert int(sequence) < int(last)
 
 
 def test_no_home_value_is_overseas(world, rows, approved, tmp_path):
@@ -219,8 +222,9 @@ def test_a_catalog_that_writes_other_rows_is_taken_back(world, rows, approved):
 class FaultAt:
     """A port that fails at its n-th call, before or after doing what was asked."""
 
-    def __init__(self, port, names, *, at, after):
+    def __init__(self, port, names, *, at, after, error=None):
         self._port, self._names, self._at, self._after, self.calls = port, names, at, after, 0
+        self._error = error or ConcurrentChange("injected", subject="port", fix="retry")
 
     def __getattr__(self, name):
         method = getattr(self._port, name)
@@ -230,38 +234,80 @@ class FaultAt:
         def call(*args, **kwargs):
             self.calls += 1
             if self.calls == self._at and not self._after:
-                raise ConcurrentChange("injected", subject=name, fix="retry")
+                raise self._error
             result = method(*args, **kwargs)
             if self.calls == self._at:
-                raise ConcurrentChange("injected", subject=name, fix="retry")
+                raise self._error
             return result
 
         return call
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("at", range(1, 4))
-def test_a_fault_at_any_catalog_call_and_a_rerun_end_alike(world, rows, approved, at, after):
-    """Whichever call fails, before or after its effect, a rerun ends with the rows once and one receipt."""
-    faulty = FaultAt(world.catalog, {"find", "append", "written"}, at=at, after=after)
-    with pytest.raises(ConcurrentChange):
-        world.publish(approved, rows, catalog=faulty)
-    world.publish(approved, rows)
+class Killed(BaseException):
+    """The process ends here: nobody catches it."""
+
+
+# Calls that ask or change something outside: all of the catalog, writes to the store, entries of the ledger. In their order in a run.
+CALLS = [("catalog", "find"), ("store", "create"), ("catalog", "append"), ("catalog", "written"), ("store", "create"), ("ledger", "record")]
+POINTS = [*((number, False) for number in range(len(CALLS))), (2, True), (5, True)]  # after any other call is before the next
+
+
+def broken_at(world, number, *, after, error):
+    """The world with a port that fails at one of CALLS, before or after its effect."""
+    port, name = CALLS[number]
+    at = [one for one, _ in CALLS[: number + 1]].count(port) if port == "store" else 1
+    return replace(world, **{port: FaultAt(getattr(world, port), {name}, at=at, after=after, error=error)})
+
+
+@pytest.mark.parametrize(("number", "after"), POINTS)
+def test_a_publication_killed_at_any_call_is_finished_by_the_next(world, rows, approved, number, after):
+    """Whichever port call is the last, a rerun ends with the rows once, one copy, one receipt and a whole ledger."""
+    with pytest.raises(Killed):
+        broken_at(world, number, after=after, error=Killed()).publish(approved, rows)
+    assert world.publish(approved, rows).accounted == {"published": 2}
     assert world.catalog.read(TABLE).num_rows == 2
     assert world.kinds() == ["release", "approve", "publish"]
     assert len(list(world.store.keys(f"releases/{approved}/sent/"))) == 1
+    assert verify(world.store, world.key.public_key()).uncovered == ()
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("at", range(1, 3))
-def test_a_fault_at_any_store_write_and_a_rerun_end_alike(world, rows, approved, at, after):
-    """The same holds for every write to the home store."""
-    faulty = FaultAt(world.store, {"create"}, at=at, after=after)
-    with pytest.raises(ConcurrentChange):
-        world.publish(approved, rows, store=faulty)
-    world.publish(approved, rows)
-    assert world.catalog.read(TABLE).num_rows == 2
-    assert world.kinds() == ["release", "approve", "publish"]
+@pytest.mark.parametrize(("number", "after"), POINTS)
+def test_a_fault_at_any_call_leaves_nothing_half_done(world, rows, approved, number, after):
+    """A call that fails before the commit leaves the release to be published by a rerun; one that fails after it, and before the receipt,
+    has the rows taken back at once, and the command exits 1."""
+    fault = ConcurrentChange("injected", subject="port", fix="retry")
+    broken = broken_at(world, number, after=after, error=fault)
+    if (number, after) == (5, True):  # the receipt is there
+        assert broken.publish(approved, rows).accounted == {"published": 2}
+        return
+    is_known = (number, after) > (2, True)  # that it was committed; else the rerun finds it
+    with pytest.raises(GateRefused if is_known else ConcurrentChange) as told:
+        broken.publish(approved, rows)
+    if not is_known:
+        assert world.publish(approved, rows).accounted == {"published": 2}
+        return
+    assert told.value.exit_code == 1
+    assert world.catalog.read(TABLE).num_rows == 0
+    assert world.catalog.holding(TABLE, world.folder(approved).release()["release_row_id"].combine_chunks()) == []
+    assert world.kinds() == ["release", "approve", "publish_refused"]
+    again = world.cut(rows)
+    world.approve(again)
+    assert world.publish(again, rows).accounted == {"published": 2}
+
+
+def test_a_take_back_that_ends_half_way_is_recorded_by_the_next(world, rows, approved):
+    """Killed between the withdrawal and its entry: the next run records it, so that the rows are known not to be abroad."""
+    meddling = Meddling(world.catalog, lambda table: table.slice(0, 1))
+    with pytest.raises(Killed):
+        replace(world, ledger=FaultAt(world.ledger, {"record"}, at=1, after=False, error=Killed())).publish(
+            approved, rows, catalog=meddling
+        )
+    assert world.catalog.read(TABLE).num_rows == 0
+    assert world.kinds() == ["release", "approve"]
+    with pytest.raises(GateRefused, match="was withdrawn"):
+        world.publish(approved, rows)
+    assert world.kinds() == ["release", "approve", "publish_refused"]
+    assert world.cut(rows) != approved
 
 
 def test_racing_publishers_publish_once(world, rows, approved):
