@@ -48,7 +48,7 @@ soak: $(STAMP) ## long kill and endurance runs
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 expectations: $(STAMP) ## rewrite the Great Expectations suites and the packs' JSON Schema from the code
-	@$(BIN)/python -m curation.adapters.validator_gx --write
+	@$(BIN)/python -m curation.adapters.validator_suites --write
 	@$(BIN)/python -m curation.residency.pack_schema --write
 
 constraints: $(STAMP) ## resolve the pins anew

@@ -234,11 +234,15 @@ class CheckFailure:
     row_count: int
     clip_ids: tuple[str, ...] = ()
     note: str = ""
+    note_zh: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationResult:
-    """What a suite said of a table, and proof that every declared check ran."""
+    """What a suite said of a table, and proof that every declared check ran.
+
+    warnings: findings that stop nothing, such as drift. without: tables that were not given, so that their checks were not declared.
+    """
 
     suite: str
     suite_digest: str
@@ -249,6 +253,9 @@ class ValidationResult:
     rows_examined: int
     rows_present: int
     failures: tuple[CheckFailure, ...]
+    warnings: tuple[CheckFailure, ...] = ()
+    schema_version: str = ""
+    without: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -253,6 +253,18 @@ RELEASE: Final = _table(
     ],
 )  # fmt: skip
 
+# One row a sample of a shard set: what is audited before the set's index makes it one.
+SHARDS: Final = _table(
+    "shards",
+    [
+        column("shard", pa.string(), "internal", "name of the tar that holds the sample", nullable=False),
+        column("split", pa.string(), "internal", "split that the sample is for", nullable=False),
+        column("clip_id", pa.string(), "internal", "the clip that is the sample", nullable=False),
+        column("suffix", pa.string(), "internal", "suffix of the clip's member in the tar, with its dot", nullable=False),
+        column("size_bytes", pa.int64(), "internal", "size of the clip", unit="bytes", nullable=False),
+    ],
+)
+
 TABLES: Final = {
     "listing": LISTING,
     "pulled": PULLED,
@@ -261,6 +273,7 @@ TABLES: Final = {
     "mapping": MAPPING,
     "counted": COUNTED,
     "release": RELEASE,
+    "shards": SHARDS,
 }
 
 

@@ -1,103 +1,164 @@
 """Great Expectations as the language of checks; the proof that every declared check ran is ours, for GX passes what it skips.
 
-`expectations/<suite>.json` is data, rewritten from the Arrow schema by `python -m curation.adapters.validator_gx --write`.
-GX sees the table as a DataFrame: columns of the schema (nested ones as JSON text), then the flat columns of `_flat_columns`.
+`expectations/<table>.json` is data. GX knows each check's type and takes its arguments; `validator_counters` counts what it does not
+expect, column by column; and GX says of the counts whether each check was counted over every row and found nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
-import math
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import duckdb
 import pyarrow as pa
 
 from curation import schema
+from curation.adapters import validator_counters as counters
+from curation.adapters.validator_suites import DRIFT, ROW_COUNT_CHECK
 from curation.errors import ValidationFailed
 from curation.records import CheckFailure, ValidationResult
 
-CLIP_IDS_KEPT: Final = 100  # per failed check; the count beside them is whole
-ROW_COUNT_CHECK: Final = "table.row_count"
-_HEX64: Final = r"^[0-9a-f]{64}$"
-_MAX_COUNT: Final = 2**53  # beyond it a number in the DataFrame is no longer exact
-
-_Check = dict[str, Any]
+_REMAKE: Final = "run `make expectations`"
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,3}")
+_Check = Mapping[str, Any]
 
 
 class GxValidator:
     """Runs the suites of a folder. Implements `ports.Validator`."""
 
-    def __init__(self, expectations: Path) -> None:
+    def __init__(self, expectations: Path, *, drift: Literal["warn", "fail"] = "warn") -> None:
         self._expectations = expectations
+        self._drift = drift
 
-    def validate(self, suite: str, rows: pa.Table) -> ValidationResult:
-        """The result of `<expectations>/<suite>.json` over `rows`: counts and clip ids, no value of any other column.
+    def validate(
+        self, suite: str | None, rows: pa.Table | Path, related: Mapping[str, pa.Table] | None = None, *, warn: bool = True
+    ) -> ValidationResult:
+        """The result of a suite over `rows`: counts and clip ids, no value of any other column.
 
-        Never passes for lack of checks: one that GX does not know, or that raises, is told as skipped or errored.
+        Never passes for lack of checks: one that GX does not know, or that raises, is told as skipped or errored. Checks against a table
+        that is not `related` are not declared for this run; the result names these tables.
+
+        Args:
+            suite: name of the table, None for what the rows say of themselves, `clips` if they say nothing.
+            rows: a table, or a Parquet file that is read a stretch at a time.
+            related: name -> rows of other tables; the first column tells them apart.
+            warn: whether drift may be a warning, if the settings let it.
 
         Raises:
-            ValidationFailed: the suite's file is missing, malformed or empty, or the table holds a column twice.
+            ValidationFailed: the suite's file is missing, malformed or empty, the rows are no readable Parquet, hold a column twice or
+                are of a version of the schema that there is no suite for.
         """
-        file = self._expectations / f"{suite}.json"
-        declared, digest = _read_suite(file)
-        twice = sorted({name for name in rows.column_names if rows.column_names.count(name) > 1})
-        if twice:
-            fix = "write the table with the columns of curation/schema.py"
-            raise ValidationFailed(f"holds a column twice ({', '.join(twice)}): nothing was checked", subject=f"table {suite}", fix=fix)
-        frame = _frame(rows)
-        answers = _run(file, suite, declared, frame)
-        names = set(frame.columns)
-        told = (_failure(check, answers.get(_name(check)), rows.num_rows, names) for check in declared)
-        failures = [failure for failure in told if failure is not None]
-        counted = answers.get(ROW_COUNT_CHECK, {}).get("observed")
+        related = related or {}
+        fields = _fields(rows)
+        found = fields.metadata or {}
+        table = suite or found.get(b"curation.table", b"clips").decode("utf-8", "replace")
+        file = self._file(table, found.get(b"curation.schema_version", schema.SCHEMA_VERSION.encode()).decode("utf-8", "replace"))
+        every, digest, version = _read_suite(file)
+        without = sorted({str(check["meta"]["needs"]) for check in every if check["meta"].get("needs", "") not in {"", *related}})
+        declared = [check for check in every if check["meta"].get("needs") not in without]
+        known = _known(file, declared)
+        try:
+            counts = counters.count(rows, [check for check in known if _has_form(check)], related)
+        except (pa.ArrowException, OSError, duckdb.Error) as error:
+            raise _unreadable(rows) from error
+        answers = _answers(table, known, counts)
+        unknown = {_name(check) for check in declared} - answers.keys()
+        failures = tuple(one for check in declared if (one := _failure(check, answers, counts, unknown)) is not None)
+        is_warning = warn and self._drift == "warn"
+        told = {_name(check) for check in declared if is_warning and check["meta"].get("needs") == DRIFT}
         return ValidationResult(
-            suite=suite,
+            suite=table,
             suite_digest=digest,
             declared=len(declared),
             executed=sum(not answer["errored"] for answer in answers.values()),
-            skipped=sum(_name(check) not in answers for check in declared),
+            skipped=len(unknown),
             errored=sum(bool(answer["errored"]) for answer in answers.values()),
-            rows_examined=counted if isinstance(counted, int) else 0,
-            rows_present=rows.num_rows,
-            failures=tuple(failures),
+            rows_examined=counts.rows_examined if any(_name(check) == ROW_COUNT_CHECK for check in known) else 0,
+            rows_present=counts.rows_present,
+            failures=tuple(one for one in failures if one.check not in told or one.problem != "unexpected"),
+            warnings=tuple(one for one in failures if one.check in told and one.problem == "unexpected"),
+            schema_version=version,
+            without=tuple(without),
         )
+
+    def _file(self, table: str, version: str) -> Path:
+        """The suite of that version of a table: the present one under the table's own name, earlier ones beside it."""
+        if not re.fullmatch(r"[a-z]{1,20}", table) or not _VERSION.fullmatch(version):
+            raise ValidationFailed(
+                "says that it is of a table that has no suite: nothing was checked", subject="the rows", fix="name a table of expectations/"
+            )
+        if version == schema.SCHEMA_VERSION:
+            return self._expectations / f"{table}.json"
+        earlier = self._expectations / f"{table}.v{version}.json"
+        if not earlier.is_file():
+            raise ValidationFailed(
+                f"is of version {version} of its schema, for which there is no suite: nothing was checked",
+                subject=f"table {table}",
+                fix="validate it with the version of curation that wrote it, or a later one",
+            )
+        return earlier
+
+
+def _fields(rows: pa.Table | Path) -> pa.Schema:
+    try:
+        fields = counters.schema_of(rows)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(rows) from error
+    # DuckDB tells columns apart without regard to case, so two that differ in case alone would be taken for one.
+    names = [name.casefold() for name in fields.names]
+    twice = sorted({name for name in fields.names if names.count(name.casefold()) > 1})
+    if twice:
+        fix = "write the table with the columns of curation/schema.py"
+        raise ValidationFailed(f"holds a column twice ({', '.join(twice)}): nothing was checked", subject="the rows", fix=fix)
+    return fields
+
+
+def _unreadable(rows: pa.Table | Path) -> ValidationFailed:
+    subject = "the rows" if isinstance(rows, pa.Table) else str(rows)
+    return ValidationFailed("is not readable Parquet: nothing was checked", subject=subject, fix="restore the file from its origin")
 
 
 def _name(check: _Check) -> str:
     return str(check["meta"]["check"])
 
 
-def _read_suite(file: Path) -> tuple[list[_Check], str]:
-    """The declared checks and SHA-256 of the file."""
-    fix = "run `make expectations`"
+def _read_suite(file: Path) -> tuple[list[_Check], str, str]:
+    """The declared checks, SHA-256 of the file, and the version of the schema that it is about."""
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise ValidationFailed("the suite's file is missing: nothing was checked", subject=str(file), fix=fix) from error
+        raise ValidationFailed("the suite's file is missing: nothing was checked", subject=str(file), fix=_REMAKE) from error
     try:
-        checks: list[_Check] = json.loads(data)["expectations"]
+        suite = json.loads(data)
+        checks: list[_Check] = suite["expectations"]
         names = [_name(check) for check in checks]
+        version = str(suite.get("meta", {}).get("schema_version", ""))
         well_formed = all(isinstance(check["type"], str) and isinstance(check["kwargs"], dict) for check in checks)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValidationFailed("the suite's file is malformed: nothing was checked", subject=str(file), fix=fix) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValidationFailed("the suite's file is malformed: nothing was checked", subject=str(file), fix=_REMAKE) from error
     if not well_formed or len(set(names)) != len(names):
-        raise ValidationFailed("the suite's file is malformed: a check has no type, or no name of its own", subject=str(file), fix=fix)
+        raise ValidationFailed("the suite's file is malformed: a check has no type, or no name of its own", subject=str(file), fix=_REMAKE)
     if not checks:
-        raise ValidationFailed("the suite declares no check: nothing was checked", subject=str(file), fix=fix)
-    return checks, hashlib.sha256(data).hexdigest()
+        raise ValidationFailed("the suite declares no check: nothing was checked", subject=str(file), fix=_REMAKE)
+    return checks, hashlib.sha256(data).hexdigest(), version
+
+
+def _has_form(check: _Check) -> bool:
+    return check["type"] in counters.FORMS or check["type"] in counters.COUNTED_APART
+
+
+# --- Great Expectations --------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _gx_noise_off() -> Iterator[None]:
+def gx_noise_off() -> Iterator[None]:
     """GX logs each refusal (told here by count), and it and the libraries it imports still use what Python and pandas deprecate."""
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
@@ -106,340 +167,98 @@ def _gx_noise_off() -> Iterator[None]:
         yield
 
 
-def _run(file: Path, suite: str, declared: Sequence[_Check], frame: Any) -> dict[str, dict[str, Any]]:
-    """Check name -> what GX answered: success, errored, observed, count, ids."""
-    with _gx_noise_off():
-        import great_expectations as gx  # noqa: PLC0415 - 4 s and 270 MiB, only where a suite runs
+def _known(file: Path, declared: Sequence[_Check]) -> list[_Check]:
+    """The checks whose type GX knows; it takes their arguments.
+
+    Raises:
+        ValidationFailed: it does not take one's arguments.
+    """
+    with gx_noise_off():
+        from great_expectations.exceptions import ExpectationNotFoundError, GreatExpectationsError  # noqa: PLC0415 - 4 s and 270 MiB
+        from great_expectations.expectations.registry import get_expectation_impl  # noqa: PLC0415
+
+        from curation.adapters import validator_expectations  # noqa: F401, PLC0415 - makes ours known
+
+        known = []
+        for check in declared:
+            try:
+                get_expectation_impl(check["type"])(**check["kwargs"])
+            except ExpectationNotFoundError:
+                continue
+            except (GreatExpectationsError, ValueError, TypeError) as error:
+                raise ValidationFailed(
+                    f"Great Expectations could not run the suite: it does not take the arguments of {_name(check)}",
+                    subject=str(file),
+                    fix=_REMAKE,
+                ) from error
+            known.append(check)
+    return known
+
+
+def _answers(suite: str, known: Sequence[_Check], counts: counters.Counts) -> dict[str, dict[str, bool]]:
+    """Check name -> whether GX, looking at the counts, says success, and whether it raised."""
+    if not known:
+        return {}
+    with gx_noise_off():
+        import great_expectations as gx  # noqa: PLC0415
+        import pandas as pd  # noqa: PLC0415 - GX brings it
         from great_expectations.data_context.types.base import (  # noqa: PLC0415
             DataContextConfig,
             InMemoryStoreBackendDefaults,
             ProgressBarsConfig,
         )
-        from great_expectations.exceptions import GreatExpectationsError  # noqa: PLC0415
 
+        rows = [(name, one.unexpected, counts.rows_examined, counts.rows_present) for name, one in counts.found.items()]
+        frame = pd.DataFrame(rows, columns=["check", "unexpected_count", "rows_examined", "rows_present"])
         in_memory = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
         config = DataContextConfig(store_backend_defaults=in_memory, progress_bars=ProgressBarsConfig(globally=False))
         context = gx.get_context(mode="ephemeral", project_config=config)
-        asset = context.data_sources.add_pandas("tables").add_dataframe_asset(suite)
+        asset = context.data_sources.add_pandas("counters").add_dataframe_asset(suite)
         batch = asset.add_batch_definition_whole_dataframe("whole").get_batch(batch_parameters={"dataframe": frame})
-        detail = {"result_format": "COMPLETE", "unexpected_index_column_names": ["clip_id"] if "clip_id" in frame.columns else []}
-        try:
-            checks = gx.ExpectationSuite(name=suite, expectations=[dict(check) for check in declared])
-            results = batch.validate(checks, result_format=detail).results
-        except (GreatExpectationsError, ValueError, TypeError) as error:
-            raise ValidationFailed(
-                f"Great Expectations could not run the suite ({type(error).__name__})", subject=str(file), fix="run `make expectations`"
-            ) from error
-    return {result.expectation_config.meta["check"]: _reduced(result) for result in results}
+        asked = [
+            {"type": "expect_check_to_find_nothing", "kwargs": {"check_name": _name(check)}, "meta": {"check": _name(check)}}
+            for check in known
+        ]
+        results = batch.validate(gx.ExpectationSuite(name=suite, expectations=asked)).results
+    return {one.expectation_config.meta["check"]: {"success": bool(one.success), "errored": _raised(one)} for one in results}
 
 
-def _reduced(result: Any) -> dict[str, Any]:
-    """What may be kept of a GX result: GX puts raw values of the failing rows into it."""
+def _raised(result: Any) -> bool:
     info = result.exception_info or {}
-    raised = [info.get("raised_exception")] if "raised_exception" in info else [part.get("raised_exception") for part in info.values()]
-    found = result.result or {}
-    ids = {str(row.get("clip_id")) for row in found.get("unexpected_index_list") or [] if isinstance(row, Mapping)}
-    return {
-        "success": bool(result.success),
-        "errored": any(raised),
-        "observed": found.get("observed_value"),
-        "count": found.get("unexpected_count"),
-        "ids": sorted(one for one in ids if re.match(_HEX64, one)),  # anything else in clip_id may be a value of another column
-    }
+    parts = [info] if "raised_exception" in info else list(info.values())
+    return any(part.get("raised_exception") for part in parts)
 
 
-def _failure(check: _Check, answer: Mapping[str, Any] | None, row_count: int, names: set[str]) -> CheckFailure | None:
-    column = check["meta"].get("column", check["kwargs"].get("column"))
-    if answer is None:
-        return _told(check, column, "skipped", 0, note=f"was not run: Great Expectations knows no {check['type']}")
+# --- what is told --------------------------------------------------------------------------------------------------------------------
+
+
+def _failure(check: _Check, answers: Mapping[str, Mapping[str, bool]], counts: counters.Counts, unknown: set[str]) -> CheckFailure | None:
+    name, kwargs, meta = _name(check), check["kwargs"], check["meta"]
+    column = meta.get("column", kwargs.get("column"))
+    if name in unknown:
+        said = f"was not run: Great Expectations knows no {check['type']}", f"未运行:Great Expectations 没有 {check['type']}"
+        return _told(name, column, "skipped", counters.Count(unexpected=0), said)
+    answer = answers[name]
     if answer["errored"]:
-        needed = check["kwargs"].get("column")
-        missing = needed is not None and needed not in names
-        note = f"column {column} is missing, or not of its type" if missing else "raised an exception instead of an answer"
-        return _told(check, column, "errored", 0, note=note)
-    if answer["success"]:
+        return _told(name, column, "errored", counters.Count(unexpected=0), _why_errored(check, column, counts))
+    if answer["success"] or (counts.rows_present == 0 and name != ROW_COUNT_CHECK):  # an empty table is told once
         return None
-    if _name(check) == ROW_COUNT_CHECK and row_count == 0:
-        return _told(check, None, "unexpected", 0, note="the table is empty: no row was examined")
-    count = row_count if answer["count"] is None else int(answer["count"])
-    return _told(check, column, "unexpected", count, ids=answer["ids"], note=str(check["meta"].get("notes", "")))
+    if counts.rows_present == 0:
+        return _told(
+            name, None, "unexpected", counters.Count(unexpected=0), ("the table is empty: no row was examined", "表为空:未检查任何行")
+        )
+    return _told(name, column, "unexpected", counts.found[name], (str(meta.get("notes", "")), str(meta.get("notes_zh", ""))))
 
 
-def _told(check: _Check, column: str | None, problem: str, count: int, *, note: str, ids: Sequence[str] = ()) -> CheckFailure:
-    return CheckFailure(check=_name(check), column=column, problem=problem, row_count=count, clip_ids=tuple(ids[:CLIP_IDS_KEPT]), note=note)
+def _why_errored(check: _Check, column: str | None, counts: counters.Counts) -> tuple[str, str]:
+    if _name(check) in counts.missing:
+        return f"column {column} is missing, or not of its type", f"列 {column} 缺失或类型不符"
+    if not _has_form(check):
+        return f"there is no count for {check['type']}", f"没有对应 {check['type']} 的计数"
+    return "raised an exception instead of an answer", "抛出异常而未给出结果"
 
 
-# --- the table as GX sees it -------------------------------------------------------------------------------------------------------
-
-
-def _frame(rows: pa.Table) -> Any:
-    """A DataFrame of the table's columns, nested ones as JSON text, and the flat columns."""
-    import pandas as pd  # noqa: PLC0415 - 0.7 s
-
-    columns: dict[str, Any] = {}
-    for field, values in zip(rows.schema, rows.columns, strict=True):
-        nested = pa.types.is_nested(field.type)
-        texts = [None if one is None else json.dumps(one, default=str) for one in values.to_pylist()] if nested else None
-        columns[field.name] = pd.Series(texts, dtype=object) if nested else values.to_pandas()
-    for name, flat in _flat_columns(rows).items():
-        columns[name] = pd.Series(flat, dtype=object)
-    return pd.DataFrame(columns)
-
-
-def _flat_columns(rows: pa.Table) -> dict[str, list[Any]]:
-    """Columns that say of nested or related columns what GX can check; one whose inputs are missing is left out, so its check errs.
-
-    - `arrow_types`: every column with its Arrow type
-    - `nonfinite`: float columns that hold NaN or infinity
-    - `reasons_count`, `reasons_blank_count`: how many reasons, and how many of them say nothing
-    - `unmeasured_unknown`, `unmeasured_unexplained`, `unmeasured_with_value`: names in `unmeasured` that are no column, that have no
-      reason, that have a value all the same
-    - `<signal>_state`: measured, unmeasured, both or neither
-    - `fix_state`: complete (both coordinates and a datum), none, or partial
-    - `track_wrong_count`: fixes of the track outside the globe or before the clip
-    - `object_names_clip`: whether object_uri contains clip_id
-    """
-    kinds = {field.name: field.type for field in rows.schema}
-    types = _types(rows.schema)
-    flat: dict[str, list[Any]] = {"arrow_types": [types] * rows.num_rows}
-    floats = {name: rows.column(name).to_pylist() for name, kind in kinds.items() if pa.types.is_floating(kind)}
-    flat["nonfinite"] = [
-        ", ".join(name for name, values in floats.items() if values[at] is not None and not math.isfinite(values[at]))
-        for at in range(rows.num_rows)
-    ]
-    if _is(kinds, "reasons", pa.types.is_list):
-        reasons = rows.column("reasons").to_pylist()
-        flat["reasons_count"] = [None if one is None else len(one) for one in reasons]
-        flat["reasons_blank_count"] = [sum(not reason for reason in one or ()) for one in reasons]
-    if _is(kinds, "unmeasured", pa.types.is_map):
-        flat.update(_unmeasured_columns(rows))
-    if {"latitude_deg", "longitude_deg", "datum"} <= kinds.keys():
-        fixes = zip(*(rows.column(name).to_pylist() for name in ("latitude_deg", "longitude_deg", "datum")), strict=True)
-        flat["fix_state"] = [_fix_state(*fix) for fix in fixes]
-    if _is(kinds, "track", pa.types.is_list):
-        flat["track_wrong_count"] = [sum(not _on_globe(fix) for fix in track or ()) for track in rows.column("track").to_pylist()]
-    if {"object_uri", "clip_id"} <= kinds.keys():
-        pairs = zip(rows.column("object_uri").to_pylist(), rows.column("clip_id").to_pylist(), strict=True)
-        flat["object_names_clip"] = ["yes" if uri and clip_id and str(clip_id) in str(uri) else "no" for uri, clip_id in pairs]
-    return flat
-
-
-def _types(table: pa.Schema) -> str:
-    return "; ".join(f"{field.name} {field.type}" for field in table)
-
-
-def _is(kinds: Mapping[str, pa.DataType], name: str, test: Any) -> bool:
-    return name in kinds and bool(test(kinds[name]))
-
-
-def _unmeasured_columns(rows: pa.Table) -> dict[str, list[str]]:
-    named = [dict(one or ()) for one in rows.column("unmeasured").to_pylist()]
-    others = [name for name in rows.column_names if name not in schema.SIGNALS and name != "unmeasured"]
-    values = {name: rows.column(name).to_pylist() for name in {*others, *schema.SIGNALS} & set(rows.column_names)}
-
-    def has_value(name: str, at: int) -> bool:
-        value = values[name][at]
-        return value is not None and value != "undefined" and not (isinstance(value, float) and math.isnan(value))
-
-    flat: dict[str, list[str]] = {
-        "unmeasured_unknown": [", ".join(sorted(str(key) for key in one if key not in rows.column_names)) for one in named],
-        "unmeasured_unexplained": [", ".join(sorted(str(key) for key, reason in one.items() if not reason)) for one in named],
-        "unmeasured_with_value": [
-            ", ".join(name for name in others if name in one and has_value(name, at)) for at, one in enumerate(named)
-        ],
-    }
-    states = {(True, False): "measured", (False, True): "unmeasured", (True, True): "both", (False, False): "neither"}
-    for name in schema.SIGNALS:
-        if name in values:
-            flat[f"{name}_state"] = [states[has_value(name, at), name in one] for at, one in enumerate(named)]
-    return flat
-
-
-def _fix_state(latitude_deg: object, longitude_deg: object, datum: object) -> str:
-    given = [part is not None and part == part for part in (latitude_deg, longitude_deg, datum)]  # noqa: PLR0124 - NaN
-    return "complete" if all(given) else "partial" if any(given) else "none"
-
-
-def _on_globe(fix: Mapping[str, float | None] | None) -> bool:
-    if fix is None:
-        return False
-    latitude_deg, longitude_deg, offset_s = fix["latitude_deg"], fix["longitude_deg"], fix["offset_s"]
-    if latitude_deg is None or longitude_deg is None or offset_s is None:
-        return False
-    return abs(latitude_deg) <= 90.0 and abs(longitude_deg) <= 180.0 and 0.0 <= offset_s < math.inf
-
-
-# --- the suite, from the schema ----------------------------------------------------------------------------------------------------
-
-_VOCABULARIES: Final[Mapping[str, Sequence[str]]] = {
-    "verdict": schema.VERDICTS,
-    "timeofday": schema.TIMEOFDAY,
-    "weather": schema.WEATHER,
-    "scene": schema.SCENE,
-    "ego_motion": schema.EGO_MOTION,
-    "datum": schema.DATUMS,
-    "province": schema.PROVINCES,
-    "inspect_depth": ("packets", "keyframes", "full"),
-}
-_PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
-    "clip_id": (_HEX64, "A clip is named by the SHA-256 of its bytes, so that the same bytes are the same clip."),
-    "batch_id": (r"^.+-[0-9a-f]{16}$", "A batch is named by its source and its listing's digest, so that it can be traced."),
-    "packet_digest": (_HEX64, "A digest that is not one finds no re-wrapped copy."),
-    "settings_digest": (_HEX64, "The settings under which a clip was measured must be found again."),
-}
-_RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
-    "latitude_deg": (-90.0, 90.0, "Outside it lies no place on Earth."),
-    "longitude_deg": (-180.0, 180.0, "Outside it lies no place on Earth."),
-    "gnss_error_m": (0.0, 1e7, "An error is a distance, and the Earth is no larger."),
-    "speed_mean_mps": (0.0, 150.0, "No road vehicle is faster than 540 km/h."),
-    "speed_max_mps": (0.0, 150.0, "No road vehicle is faster than 540 km/h."),
-    "sun_elevation_deg": (-90.0, 90.0, "Outside it stands nothing in the sky."),
-    "width_px": (1, 65535, "A picture has at least one column, and no codec at hand has more."),
-    "height_px": (1, 65535, "A picture has at least one row, and no codec at hand has more."),
-    "fps": (0.0, 1000.0, "No dashcam takes more pictures a second."),
-    "noise_sigma": (0.0, 255.0, "Luma has 8 bits."),
-}
-_MEASURED_IF_ACCEPTED: Final = (
-    "container", "video_codec", "width_px", "height_px", "fps", "frame_count", "duration_s", "timeofday", "weather", "scene",
-)  # fmt: skip
-
-
-def _check(name: str, kind: str, notes: str, *, of: str | None = None, **kwargs: object) -> _Check:
-    meta = {"check": name, "notes": notes} | ({"column": of} if of else {})
-    return {"type": kind, "kwargs": kwargs, "meta": meta}
-
-
-def _where(column: str, operator: str, value: str) -> dict[str, object]:
-    return {"type": "comparison", "column": {"name": column}, "operator": operator, "parameter": value}
-
-
-def clips_suite() -> dict[str, Any]:
-    """The suite of the manifest table, generated from `schema.CLIPS` and a small hand-written part."""
-    return {
-        "name": "clips",
-        "meta": {"schema_version": schema.SCHEMA_VERSION},
-        "expectations": [*_table_checks(), *_column_checks(), *_row_rules()],
-    }
-
-
-def _table_checks() -> Iterator[_Check]:
-    flat = list(_flat_columns(schema.CLIPS.empty_table()))
-    yield _check(
-        "table.columns", "expect_table_columns_to_match_ordered_list",
-        "A column more, less or elsewhere has no meaning, unit or sensitivity that anyone agreed on.",
-        column_list=[*schema.CLIPS.names, *flat],
-    )  # fmt: skip
-    yield _check(
-        "table.types", "expect_column_values_to_be_in_set", "A column of another type no longer means what the schema says.",
-        column="arrow_types", value_set=[_types(schema.CLIPS)],
-    )  # fmt: skip
-    yield _check(ROW_COUNT_CHECK, "expect_table_row_count_to_be_between", "An empty table passes every check about rows.", min_value=1)
-    yield _check(
-        "clip_id.unique", "expect_column_values_to_be_unique", "A clip that stands twice is counted, released and trained on twice.",
-        column="clip_id",
-    )  # fmt: skip
-
-
-def _column_checks() -> Iterator[_Check]:
-    for field in schema.CLIPS:
-        name = field.name
-        if not field.nullable:
-            notes = f"Every clip has {name}: {field.metadata[b'doc'].decode()}."
-            yield _check(f"{name}.not_null", "expect_column_values_to_not_be_null", notes, column=name)
-            if pa.types.is_string(field.type):
-                text = "Empty text is a missing value in disguise."
-                yield _check(f"{name}.not_empty", "expect_column_value_lengths_to_be_between", text, column=name, min_value=1)
-        if name in _PATTERNS:
-            pattern, notes = _PATTERNS[name]
-            yield _check(f"{name}.pattern", "expect_column_values_to_match_regex", notes, column=name, regex=pattern)
-        if name in _VOCABULARIES:
-            notes = "A word outside the closed vocabulary matches no rule, no request and no reader's filter."
-            yield _check(f"{name}.vocabulary", "expect_column_values_to_be_in_set", notes, column=name, value_set=list(_VOCABULARIES[name]))
-        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
-            low, high, notes = _range(field)
-            kind = "expect_column_values_to_be_between"
-            yield _check(f"{name}.range", kind, notes, column=name, min_value=low, max_value=high)
-
-
-def _range(field: pa.Field) -> tuple[float, float, str]:
-    if field.name in _RANGES:
-        return _RANGES[field.name]
-    if field.metadata[b"unit"] == b"ratio":
-        return 0.0, 1.0, "A ratio lies between 0 and 1."
-    return 0, _MAX_COUNT, "It counts or measures something that cannot be less than nothing."
-
-
-def _row_rules() -> Iterator[_Check]:
-    in_set, null, not_null = "expect_column_values_to_be_in_set", "expect_column_values_to_be_null", "expect_column_values_to_not_be_null"
-    between = "expect_column_values_to_be_between"
-    quarantined, accepted, rejected = (_where("verdict", "==", verdict) for verdict in ("quarantined", "accepted", "rejected"))
-    yield _check("quarantined.error", not_null, "A clip that could not be measured says why.", column="error", row_condition=quarantined)
-    measured = _where("verdict", "!=", "quarantined")
-    yield _check("measured.no_error", null, "An error beside a measured verdict contradicts it.", column="error", row_condition=measured)
-    yield _check(
-        "accepted.no_reasons", in_set, "A reason to reject contradicts the verdict.",
-        of="reasons", column="reasons_count", value_set=[0], row_condition=accepted,
-    )  # fmt: skip
-    yield _check(
-        "rejected.reasons", between, "A clip that falls short says in what.",
-        of="reasons", column="reasons_count", min_value=1, max_value=1000, row_condition=rejected,
-    )  # fmt: skip
-    for name in _MEASURED_IF_ACCEPTED:
-        notes = "An accepted clip was measured, so this is known."
-        yield _check(f"accepted.{name}", not_null, notes, column=name, row_condition=accepted)
-    for name in schema.SIGNALS:
-        notes = "A signal is measured, or unmeasured with a reason: never both, never neither."
-        yield _check(f"{name}.measured_or_not", in_set, notes, of=name, column=f"{name}_state", value_set=["measured", "unmeasured"])
-    empty: tuple[tuple[str, str, str, str], ...] = (
-        ("values.finite", "nonfinite", "", "NaN and infinity are no measurements, and GX takes NaN for a missing value."),
-        ("unmeasured.known", "unmeasured_unknown", "unmeasured", "A name that is no column excuses nothing."),
-        ("unmeasured.explained", "unmeasured_unexplained", "unmeasured", "Unmeasured without a reason is a gap nobody answers for."),
-        ("unmeasured.no_value", "unmeasured_with_value", "unmeasured", "A value beside its excuse is made up, or the excuse is."),
+def _told(name: str, column: str | None, problem: str, found: counters.Count, said: tuple[str, str]) -> CheckFailure:
+    return CheckFailure(
+        check=name, column=column, problem=problem, row_count=found.unexpected, clip_ids=found.clip_ids, note=said[0], note_zh=said[1]
     )
-    for check, column, of, notes in empty:
-        yield _check(check, in_set, notes, of=of or None, column=column, value_set=[""])
-    yield _check("reasons.not_blank", in_set, "A blank reason says nothing.", of="reasons", column="reasons_blank_count", value_set=[0])
-    yield _check(
-        "fix.complete", in_set, "Half a fix, or one without a datum, can be placed in the wrong province.",
-        of="latitude_deg", column="fix_state", value_set=["complete", "none"],
-    )  # fmt: skip
-    yield _check(
-        "track.on_globe", in_set, "A fix off the globe or before the clip is no fix of this clip.",
-        of="track", column="track_wrong_count", value_set=[0],
-    )  # fmt: skip
-    yield _check(
-        "object_uri.names_clip", in_set, "The bytes under another clip's name would be curated in its place.",
-        of="object_uri", column="object_names_clip", value_set=["yes"],
-    )  # fmt: skip
-
-
-SUITES: Final = {"clips": clips_suite}
-
-
-def suite_bytes(name: str) -> bytes:
-    """What `expectations/<name>.json` must hold."""
-    return (json.dumps(SUITES[name](), indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Rewrite the suites with `--write`; without it, 1 if a file differs from what the schema gives."""
-    parser = argparse.ArgumentParser(prog="python -m curation.adapters.validator_gx", description=main.__doc__)
-    parser.add_argument("--write", action="store_true", help="rewrite expectations/*.json")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parents[2] / "expectations")
-    asked = parser.parse_args(arguments)
-    stale = [name for name in SUITES if not _holds(asked.folder / f"{name}.json", suite_bytes(name))]
-    for name in stale:
-        file = asked.folder / f"{name}.json"
-        if asked.write:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(suite_bytes(name))
-        sys.stdout.write(f"{file.name}: {'rewritten' if asked.write else 'differs from the schema; run `make expectations`'}\n")
-    return 0 if asked.write or not stale else 1
-
-
-def _holds(file: Path, data: bytes) -> bool:
-    return file.is_file() and file.read_bytes() == data
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

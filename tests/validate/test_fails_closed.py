@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from curation import schema
-from curation.adapters import validator_gx
+from curation.adapters import validator_suites
 from curation.adapters.validator_gx import GxValidator
 from curation.errors import ValidationFailed
 
@@ -144,8 +144,8 @@ def test_importing_the_adapter_does_not_import_gx() -> None:
 
 def test_write_mends_a_stale_suite(tmp_path, capsys) -> None:
     """Without --write a stale suite is told and exits 1; --write rewrites it; then there is nothing to say."""
-    assert validator_gx.main(["--folder", str(tmp_path)]) == 1
-    assert validator_gx.main(["--folder", str(tmp_path), "--write"]) == 0
-    assert validator_gx.main(["--folder", str(tmp_path)]) == 0
-    assert (tmp_path / "clips.json").read_bytes() == validator_gx.suite_bytes("clips")
+    assert validator_suites.main(["--folder", str(tmp_path)]) == 1
+    assert validator_suites.main(["--folder", str(tmp_path), "--write"]) == 0
+    assert validator_suites.main(["--folder", str(tmp_path)]) == 0
+    assert (tmp_path / "clips.json").read_bytes() == validator_suites.files()["clips.json"]
     assert capsys.readouterr().out.count("clips.json") == 2
