@@ -54,10 +54,11 @@ def confirm(
     work: Work = None,
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw what was asked for: rows, snapshots and files overseas go for good. An interrupted withdrawal is finished."""
+    """Withdraw what was asked for: rows, snapshots and files overseas, and shard sets, go for good. An interrupted one is finished."""
     settings = pipeline.open_settings(work)
     pipeline.confirm_withdrawal(settings, withdrawal_id, approver=approver)
     receipt = pipeline.withdrawal_receipt(settings, withdrawal_id)
+    receipt["shard_sets_built_again"] = pipeline.rebuild_shard_sets(settings, withdrawal_id)
     if as_json:
         print(json.dumps(receipt))
         return
@@ -65,6 +66,10 @@ def confirm(
     out.print(f"withdrawal {withdrawal_id}: {said}")
     for release_id, rows in sorted(receipt["rows_of_releases"].items()):
         out.print(f"  {rows} rows of release {release_id}; no file overseas holds one of their ids")
+    for name, clips in receipt.get("shard_sets_removed", {}).items():
+        again = receipt["shard_sets_built_again"].get(name)
+        instead = f"built again without them as {again}" if again else "ask for it again: what it was asked for was not kept"
+        out.print(f"  shard set {name} held {clips} of the clips and is removed; {instead}")
 
 
 @app.command()

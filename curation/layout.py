@@ -63,7 +63,7 @@ def erasure_key(erasure_id: str, name: str) -> str:
 
 
 def withdrawal_key(withdrawal_id: str, name: str) -> str:
-    """A file of a withdrawal: request.json, asked.parquet, rows.parquet, receipt.json."""
+    """A file of a withdrawal: request.json, asked.parquet, rows.parquet, shards.json, receipt.json."""
     return f"withdrawals/{withdrawal_id}/{name}"
 
 

@@ -27,7 +27,7 @@ from curation.audit import verify as verification
 from curation.audit.lineage import runs as lineage_of
 from curation.digests import file_digest, sha256_hex
 from curation.erasure_files import RECEIPT_FILE
-from curation.errors import ApprovalRefused, CurationError, UsageError
+from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, UsageError
 from curation.ports import Clock, Outcome
 from curation.records import LedgerEntry, StageCount, UpkeepCount
 from curation.release_files import ReleaseFolder, cut_releases, left_releases, published_cells, published_clip_ids
@@ -35,13 +35,14 @@ from curation.residency import counters, diff, sites
 from curation.residency import forecast as forecasting
 from curation.residency import pack as packs
 from curation.settings import Depth, EngineSettings, InspectSettings, PullSettings, Settings, read_settings
-from curation.shard_request import ShardRequest
+from curation.shard_files import sets_holding
+from curation.shard_request import ShardRequest, from_mapping
 from curation.signals import sheet
 from curation.stages import duplicates, erase, inspect_clips, manifest, publish, pull, release, shards, validate, withdraw
 from curation.stages import review as reviewing
 from curation.stages import upkeep as keeping
 from curation.tables import from_parquet, to_parquet
-from curation.withdrawal_files import barred_clip_ids
+from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
 
 log = logging.getLogger(__name__)
 
@@ -528,26 +529,39 @@ def pack_diff_rows(settings: Settings, new: packs.Pack) -> diff.RowChanges:
 # --- one request ----------------------------------------------------------------------------------------------------------------
 
 
-def build_shards(settings: Settings, request: ShardRequest) -> str:
-    """Id of the request's shard set, built from main of curated.clips as it is now."""
+def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int | None = None) -> str:
+    """Id of the request's shard set, built from main of curated.clips as it is now, or from that snapshot of it.
+
+    Raises:
+        ConcurrentChange: a clip of it was withdrawn while it was built.
+    """
     home = wiring.home(settings)
-    rows, snapshot_id = curated(settings)
-    return shards.run(request, rows, snapshot_id, store=home.store, ledger=home.ledger).shard_set_id
+    rows, at = curated(settings, snapshot_id=snapshot_id)
+    withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
+    shard_set_id = shards.run(request, rows, at, store=home.store, ledger=home.ledger, withdrawn=withdrawn).shard_set_id
+    since = barred_clip_ids(home.store, list(home.ledger.entries()))
+    if len(since) > len(withdrawn) and shard_set_id in sets_holding(since.to_pylist(), home.store):
+        # A withdrawal is recorded and then looks for shard sets; we wrote one and then look for withdrawals: one of two sees the other.
+        raise ConcurrentChange(
+            "a clip of it was withdrawn while it was built", subject=f"shards {shard_set_id}", fix="ask for the withdrawal once more"
+        )
+    return shard_set_id
 
 
 def preview_shards(settings: Settings, request: ShardRequest) -> dict[str, Any]:
     """What a request would give, before any copy."""
-    return shards.preview(request, curated(settings)[0])
+    on = wiring.ground(settings)
+    return shards.preview(request, curated(settings)[0], withdrawn=barred_clip_ids(on.store, list(on.ledger.entries())))
 
 
-def curated(settings: Settings) -> tuple[pa.Table, int]:
-    """All rows of curated.clips, and the snapshot they were read from.
+def curated(settings: Settings, *, snapshot_id: int | None = None) -> tuple[pa.Table, int]:
+    """All rows of curated.clips, now or at a snapshot, and the snapshot they were read from.
 
     Raises:
-        UsageError: nothing was validated yet.
+        UsageError: nothing was validated yet, or there is no such snapshot any more.
     """
     home = wiring.home(settings)
-    snapshot_id = home.catalog.head(settings.curated_table)
+    snapshot_id = home.catalog.head(settings.curated_table) if snapshot_id is None else snapshot_id
     if snapshot_id is None:
         raise UsageError("is empty", subject=settings.curated_table, fix="ingest and validate a batch first")
     return home.catalog.read(settings.curated_table, snapshot_id=snapshot_id), snapshot_id
@@ -635,6 +649,7 @@ def confirm_withdrawal(settings: Settings, withdrawal_id: str, *, approver: str)
         withdrawal_id,
         approver=approver,
         store=home.store,
+        eraser=wiring.eraser(settings),
         catalog=wiring.overseas(settings),
         table=settings.publish.table,
         ledger=home.ledger,
@@ -642,6 +657,28 @@ def confirm_withdrawal(settings: Settings, withdrawal_id: str, *, approver: str)
     )
     _tell_lineage(settings, home)
     return count
+
+
+def rebuild_shard_sets(settings: Settings, withdrawal_id: str) -> dict[str, str | None]:
+    """Shard set that a withdrawal removed -> the one that takes its place, built again from the same snapshot without the clips.
+
+    None where nobody kept what it was asked for, or nothing of it is left. Done twice it gives the same sets.
+    """
+    store, key = wiring.store(settings), layout.withdrawal_key(withdrawal_id, SHARDS_FILE)
+    removed: dict[str, Any] = {} if store.size(key) is None else json.loads(store.read(key))
+    return {name: _rebuilt(settings, said) for name, said in sorted(removed.items())}
+
+
+def _rebuilt(settings: Settings, said: Mapping[str, Any]) -> str | None:
+    request = said["request"]
+    if request is None or str(request.get("filter")).startswith(shards.FILTER_WITHHELD):
+        return None
+    for snapshot_id in (int(said["snapshot_id"] or 0) or None, None):
+        try:
+            return build_shards(settings, from_mapping(request), snapshot_id=snapshot_id)
+        except UsageError as problem:  # an erasure has taken the snapshot, or nothing is left to take
+            log.info("%s", problem)
+    return None
 
 
 def withdrawal_receipt(settings: Settings, withdrawal_id: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a withdrawal leaves at home, in the order in which it comes about, and which clips and rows that makes withdrawn.
 
 request.json and asked.parquet (a `withdraw_request` entry) → a `withdraw_confirm` entry (from here on it is carried out) → rows.parquet
-→ receipt.json (a `withdraw` entry: none of the rows is left overseas).
+→ shards.json and a `removed` entry, where shard sets hold the clips → receipt.json (a `withdraw` entry: none of it is left).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from curation.tables import from_parquet
 REQUEST_FILE: Final = "request.json"
 ASKED_FILE: Final = "asked.parquet"
 ROWS_FILE: Final = "rows.parquet"
+SHARDS_FILE: Final = "shards.json"
 RECEIPT_FILE: Final = "receipt.json"
 ASKED_FOR: Final = "withdraw_request"  # kinds of ledger entries
 CONFIRMED: Final = "withdraw_confirm"

@@ -228,10 +228,11 @@ def _begun(asked: Request, entries: Sequence[LedgerEntry]) -> Mapping[str, str] 
         ConcurrentChange: another erasure was begun and not finished.
     """
     done = {entry.subject for entry in entries if entry.kind == STAGE}
+    erasures = {entry.subject for entry in entries if entry.kind == REQUEST}  # withdrawals remove shard sets, too
     for entry in entries:
         if entry.kind == REMOVED and entry.subject == asked.erasure_id:
             return entry.files
-        if entry.kind == REMOVED and entry.subject not in done:
+        if entry.kind == REMOVED and entry.subject in erasures - done:
             raise ConcurrentChange("is not finished", subject=f"erasure {entry.subject}", fix="finish it (`curation erase confirm`) first")
     return None
 

@@ -29,8 +29,10 @@ from curation.shard_filter import evaluated
 from curation.shard_request import GROUP_COLUMNS, PUBLIC_COLUMNS, TELLING_COLUMNS, ShardRequest
 
 STAGE: Final = "shards"
+NONE: Final = pa.nulls(0, pa.string())
 INDEX_FILE: Final = "index.json"
 CARD_FILE: Final = "card.md"
+FILTER_WITHHELD: Final = "withheld:"  # begins what stands in the index instead of a filter that tells a vehicle, person or place
 OBJECT_SCHEME: Final = object_uri("")
 TAG_COLUMNS: Final = ("timeofday", "weather", "scene")
 SPLIT_COLUMN: Final = "split"
@@ -60,6 +62,7 @@ class Selection:
 
     rows: pa.Table
     considered: int
+    withdrawn: int
     filtered_out: int
     over_max_samples: int
 
@@ -87,7 +90,9 @@ class _PlannedShard:
     sample_count: int
 
 
-def run(request: ShardRequest, rows: pa.Table, snapshot_id: int, *, store: ObjectStore, ledger: Ledger) -> ShardSet:
+def run(
+    request: ShardRequest, rows: pa.Table, snapshot_id: int, *, store: ObjectStore, ledger: Ledger, withdrawn: pa.Array = NONE
+) -> ShardSet:
     """The shard set of a request, complete and recorded; a set that stands already is left as it is.
 
     Args:
@@ -96,6 +101,7 @@ def run(request: ShardRequest, rows: pa.Table, snapshot_id: int, *, store: Objec
         snapshot_id: the pinned snapshot, for the ledger; catalogs draw it at random, so equal sets could not be equal bytes with it inside.
         store: the home store, with the clips' bytes.
         ledger: where the counts go.
+        withdrawn: clips that a person had withdrawn; no shard set holds them.
 
     Raises:
         UsageError: the request takes no clip, its filter fails on a value, or its name tells a vehicle, person or place.
@@ -103,7 +109,7 @@ def run(request: ShardRequest, rows: pa.Table, snapshot_id: int, *, store: Objec
         CurationError: the rows do not fit the schema, or a clip stands twice.
         OutsideError: a clip's bytes could not be read.
     """
-    selection = choose(rows, request)
+    selection = choose(rows, request, withdrawn)
     filter_shown = _check_nothing_told(request, rows)
     plan, digest = _plan(selection.rows, request)
     if not plan:
@@ -120,14 +126,14 @@ def run(request: ShardRequest, rows: pa.Table, snapshot_id: int, *, store: Objec
     return _record(shard_set_id, request, snapshot_id, created=created, store=store, ledger=ledger)
 
 
-def preview(request: ShardRequest, rows: pa.Table) -> dict[str, Any]:
+def preview(request: ShardRequest, rows: pa.Table, *, withdrawn: pa.Array = NONE) -> dict[str, Any]:
     """What a request would give, before any copy: rows accounted for, and samples, bytes of clips and tags per split.
 
     Raises:
         UsageError: the filter fails on a value, or the name tells a vehicle, person or place.
         CurationError: the rows do not fit the schema, or a clip stands twice.
     """
-    selection = choose(rows, request)
+    selection = choose(rows, request, withdrawn)
     _check_nothing_told(request, rows)
     splits = _splits(selection.rows, request)
     return {
@@ -149,8 +155,11 @@ def select(rows: pa.Table, request: ShardRequest) -> pa.Table:
     return choose(rows, request).rows
 
 
-def choose(rows: pa.Table, request: ShardRequest) -> Selection:
-    """`select`, with the rows it left out accounted for. Pure: seed and content decide, never the order of `rows`."""
+def choose(rows: pa.Table, request: ShardRequest, withdrawn: pa.Array = NONE) -> Selection:
+    """`select`, with the rows it left out accounted for, those of `withdrawn` clips first.
+
+    Pure: seed and content decide, never the order of `rows`.
+    """
     missing = sorted(set(CLIPS.names) - set(rows.schema.names))
     if missing:
         raise CurationError(f"lacks the columns {missing}", subject="table clips", fix="read the table under curation/schema.py")
@@ -162,13 +171,15 @@ def choose(rows: pa.Table, request: ShardRequest) -> Selection:
         .sort_by("clip_id")
     )
     _check_clip_ids(accepted.column("clip_id").to_pylist())
-    passed = evaluated(request.filter, accepted)
+    may_be_used = accepted.filter(pc.invert(pc.is_in(accepted.column("clip_id"), value_set=withdrawn)))
+    passed = evaluated(request.filter, may_be_used)
     drawn = _draw(passed, request)
     splits = pa.array(_split_names(drawn, request), type=pa.string())
     return Selection(
         rows=drawn.append_column(SPLIT_COLUMN, splits).sort_by([(SPLIT_COLUMN, "ascending"), ("clip_id", "ascending")]),
         considered=accepted.num_rows,
-        filtered_out=accepted.num_rows - passed.num_rows,
+        withdrawn=accepted.num_rows - may_be_used.num_rows,
+        filtered_out=may_be_used.num_rows - passed.num_rows,
         over_max_samples=passed.num_rows - drawn.num_rows,
     )
 
@@ -400,11 +411,12 @@ def _clip_chunks(sample: Sample, store: ObjectStore) -> Iterator[bytes]:
 
 
 def _counts(selection: Selection) -> dict[str, int]:
-    return {
+    found = {
         "considered": selection.considered,
         "filtered_out": selection.filtered_out,
         "over_max_samples": selection.over_max_samples,
     }
+    return found | ({"withdrawn": selection.withdrawn} if selection.withdrawn else {})
 
 
 def _splits(rows: pa.Table, request: ShardRequest) -> dict[str, dict[str, Any]]:
@@ -435,7 +447,7 @@ def _index(
 ) -> dict[str, Any]:
     asked = request.model_dump(mode="json")
     if not filter_shown:
-        asked["filter"] = f"withheld: it looks at {', '.join(sorted(request.filter_columns())) or 'no column'}"
+        asked["filter"] = f"{FILTER_WITHHELD} it looks at {', '.join(sorted(request.filter_columns())) or 'no column'}"
     return {
         "shard_set_id": shard_set_id,
         "project_version": __version__,
@@ -458,7 +470,7 @@ def _record(shard_set_id: str, request: ShardRequest, snapshot_id: int, *, creat
         index = json.loads(data)
         text = card(index).encode()
         accounted = {split: found["samples"] for split, found in index["splits"].items()}
-        accounted |= {name: index["rows"][name] for name in ("filtered_out", "over_max_samples")}
+        accounted |= {name: rows for name, rows in index["rows"].items() if name != "considered"}
         files = {shard_key(shard_set_id, shard["name"]): shard["sha256"] for shard in index["shards"]}
         count = StageCount(stage=STAGE, subject=shard_set_id, rows_in=index["rows"]["considered"], accounted=accounted).check()
         facts = {"request": request.digest(), "snapshot": str(snapshot_id), "version": index["project_version"]}
@@ -496,7 +508,7 @@ def card(index: Mapping[str, Any]) -> str:
         "",
         "## Counts",
         "",
-        f"{rows['considered']} accepted clips: {rows['filtered_out']} filtered out, {rows['over_max_samples']} over max_samples, the rest:",
+        f"{rows['considered']} accepted clips: {_left_out(rows)}, the rest:",
         "",
         "| split | samples | bytes of clips | shards |",
         "|---|---|---|---|",
@@ -510,6 +522,11 @@ def card(index: Mapping[str, Any]) -> str:
             counts = (str(found["tags"][tag].get(value, 0)) for found in index["splits"].values())
             lines.append(f"| {value} | " + " | ".join(counts) + " |")
     return "\n".join([*lines, "", *_limits(request), ""])
+
+
+def _left_out(rows: Mapping[str, int]) -> str:
+    withdrawn = f"{rows['withdrawn']} withdrawn on request, " if "withdrawn" in rows else ""
+    return f"{withdrawn}{rows['filtered_out']} filtered out, {rows['over_max_samples']} over max_samples"
 
 
 def _limits(request: Mapping[str, Any]) -> list[str]:

@@ -1,11 +1,13 @@
 """Withdraw rows from overseas, asked for by one person and confirmed by another: rows, snapshots and files go, and a receipt stays at home.
 
-What a person had withdrawn never leaves again: the clips are no candidates of any later release. What today's rules do not let out any more
-is withdrawn too (`curation review`), and may leave again under a later pack. What a release reserved of counters is not given back.
+What a person had withdrawn never leaves again: the clips are no candidates of any later release or shard set, and shard sets that hold them
+are removed. What today's rules do not let out any more is withdrawn from overseas, too (`curation review`), and may leave again under a
+later pack. What a release reserved of counters is not given back.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -13,13 +15,15 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.coverage import covered
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import ApprovalRefused, ConcurrentChange, OutsideError, UsageError
-from curation.layout import withdrawal_key
+from curation.layout import shard_key, withdrawal_key
 from curation.names import is_among
-from curation.ports import Clock, HomeCatalog, Ledger, ObjectStore, OverseasCatalog
-from curation.records import LedgerEntry, StageCount
+from curation.ports import Clock, Eraser, HomeCatalog, Ledger, ObjectStore, OverseasCatalog
+from curation.records import REMOVED, LedgerEntry, StageCount
 from curation.release_files import PUBLISHED, REFUSED, ReleaseFolder, cut_releases, kinds_of, left_releases
+from curation.shard_files import is_of, objects_of, sets_holding
 from curation.tables import to_parquet
 from curation.withdrawal_files import (
     ASKED,
@@ -31,6 +35,7 @@ from curation.withdrawal_files import (
     REQUEST_FILE,
     ROWS,
     ROWS_FILE,
+    SHARDS_FILE,
     WITHDRAWN,
     entries_of,
     read_asked,
@@ -169,6 +174,7 @@ def confirm(
     *,
     approver: str,
     store: ObjectStore,
+    eraser: Eraser,
     catalog: OverseasCatalog,
     table: str,
     ledger: Ledger,
@@ -180,6 +186,7 @@ def confirm(
         withdrawal_id: a recorded request.
         approver: who confirms; empty where the request needs nobody.
         store: the home store.
+        eraser: removes shard sets from it that hold a clip which a person had withdrawn.
         catalog: the overseas catalog.
         table: its table.
         ledger: the ledger.
@@ -209,9 +216,13 @@ def confirm(
     key = withdrawal_key(withdrawal_id, ROWS_FILE)
     store.create(key, to_parquet(rows, ROWS))
     _take(rows["release_row_id"].combine_chunks(), withdrawal_id, catalog=catalog, table=table)
-    receipt = _receipt(asked_for, rows, confirmed_by, store=store, clock=clock)
+    if asked_for.cause == ON_REQUEST:  # rules speak of what may leave, and shard sets stay
+        _clear_shard_sets(asked, withdrawal_id, store=store, eraser=eraser, ledger=ledger)
+    _write_receipt(asked_for, rows, confirmed_by, store=store, clock=clock)
     count = _count(withdrawal_id, asked_for.clip_count, rows.num_rows)
-    ledger.record(count, files={key: sha256_hex(store.read(key)), **receipt}, facts={"cause": asked_for.cause, "approver": confirmed_by})
+    keys = (withdrawal_key(withdrawal_id, name) for name in (ROWS_FILE, SHARDS_FILE, RECEIPT_FILE))
+    files = {key: sha256_hex(store.read(key)) for key in keys if store.size(key) is not None}
+    ledger.record(count, files=files, facts={"cause": asked_for.cause, "approver": confirmed_by})
     return count
 
 
@@ -289,22 +300,60 @@ def _take(row_ids: pa.Array, withdrawal_id: str, *, catalog: OverseasCatalog, ta
         )
 
 
-def _receipt(asked_for: Request, rows: pa.Table, approver: str, *, store: ObjectStore, clock: Clock) -> dict[str, str]:
-    key = withdrawal_key(asked_for.withdrawal_id, RECEIPT_FILE)
+def _clear_shard_sets(asked: pa.Table, withdrawal_id: str, *, store: ObjectStore, eraser: Eraser, ledger: Ledger) -> None:
+    """Remove every shard set that holds one of the clips, once it is noted what it was made of, and recorded that it goes."""
+    entries = list(ledger.entries())
+    key = withdrawal_key(withdrawal_id, SHARDS_FILE)
     if store.size(key) is None:
-        releases = {one["values"]: one["counts"] for one in pc.value_counts(rows["release_id"]).to_pylist()}
-        body = {
-            "withdrawal_id": asked_for.withdrawal_id,
-            "cause": asked_for.cause,
-            "reason": asked_for.reason,
-            "requester": asked_for.requester,
-            "approver": approver,
-            "finished_at": clock.now().isoformat(),
-            "asked": asked_for.clip_count,
-            "withdrawn": rows.num_rows,
-            "not_overseas": asked_for.clip_count - rows.num_rows,
-            "rows_of_releases": releases,
-            "files_that_still_hold_them": [],
+        holding = sets_holding(asked["clip_id"].to_pylist(), store)
+        if not holding:
+            return
+        made = {entry.subject: entry for entry in entries if entry.kind == "shards"}
+        said = {
+            name: {
+                "clips": len(clip_ids),
+                "snapshot_id": made[name].facts["snapshot"] if name in made else "",
+                "request": _request_in(name, store),
+            }
+            for name, clip_ids in holding.items()
         }
-        store.create(key, canonical_json(body))
-    return {key: sha256_hex(store.read(key))}
+        store.create(key, canonical_json(said))
+    names = json.loads(store.read(key)).keys()
+    standing, _ = covered(entries)
+    files = {name: digest for name, digest in standing.items() if is_of(name, names)}
+    if files:
+        ledger.record(StageCount(stage=REMOVED, subject=withdrawal_id, rows_in=len(files), accounted={"removed": len(files)}), files=files)
+    for name in objects_of(names, store):
+        eraser.remove(name)
+
+
+def _request_in(shard_set_id: str, store: ObjectStore) -> Mapping[str, Any] | None:
+    """What a shard set was asked for, as its index tells it; None for one that was never finished."""
+    key = shard_key(shard_set_id, "index.json")
+    if store.size(key) is None:
+        return None
+    request: Mapping[str, Any] = json.loads(store.read(key))["request"]
+    return request
+
+
+def _write_receipt(asked_for: Request, rows: pa.Table, approver: str, *, store: ObjectStore, clock: Clock) -> None:
+    key, shards = (withdrawal_key(asked_for.withdrawal_id, name) for name in (RECEIPT_FILE, SHARDS_FILE))
+    if store.size(key) is not None:
+        return
+    releases = {one["values"]: one["counts"] for one in pc.value_counts(rows["release_id"]).to_pylist()}
+    removed = {} if store.size(shards) is None else {name: said["clips"] for name, said in json.loads(store.read(shards)).items()}
+    body = {
+        "withdrawal_id": asked_for.withdrawal_id,
+        "cause": asked_for.cause,
+        "reason": asked_for.reason,
+        "requester": asked_for.requester,
+        "approver": approver,
+        "finished_at": clock.now().isoformat(),
+        "asked": asked_for.clip_count,
+        "withdrawn": rows.num_rows,
+        "not_overseas": asked_for.clip_count - rows.num_rows,
+        "rows_of_releases": releases,
+        "files_that_still_hold_them": [],
+        "shard_sets_removed": removed,
+    }
+    store.create(key, canonical_json(body))

@@ -36,7 +36,14 @@ def act(world, found):
 
 def confirm(world, asked, *, approver):
     """Carry a request out."""
-    ports = {"store": world.store, "catalog": world.catalog, "table": TABLE, "ledger": world.ledger, "clock": world.clock}
+    ports = {
+        "store": world.store,
+        "eraser": world.store,
+        "catalog": world.catalog,
+        "table": TABLE,
+        "ledger": world.ledger,
+        "clock": world.clock,
+    }
     return withdraw.confirm(asked.withdrawal_id, approver=approver, **ports)
 
 

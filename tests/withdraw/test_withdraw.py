@@ -44,7 +44,13 @@ def ask(world, rows, by, value, **said):
 
 def confirm(world, withdrawal_id, *, approver="officer", catalog=None, store=None):
     """A confirmed one."""
-    ports = {"store": store or world.store, "catalog": catalog or world.catalog, "ledger": world.ledger, "clock": world.clock}
+    ports = {
+        "store": store or world.store,
+        "eraser": world.store,
+        "catalog": catalog or world.catalog,
+        "ledger": world.ledger,
+        "clock": world.clock,
+    }
     return withdraw.confirm(withdrawal_id, approver=approver, table=TABLE, **ports)
 
 
