@@ -25,7 +25,6 @@ from curation.signals.picture import Picture
 HASH_BITS: Final = 256
 MOMENTS_MAX: Final = 16
 SAME_BITS_MAX: Final = 31  # PDQ's own limit of one picture; vPDQ takes the same
-SURE_BITS_MAX: Final = 12  # what re-encoding at any usual quality moves
 COMMON_MS: Final = 25  # moments closer than this show one frame: less than a frame of 30 fps
 MATCHING_SHARE_MIN: Final = 0.8  # vPDQ's share of frames
 _SIDE_PX: Final = 64
@@ -49,18 +48,20 @@ class Agreement:
     """How two signatures compare: moments at common times, how many of them show the same, and how much that proves.
 
     distinct_count: matching moments that differ from one another; a standing view has one, however long it is watched.
-    bits_max: the largest distance of a matching moment. changes: whether one of the clips shows anything else than at its beginning.
+    changes: whether each of the clips shows anything else than at its beginning.
     """
 
     common_count: int
     matching_count: int
     distinct_count: int
-    bits_max: int
     changes: bool
 
 
 def picture_bits(luma: Picture) -> str | None:
     """64 hex digits of a height x width luma; None where the picture is too flat for its bits to be more than noise."""
+    height, width = luma.shape
+    if min(height, width) >= 4 * _SIDE_PX:  # means of whole pixels first, which cost next to nothing
+        luma = np.asarray(cv2.resize(luma, (width // 4, height // 4), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     small = cv2.resize(luma, (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
     waves = cv2.dct(small)[1 : _FREQUENCIES + 1, 1 : _FREQUENCIES + 1]
     if not float(np.sqrt((waves**2).sum())) / _SIDE_PX >= _DETAIL_MIN:
@@ -109,8 +110,7 @@ def agreement(one: Sequence[Moment], other: Sequence[Moment], *, bits_max: int =
         common_count=len(common),
         matching_count=len(matching),
         distinct_count=len(distinct),
-        bits_max=max((bits for bits in apart if bits <= bits_max), default=0),
-        changes=any(bits_apart(clip[0].bits, moment.bits) > SAME_BITS_MAX for clip in (one, other) for moment in clip[1:]),
+        changes=all(any(bits_apart(clip[0].bits, moment.bits) > SAME_BITS_MAX for moment in clip[1:]) for clip in (one, other)),
     )
 
 
@@ -119,10 +119,10 @@ def is_copy(found: Agreement, *, times_agree: bool | None) -> bool:
 
     Where the view changes, several different pictures at the same times are proof whatever the clocks say. A view that stands, or a
     single common picture, proves it only where the times of capture agree: a parked car records the same picture every minute. Where a time
-    is unknown, either the clip goes on to show something else, or hardly a bit may have changed.
+    is unknown, both clips must go on to show something else; one in which nothing moves is nobody's copy for its looks.
     """
     if not found.common_count or found.matching_count < MATCHING_SHARE_MIN * found.common_count:
         return False
     if found.distinct_count >= 2:
         return True
-    return times_agree is True or (times_agree is None and (found.changes or found.bits_max <= SURE_BITS_MAX))
+    return times_agree is True or (times_agree is None and found.changes)

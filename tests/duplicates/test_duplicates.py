@@ -91,6 +91,15 @@ def test_a_parked_car_is_not_its_own_duplicate() -> None:
     assert {"b": "a"} == _run([_row("a", **here, captured_at=AT), {**later, "captured_at": AT + timedelta(seconds=1)}])
 
 
+def test_a_view_that_stands_is_no_copy_for_its_looks() -> None:
+    """Equal pictures throughout, no time of capture, no telemetry: two recordings of one parking place, unless the packets are the same."""
+    standing = signature([Moment(at_ms=1000 * at, bits=f"{5:064x}") for at in range(4)])
+    rows = [_row("a", signature=standing), _row("b", signature=standing, size_bytes=400)]
+    assert {} == _run(rows)
+    assert {} == _run(rows[1:], rows[:1])
+    assert {"b": "a"} == _run([row | {"packet_digest": "p"} for row in rows])
+
+
 def test_windows_allow_more_bits_than_the_world_does() -> None:
     """40 bits off is a copy where vehicle and time agree, and nothing where they are unknown."""
     where = {"vehicle_id": "v", "captured_at": AT}
