@@ -8,16 +8,34 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from curation import pipeline
 from curation.errors import UsageError
+from curation.settings import DataClass
 from curation.stages.erase import Selection
 
 app = typer.Typer(no_args_is_help=True, help="Erase clips from home: one person asks, another confirms; a receipt stays.")
 out: Final = Console(markup=False, highlight=False, soft_wrap=True)
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line, for programs.")]
+
+
+@app.command()
+def due(work: Work = None, as_json: AsJson = False) -> None:
+    """How long each class of data is kept, and what is past its term. Nothing is removed without two people's word."""
+    table = Table("class", "term", "held", "due", "next due", box=None, pad_edge=False, header_style="bold")
+    for one in pipeline.retention_standings(pipeline.open_settings(work)):
+        next_due = None if one.next_due is None else one.next_due.isoformat()
+        if as_json:
+            told = {"class": one.data_class, "term_days": one.term_days, "held": one.held, "next_due": next_due}
+            print(json.dumps(told | {"due": [holding.subject for holding in one.due]}))
+            continue
+        term = "no end" if one.term_days is None else f"{one.term_days} days"
+        table.add_row(one.data_class, term, str(one.held), ", ".join(holding.subject for holding in one.due) or "-", (next_due or "-")[:10])
+    if not as_json:
+        out.print(table)
 
 
 @app.command()
@@ -27,7 +45,7 @@ def request(
     clip: Annotated[str | None, typer.Option(help="Id of one clip.")] = None,
     vehicle: Annotated[str | None, typer.Option(help="All clips of a vehicle.")] = None,
     drive: Annotated[str | None, typer.Option(help="All clips of a drive.")] = None,
-    past_term: Annotated[bool, typer.Option("--past-term", help="All clips past the term that [retention] sets.")] = False,
+    past_term: Annotated[DataClass | None, typer.Option(help="All of a class that is past the term that [retention] sets for it.")] = None,
     work: Work = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,14 +53,20 @@ def request(
     named = [Selection(by="clip", value=clip)] if clip else []
     named += [Selection(by="vehicle", value=vehicle)] if vehicle else []
     named += [Selection(by="drive", value=drive)] if drive else []
-    if len(named) + past_term != 1:
+    if len(named) + (past_term is not None) != 1:
         raise UsageError("needs one thing to erase", subject="erasure", fix="give one of --clip, --vehicle, --drive, --past-term")
-    asked = pipeline.request_erasure(pipeline.open_settings(work), named[0] if named else None, reason=reason, requester=requester)
+    settings = pipeline.open_settings(work)
+    if past_term is not None:
+        asked = pipeline.request_expiry(settings, past_term, reason=reason, requester=requester)
+    else:
+        asked = pipeline.request_erasure(settings, named[0], reason=reason, requester=requester)
     listed = sum(map(len, asked.listed.values()))
     if as_json:
-        print(json.dumps({"erasure_id": asked.erasure_id, "clip_ids": asked.clip_ids, "listed_entries": listed}))
+        told = {"clip_ids": asked.clip_ids, "listed_entries": listed, "objects": asked.objects}
+        print(json.dumps({"erasure_id": asked.erasure_id, **told}))
         return
-    out.print(f"erasure {asked.erasure_id}: {len(asked.clip_ids)} clips, {listed} listed entries of {len(asked.listed)} batches")
+    clips = f"{len(asked.clip_ids)} clips, {listed} listed entries of {len(asked.listed)} batches"
+    out.print(f"erasure {asked.erasure_id}: {f'{len(asked.objects)} objects' if asked.objects else clips}")
     out.print(f"Next: somebody else than {asked.requester} runs `curation erase confirm {asked.erasure_id} --approver NAME`")
 
 
@@ -53,7 +77,7 @@ def confirm(
     work: Work = None,
     as_json: AsJson = False,
 ) -> None:
-    """Erase what was asked for: bytes, rows and shard sets go for good. An interrupted erasure is finished."""
+    """Erase what was asked for: it goes for good. An interrupted erasure is finished."""
     settings = pipeline.open_settings(work)
     pipeline.confirm_erasure(settings, erasure_id, approver=approver)
     receipt = pipeline.erasure_receipt(settings, erasure_id)

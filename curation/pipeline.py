@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from curation import __version__, layout, schema, wiring
+from curation import __version__, layout, retention, schema, wiring
 from curation.audit import trace as tracing
 from curation.audit import validation_report
 from curation.audit import verify as verification
@@ -34,7 +34,7 @@ from curation.release_files import ReleaseFolder, cut_releases, left_releases, p
 from curation.residency import counters, diff, sites
 from curation.residency import forecast as forecasting
 from curation.residency import pack as packs
-from curation.settings import Depth, EngineSettings, InspectSettings, PullSettings, Settings, read_settings
+from curation.settings import DataClass, Depth, EngineSettings, InspectSettings, PullSettings, Settings, read_settings
 from curation.shard_files import sets_holding
 from curation.shard_request import ShardRequest, from_mapping
 from curation.signals import sheet
@@ -570,19 +570,36 @@ def curated(settings: Settings, *, snapshot_id: int | None = None) -> tuple[pa.T
 # --- the way out of home --------------------------------------------------------------------------------------------------------
 
 
-def request_erasure(settings: Settings, selection: erase.Selection | None, *, reason: str, requester: str) -> erase.Request:
-    """The recorded request to erase the selected clips; without a selection, those past the term that the settings set.
+def retention_standings(settings: Settings) -> tuple[retention.Standing, ...]:
+    """How long each class of data is kept, what is held of it, and what is past its term."""
+    on = wiring.ground(settings)
+    return retention.standings(list(on.ledger.entries()), settings.retention, now=on.clock.now())
+
+
+def request_erasure(settings: Settings, selection: erase.Selection, *, reason: str, requester: str) -> erase.Request:
+    """The recorded request to erase the selected clips.
 
     Raises:
-        UsageError: nothing is held of what is named, or no term is set.
+        UsageError: nothing is held of what is named.
     """
-    home = wiring.home(settings)
-    if selection is None:
-        days = settings.retention.clips_days
-        if days is None:
-            raise UsageError("sets no term for clips", subject="[retention]", fix="set clips_days, or name a clip, vehicle or drive")
-        selection = erase.past_term(days, home.clock)
-    return erase.request(selection, reason=reason, requester=requester, store=home.store, ledger=home.ledger)
+    on = wiring.ground(settings)
+    return erase.request(selection, reason=reason, requester=requester, store=on.store, ledger=on.ledger)
+
+
+def request_expiry(settings: Settings, data_class: DataClass, *, reason: str, requester: str) -> erase.Request:
+    """The recorded request to erase all of a class that is past the term that the settings set for it.
+
+    Raises:
+        UsageError: no term is set, or nothing is past it.
+    """
+    on, days = wiring.ground(settings), settings.retention.term_days(data_class)
+    if days is None:
+        fix = f"set {data_class}_days, or name a clip, vehicle or drive"
+        raise UsageError(f"sets no term for {data_class}", subject="[retention]", fix=fix)
+    if data_class == "clips":
+        return request_erasure(settings, erase.past_term(days, on.clock), reason=reason, requester=requester)
+    keys = retention.due_keys(list(on.ledger.entries()), settings.retention, data_class, now=on.clock.now())
+    return erase.request_objects(keys, reason=reason, requester=requester, store=on.store, ledger=on.ledger)
 
 
 def confirm_erasure(settings: Settings, erasure_id: str, *, approver: str) -> StageCount:
@@ -601,6 +618,7 @@ def confirm_erasure(settings: Settings, erasure_id: str, *, approver: str) -> St
         table=settings.curated_table,
         ledger=home.ledger,
         clock=home.clock,
+        retention=settings.retention,
     )
 
 

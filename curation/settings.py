@@ -274,6 +274,7 @@ class OnnxTaggerSettings(_Frozen):
 
 
 Depth = Literal["packets", "keyframes", "full"]
+DataClass = Literal["clips", "shards", "evidence"]
 
 
 class Thresholds(_Frozen):
@@ -403,6 +404,18 @@ class RetentionSettings(_Frozen):
     """How long data rests at home, by class; None: no term is set, and nothing is ever past it."""
 
     clips_days: int | None = Field(default=None, ge=1)  # since they were pulled; with them go rows, inspections and shard sets
+    shards_days: int | None = Field(default=None, ge=1)  # since they were built
+    # Since the batch was last audited, and never before its last clip is gone. PIPL Art. 56 has records kept for at least three years.
+    evidence_days: int | None = Field(default=None, ge=1096)
+
+    def term_days(self, data_class: DataClass) -> int | None:
+        """The term of a class."""
+        terms: Mapping[DataClass, int | None] = {
+            "clips": self.clips_days,
+            "shards": self.shards_days,
+            "evidence": self.evidence_days,
+        }
+        return terms[data_class]
 
 
 class ResidencySettings(_Frozen):

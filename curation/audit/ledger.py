@@ -16,7 +16,7 @@ from curation.digests import canonical_json
 from curation.errors import EvidenceBroken, ImmutableConflict, OutsideError
 from curation.layout import ledger_key
 from curation.ports import Clock, ObjectStore
-from curation.records import LedgerEntry, StageCount
+from curation.records import REMOVED, LedgerEntry, StageCount
 
 GENESIS: Final = "0" * 64
 _Event = tuple[str, str, Mapping[str, int], Mapping[str, str], Mapping[str, str]]
@@ -122,6 +122,8 @@ class StoreLedger:
     def record(self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None) -> LedgerEntry:
         """The entry of this event; an equal event is recorded once, however often and from wherever it is reported.
 
+        Where files of it were removed since, it happened again, and is recorded again.
+
         Raises:
             NotConserved: the counts do not add up.
             OutsideError: other writers kept winning, or the store does not keep what it accepted.
@@ -134,8 +136,11 @@ class StoreLedger:
     def _append(self, event: _Event) -> LedgerEntry:
         for _ in range(_ATTEMPTS):
             self._read_on()
+            removed: set[str] = set()
             for entry in reversed(self._known):
-                if (entry.kind, entry.subject, entry.counts, entry.files, entry.facts) == event:
+                if entry.kind == REMOVED:
+                    removed.update(entry.files)
+                if (entry.kind, entry.subject, entry.counts, entry.files, entry.facts) == event and removed.isdisjoint(entry.files):
                     return entry
             entry = self._next(*event)
             try:

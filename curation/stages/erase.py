@@ -1,6 +1,7 @@
 """Erase clips from home, asked for by one person and confirmed by another: bytes, rows and shard sets go, evidence and a receipt stay.
 
-Releases, validation results and the ledger are evidence with a term of their own; they name clips by id and stay. Nothing here touches
+Each class of data has its term (`retention.py`): what is past it is asked for and confirmed in the same way, and nothing goes before it.
+Releases, their approvals, packs, receipts and the ledger have no end: counters, withdrawals and proofs rest on them. Nothing here touches
 what lies overseas: rows of an erased clip that were published are told in the receipt, and taken back by a withdrawal.
 """
 
@@ -27,6 +28,8 @@ from curation.names import is_among
 from curation.ports import Clock, Eraser, HomeCatalog, Ledger, ObjectStore
 from curation.records import REMOVED, LedgerEntry, StageCount
 from curation.release_files import left_releases, published_clip_ids
+from curation.retention import class_of, due_keys
+from curation.settings import RetentionSettings
 from curation.tables import from_parquet, to_parquet
 
 REQUEST: Final = "erase_request"  # kinds of ledger entries
@@ -44,11 +47,15 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was asked: the clips, and the rows of listings that speak of them, by batch and position. It does not say whose they are."""
+    """What was asked: the clips, and the rows of listings that speak of them, by batch and position. It does not say whose they are.
+
+    `objects` are the keys of shard sets or evidence past their term, where these were asked for instead.
+    """
 
     erasure_id: str
     clip_ids: tuple[str, ...]
     listed: Mapping[str, tuple[int, ...]]
+    objects: tuple[str, ...]
     reason: str
     requester: str
 
@@ -71,8 +78,7 @@ def request(selection: Selection, *, reason: str, requester: str, store: ObjectS
     Raises:
         UsageError: nothing is held of what is named, a batch that speaks of it is not finished, or reason or requester is missing.
     """
-    if not reason.strip() or not requester.strip():
-        raise UsageError("needs a reason and the name of who asks", subject="erasure", fix="give --reason and --requester")
+    _require_words(reason, requester)
     batches = list(_batches(store))
     chosen = {batch.batch_id: _positions(batch, selection, ledger) for batch in batches}
     for batch in batches:
@@ -85,14 +91,41 @@ def request(selection: Selection, *, reason: str, requester: str, store: ObjectS
     listed = {batch_id: positions for batch_id, positions in listed.items() if positions}
     if not listed:
         raise UsageError("nothing is held of it", subject=f"{selection.by} {selection.value}", fix="check the id against curated.clips")
-    body = {"clip_ids": sorted(clip_ids), "listed": listed, "reason": reason.strip(), "requester": requester.strip()}
+    return _recorded({"clip_ids": sorted(clip_ids), "listed": listed}, reason=reason, requester=requester, store=store, ledger=ledger)
+
+
+def request_objects(keys: Collection[str], *, reason: str, requester: str, store: ObjectStore, ledger: Ledger) -> Request:
+    """The recorded request to remove shard sets or evidence past their term, which `confirm` holds against the term once more.
+
+    Raises:
+        UsageError: reason or requester is missing, or there is nothing to remove.
+    """
+    _require_words(reason, requester)
+    if not keys:
+        raise UsageError("nothing is past its term", subject="erasure", fix="look when something will be (`curation erase due`)")
+    what = {"clip_ids": [], "listed": {}, "objects": sorted(keys)}
+    return _recorded(what, reason=reason, requester=requester, store=store, ledger=ledger)
+
+
+def _recorded(what: Mapping[str, Any], *, reason: str, requester: str, store: ObjectStore, ledger: Ledger) -> Request:
+    body = {**what, "reason": reason.strip(), "requester": requester.strip()}
     data = canonical_json(body)
     erasure_id = sha256_hex(data)[:16]
     key = layout.erasure_key(erasure_id, REQUEST_FILE)
     store.create(key, data)
-    count = StageCount(stage=REQUEST, subject=erasure_id, rows_in=len(clip_ids), accounted={"asked": len(clip_ids)})
+    asked = _request_of(erasure_id, body)
+    count = StageCount(stage=REQUEST, subject=erasure_id, rows_in=_size(asked), accounted={"asked": _size(asked)})
     ledger.record(count, files={key: sha256_hex(data)})
-    return _request_of(erasure_id, body)
+    return asked
+
+
+def _require_words(reason: str, requester: str) -> None:
+    if not reason.strip() or not requester.strip():
+        raise UsageError("needs a reason and the name of who asks", subject="erasure", fix="give --reason and --requester")
+
+
+def _size(asked: Request) -> int:
+    return len(asked.clip_ids) + len(asked.objects)
 
 
 def read_request(erasure_id: str, *, store: ObjectStore, ledger: Ledger) -> Request:
@@ -117,6 +150,7 @@ def _request_of(erasure_id: str, body: Mapping[str, Any]) -> Request:
         erasure_id=erasure_id,
         clip_ids=tuple(body["clip_ids"]),
         listed={batch_id: tuple(positions) for batch_id, positions in body["listed"].items()},
+        objects=tuple(body.get("objects", ())),
         reason=body["reason"],
         requester=body["requester"],
     )
@@ -173,11 +207,12 @@ def confirm(
     table: str,
     ledger: Ledger,
     clock: Clock,
+    retention: RetentionSettings,
 ) -> StageCount:
-    """The clips that were erased; an erasure that was done changes nothing, one that was interrupted is finished.
+    """The clips, or the objects past their term, that were erased; one that was done changes nothing, one that was interrupted is finished.
 
     Raises:
-        ApprovalRefused: who confirms is who asked, or is not named.
+        ApprovalRefused: who confirms is who asked, or is not named; or the term of what was asked for is not over.
         ConcurrentChange: another erasure was begun and not finished.
         UsageError, EvidenceBroken: as `read_request`.
     """
@@ -186,22 +221,38 @@ def confirm(
         raise ApprovalRefused(
             "is confirmed by nobody else than who asked for it", subject=f"erasure {erasure_id}", fix="a second person must confirm it"
         )
-    count = StageCount(stage=STAGE, subject=erasure_id, rows_in=len(asked.clip_ids), accounted={"erased": len(asked.clip_ids)})
+    count = StageCount(stage=STAGE, subject=erasure_id, rows_in=_size(asked), accounted={"erased": _size(asked)})
     entries = list(ledger.entries())
     if any((entry.kind, entry.subject) == (STAGE, erasure_id) for entry in entries):
         return count
     begun = _begun(asked, entries)
+    if begun is None:
+        _require_past_term(asked, entries, retention, now=clock.now())
     tombstones = _write_tombstones(asked, store)
     plan = _plan(asked, entries, store=store, ledger=ledger) if begun is None else begun
     replaced = {key: _scrub(key, asked, store, eraser) for key in plan if _is_scrubbed(key)}
     for key in plan.keys() - replaced.keys():
         eraser.remove(key)
-    for key in _inspections(asked, store):
+    for key in _inspections(asked, store) if asked.clip_ids else ():
         eraser.remove(key)
-    rows = catalog.erase(table, asked.clip_ids)
+    rows = catalog.erase(table, asked.clip_ids) if asked.clip_ids else 0
     receipt = _receipt(asked, approver=approver, plan=plan, rows=rows, store=store, ledger=ledger, clock=clock)
     ledger.record(count, files={**tombstones, **replaced, **receipt})
     return count
+
+
+def _require_past_term(asked: Request, entries: Sequence[LedgerEntry], retention: RetentionSettings, *, now: datetime) -> None:
+    """Nothing, if the term of every object is over today, under today's settings."""
+    may_go: set[str] = set()
+    for data_class in {class_of(key) for key in asked.objects} - {None, "clips"}:
+        may_go |= due_keys(entries, retention, data_class, now=now) if data_class is not None else set()
+    kept = sorted(set(asked.objects) - may_go)
+    if kept:
+        raise ApprovalRefused(
+            f"asks for {len(kept)} objects that are within their term or have no end, such as {kept[0]}",
+            subject=f"erasure {asked.erasure_id}",
+            fix="wait until they are due (`curation erase due`), then ask anew",
+        )
 
 
 def _write_tombstones(asked: Request, store: ObjectStore) -> dict[str, str]:
@@ -240,7 +291,9 @@ def _begun(asked: Request, entries: Sequence[LedgerEntry]) -> Mapping[str, str] 
 def _plan(asked: Request, entries: Sequence[LedgerEntry], *, store: ObjectStore, ledger: Ledger) -> Mapping[str, str]:
     """Objects to remove or scrub, with the digests that the ledger knows them by; recorded before the first of them goes."""
     standing, _ = covered(entries)
-    keys = {*_clip_objects(asked, standing), *_shard_objects(asked, store), *_tables_of(asked, store)}
+    keys = set(asked.objects)
+    if asked.clip_ids or asked.listed:
+        keys |= {*_clip_objects(asked, standing), *_shard_objects(asked, store), *_tables_of(asked, store)}
     files = {key: digest for key, digest in standing.items() if key in keys}
     accounted = {"removed": sum(not _is_scrubbed(key) for key in files), "scrubbed": sum(map(_is_scrubbed, files))}
     ledger.record(StageCount(stage=REMOVED, subject=asked.erasure_id, rows_in=len(files), accounted=accounted), files=files)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import __version__
+from curation.coverage import covered
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import CurationError, EvidenceBroken, OutsideError, UsageError
 from curation.layout import clip_key, object_uri, shard_key
@@ -479,9 +480,10 @@ def _record(shard_set_id: str, request: ShardRequest, snapshot_id: int, *, creat
     store.create(card_key, text)
     files |= {index_key: sha256_hex(data), card_key: sha256_hex(text)}
     known = {**facts, "snapshot": ""}
-    if not any(
+    entries = list(ledger.entries())
+    if not covered(entries)[0].items() >= files.items() or not any(  # never recorded, or removed since
         (entry.kind, entry.subject, dict(entry.files), {**entry.facts, "snapshot": ""}) == (STAGE, shard_set_id, files, known)
-        for entry in ledger.entries()
+        for entry in entries
     ):
         ledger.record(count, files=files, facts=facts)
     return ShardSet(shard_set_id=shard_set_id, created=created, count=count, files=files)

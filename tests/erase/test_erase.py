@@ -18,6 +18,7 @@ from curation.erasure_files import ERASED
 from curation.errors import ApprovalRefused, ConcurrentChange, EvidenceBroken, SettingsError, UsageError
 from curation.settings import Settings
 from curation.shard_request import from_mapping
+from curation.stages import erase
 from curation.stages.erase import Selection
 from curation.tables import from_parquet
 
@@ -247,8 +248,9 @@ def test_wrong_use_is_named(settings, work, monkeypatch):
         pipeline.request_erasure(settings, Selection(by="vehicle", value="nobody"), **WHY)
     with pytest.raises(UsageError, match="never asked for"):
         pipeline.confirm_erasure(settings, "0" * 16, approver="officer")
-    with pytest.raises(UsageError, match="no term"):
-        pipeline.request_erasure(settings, None, **WHY)
+    for data_class in ("clips", "shards", "evidence"):
+        with pytest.raises(UsageError, match=f"no term for {data_class}"):
+            pipeline.request_expiry(settings, data_class, **WHY)
     with pytest.raises(UsageError, match="reason"):
         pipeline.request_erasure(settings, Selection(by="vehicle", value="nobody"), reason=" ", requester="engineer")
     told = CliRunner().invoke(app, ["erase", "request", "--reason", "r", "--requester", "p", "--work", str(work)])
@@ -258,6 +260,52 @@ def test_wrong_use_is_named(settings, work, monkeypatch):
     (work.parent / "bad" / "curation.toml").write_text("[retention]\nclips_days = 0\n", encoding="utf-8")
     with pytest.raises(SettingsError, match="clips_days"):
         pipeline.open_settings(work.parent / "bad")
+    (work.parent / "bad" / "curation.toml").write_text("[retention]\nevidence_days = 1000\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="evidence_days"):
+        pipeline.open_settings(work.parent / "bad")
+
+
+def _erase(work: Path, *arguments: str) -> str:
+    return CliRunner().invoke(app, ["erase", *arguments, "--work", str(work)], catch_exceptions=False).output
+
+
+def _due(work: Path) -> dict[str, dict]:
+    return {row["class"]: row for row in map(json.loads, _erase(work, "due", "--json").splitlines())}
+
+
+@pytest.fixture
+def with_terms(settings, work):
+    """Shards have a term of 30 days, evidence one of 1,100; all that is held came about on 25 November 2026."""
+    toml = (work / "curation.toml").read_text(encoding="utf-8").partition("\n[retention]")[0]
+    (work / "curation.toml").write_text(f"{toml}\n[retention]\nshards_days = 30\nevidence_days = 1100\n", encoding="utf-8")
+    yield pipeline.open_settings(work)
+    (work / "curation.toml").write_text(toml, encoding="utf-8")
+
+
+def test_each_class_of_data_has_its_own_term(with_terms, shards, work, monkeypatch):
+    """A shard set past its term goes by two people's word and is built anew as a new event; clips and evidence stay for theirs."""
+    assert {"clips": None, "shards": 30, "evidence": 1100} == {name: row["term_days"] for name, row in _due(work).items()}
+    assert (1, [], "2026-12-25") == (_due(work)["shards"]["held"], _due(work)["shards"]["due"], _due(work)["shards"]["next_due"][:10])
+    with pytest.raises(UsageError, match="nothing is past its term"):
+        pipeline.request_expiry(with_terms, "shards", **WHY)
+    monkeypatch.setenv("CURATION_NOW", "2030-06-01T08:00:00+08:00")
+    assert (0, []) == (_due(work)["evidence"]["held"], _due(work)["evidence"]["due"])  # its clips are held
+    monkeypatch.setenv("CURATION_NOW", "2026-12-26T08:00:00+08:00")
+    assert [shards] == _due(work)["shards"]["due"]
+    assert shards in _erase(work, "due")
+    asked = json.loads(_erase(work, "request", "--past-term", "shards", "--reason", "term", "--requester", "engineer", "--json"))
+    with pytest.raises(ApprovalRefused, match="nobody else"):
+        pipeline.confirm_erasure(with_terms, asked["erasure_id"], approver="Engineer")
+    receipt = json.loads(_erase(work, "confirm", asked["erasure_id"], "--approver", "officer", "--json"))
+    store = wiring.store(with_terms)
+    assert ([], receipt["removed"]) == (list(store.keys("shards/")), sorted(asked["objects"]))
+    assert (0, True) == (_due(work)["shards"]["held"], bool(list(store.keys("clips/")) and list(store.keys("validation/"))))
+    removed = [entry for entry in pipeline.ledger_entries(with_terms) if entry.kind == "removed" and entry.subject == asked["erasure_id"]]
+    assert [set(asked["objects"])] == [set(entry.files) for entry in removed]
+    assert () == pipeline.verify(with_terms).uncovered
+    assert shards == pipeline.build_shards(with_terms, from_mapping(dict(REQUEST)))
+    assert () == pipeline.verify(with_terms).uncovered
+    assert (1, "2027-01-25") == (_due(work)["shards"]["held"], _due(work)["shards"]["next_due"][:10])
 
 
 def test_clips_past_their_term_are_erased_on_the_command_line(settings, work, monkeypatch):
@@ -265,7 +313,7 @@ def test_clips_past_their_term_are_erased_on_the_command_line(settings, work, mo
     (work / "curation.toml").write_text(
         (work / "curation.toml").read_text(encoding="utf-8") + "\n[retention]\nclips_days = 10\n", encoding="utf-8"
     )
-    ask = ["erase", "request", "--past-term", "--reason", "term", "--requester", "engineer", "--json", "--work", str(work)]
+    ask = ["erase", "request", "--past-term", "clips", "--reason", "term", "--requester", "engineer", "--json", "--work", str(work)]
     monkeypatch.setenv("CURATION_NOW", "2026-12-05T07:00:00+08:00")
     assert isinstance(CliRunner().invoke(app, ask).exception, UsageError)
     monkeypatch.setenv("CURATION_NOW", "2026-12-07T08:00:00+08:00")
@@ -280,3 +328,26 @@ def test_clips_past_their_term_are_erased_on_the_command_line(settings, work, mo
         == json.loads(CliRunner().invoke(app, ["erase", "show", asked["erasure_id"], "--work", str(work)]).output)["erasure_id"]
     )
     assert () == pipeline.verify(settings).uncovered
+
+
+def test_evidence_is_kept_for_its_term_and_for_as_long_as_its_clips(with_terms, work, monkeypatch):
+    """No request, and no forged one, takes it before; audits go once their clips are gone and their term is over, the ledger never."""
+    home = wiring.home(with_terms)
+    audits = list(home.store.keys("validation/"))
+    assert audits
+    assert [] == list(home.store.keys("clips/"))
+    monkeypatch.setenv("CURATION_NOW", "2028-06-01T08:00:00+08:00")
+    assert (1, []) == (_due(work)["evidence"]["held"], _due(work)["evidence"]["due"])
+    for kept in (audits, [next(home.store.keys("ledger/"))]):
+        forged = erase.request_objects(kept, reason="r", requester="engineer", store=home.store, ledger=home.ledger)
+        with pytest.raises(ApprovalRefused, match="within their term or have no end"):
+            pipeline.confirm_erasure(with_terms, forged.erasure_id, approver="officer")
+    assert audits == list(home.store.keys("validation/"))
+    monkeypatch.setenv("CURATION_NOW", "2030-06-01T08:00:00+08:00")
+    (batch_id,) = _due(work)["evidence"]["due"]
+    asked = pipeline.request_expiry(with_terms, "evidence", **WHY)
+    assert sorted(asked.objects) == audits
+    assert {f"validation/{batch_id}/"} == {key.rpartition("/")[0] + "/" for key in audits}
+    pipeline.confirm_erasure(with_terms, asked.erasure_id, approver="officer")
+    assert [] == list(home.store.keys("validation/"))
+    assert () == pipeline.verify(with_terms).uncovered
