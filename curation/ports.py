@@ -141,19 +141,23 @@ class Source(Protocol):
 
 
 class Frame(Protocol):
-    """A decoded picture at the reader's working width. Keep its arrays, not the frame: it holds on to the decoder's buffer."""
+    """A decoded picture. Keep its arrays, and of the frames the last one at most: each holds on to the decoder's buffer."""
 
     @property
     def pts_s(self) -> float | None:
         """Presentation time in seconds of the stream's clock, None where the stream tells none."""
 
     @property
+    def glance(self) -> npt.NDArray[np.uint8]:
+        """Some 15,000 pixels, every n-th each way, height x width, 8 bit, full range luma; costs next to nothing."""
+
+    @property
     def luma(self) -> npt.NDArray[np.uint8]:
-        """Height x width, 8 bit, full range; made when asked for."""
+        """Height x width at the reader's working width, 8 bit, full range; made when asked for."""
 
     @property
     def bgr(self) -> npt.NDArray[np.uint8]:
-        """Height x width x 3, 8 bit; made when asked for, at several times the cost of `luma`."""
+        """The same x 3, 8 bit; made when asked for, at several times the cost of `luma`."""
 
 
 class ClipStream(Protocol):

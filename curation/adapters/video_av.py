@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ _WORKING_HEIGHT_MAX_PX: Final = 2560  # a picture of 16 x 20000 px must not grow
 _HVCC_LENGTH_AT: Final = 21  # ISO 14496-15, HEVCDecoderConfigurationRecord: lengthSizeMinusOne in the two lowest bits
 _SIDE_MAX_PX: Final = 65_535  # no codec of a recorder codes a longer side
 
+_GLANCE_PX: Final = 160 * 90
 _PLANAR: Final = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"})
 _WIDENED: Final = np.clip(np.round((np.arange(256) - 16.0) * 255.0 / 219.0), 0, 255).astype(np.uint8)  # BT.601: 16 to 235 is black to white
 
@@ -115,6 +117,7 @@ class AvClipStream:
         packets = []
         with self._pass() as (container, stream):
             sight = _Sight(container, stream)
+            tick_s = stream.time_base or Fraction(1, av.time_base)
             length_bytes = _length_bytes(stream)
             demuxed = container.demux(stream, *container.streams.data)
             while True:
@@ -130,7 +133,7 @@ class AvClipStream:
                     sight.see(packet)
                     if packet.stream_index == stream.index:
                         digest.update(memoryview(packet))
-                        packets.append(_packet(packet, is_sound=lays_out(memoryview(packet), length_bytes)))
+                        packets.append(_packet(packet, tick_s, is_sound=lays_out(memoryview(packet), length_bytes)))
             self._embedded = sight.embedded()
         return packets, digest.hexdigest()
 
@@ -139,7 +142,7 @@ class AvClipStream:
         self._decode_errors = 0
         scaler = _Scaler()
         with self._pass() as (container, stream):
-            tick_s = stream.time_base or Fraction(1, av.time_base)
+            tick_s = stream.time_base or Fraction(1, av.time_base)  # a drained frame knows no time base of its own
             demuxed = container.demux(stream)
             last = None if chosen is None else max(chosen, default=-1)
             position, has_hole = -1, False
@@ -201,27 +204,30 @@ class AvFrame:
     def __init__(self, frame: av.video.VideoFrame, scaler: _Scaler, tick_s: Fraction) -> None:
         self._frame = frame
         self._scaler = scaler
-        self.pts_s = None if frame.pts is None else float(frame.pts * tick_s)  # a drained frame knows no time base of its own
-        # every frame's luma is looked at, and what cannot be converted shows here
-        self.luma = self._plane() if self._has_plane() else self._scaled(scaler.luma, "gray")
+        self.pts_s = None if frame.pts is None else frame.pts * tick_s.numerator / tick_s.denominator
+        form = frame.format.name
+        self._is_full = form.startswith("yuvj") or frame.color_range == ColorRange.JPEG
+        self._plane = _plane(frame) if form in _PLANAR else None
+        # every frame is glanced at, and what cannot be converted shows here
+        whole = self.luma if self._plane is None else self._plane
+        stride = max(1, round(math.sqrt(whole.size / _GLANCE_PX)))
+        sparse = np.ascontiguousarray(whole[::stride, ::stride])
+        self.glance = sparse if self._plane is None else self._widened(sparse)
+
+    @cached_property
+    def luma(self) -> npt.NDArray[np.uint8]:
+        """Height x width."""
+        if self._plane is None or self._frame.width != WORKING_WIDTH_PX or self._frame.height > _WORKING_HEIGHT_MAX_PX:
+            return self._scaled(self._scaler.luma, "gray")
+        return self._widened(self._plane)  # the picture has the working width, and needs at most its range widened
 
     @property
     def bgr(self) -> npt.NDArray[np.uint8]:
         """Height x width x 3."""
         return self._scaled(self._scaler.bgr, "bgr24")
 
-    def _has_plane(self) -> bool:
-        return self._frame.width == WORKING_WIDTH_PX and self._frame.height <= _WORKING_HEIGHT_MAX_PX and self._frame.format.name in _PLANAR
-
-    def _plane(self) -> npt.NDArray[np.uint8]:
-        """The picture's own luma: it has the working width, and needs at most its range widened."""
-        plane = self._frame.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8, count=plane.line_size * self._frame.height).reshape(
-            self._frame.height, plane.line_size
-        )
-        luma = rows[:, : self._frame.width]
-        is_full = self._frame.format.name.startswith("yuvj") or self._frame.color_range == ColorRange.JPEG
-        return luma.copy() if is_full else np.asarray(cv2.LUT(luma, _WIDENED), dtype=np.uint8)
+    def _widened(self, luma: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return luma.copy() if self._is_full else np.asarray(cv2.LUT(luma, _WIDENED), dtype=np.uint8)
 
     def _scaled(self, scaler: VideoReformatter, form: str) -> npt.NDArray[np.uint8]:
         frame = self._frame
@@ -230,6 +236,15 @@ class AvFrame:
         matrix = Colorspace.ITU601 if form == "gray" else None  # on both sides: the stream's own luma, not one made of its colours
         scaled = scaler.reformat(frame, width, height, form, matrix, matrix, interpolation=Interpolation.AREA, threads=1)
         return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
+
+
+def _plane(frame: av.video.VideoFrame) -> npt.NDArray[np.uint8] | None:
+    """The decoder's own luma, no copy; None where its rows stand upside down."""
+    plane = frame.planes[0]
+    if plane.line_size < frame.width:
+        return None
+    rows = np.frombuffer(memoryview(plane), np.uint8, count=plane.line_size * frame.height)
+    return rows.reshape(frame.height, plane.line_size)[:, : frame.width]
 
 
 class _Sight:
@@ -242,13 +257,14 @@ class _Sight:
         self._is_h264 = stream.codec_context.name == "h264"
         self._length_bytes = h264_length_bytes(stream.codec_context.extradata)
         self._start_s = (container.start_time or 0) / av.time_base
+        self._ticks_s = [float(one.time_base or 0) for one in container.streams]
 
     def see(self, packet: av.packet.Packet[Any]) -> None:
         """Look at one packet that holds bytes."""
-        tick_s = packet.time_base
-        start_s = math.nan if packet.pts is None or tick_s is None else float(packet.pts * tick_s) - self._start_s
+        tick_s = self._ticks_s[packet.stream_index]
+        start_s = math.nan if packet.pts is None else packet.pts * tick_s - self._start_s
         if packet.stream_index != self._video_index:
-            duration_s = float(packet.duration * tick_s) if packet.duration and tick_s is not None else None
+            duration_s = packet.duration * tick_s if packet.duration else None
             self._collection.see_data(memoryview(packet), start_s, duration_s)
         elif self._is_h264:
             self._collection.see_h264(memoryview(packet), start_s, length_bytes=self._length_bytes)
@@ -336,8 +352,7 @@ def _length_bytes(stream: av.video.VideoStream) -> int:
     return (extradata[_HVCC_LENGTH_AT] & 3) + 1 if is_hvcc else 0
 
 
-def _packet(packet: av.packet.Packet[Any], *, is_sound: bool) -> Packet:
-    tick_s = packet.time_base
+def _packet(packet: av.packet.Packet[Any], tick_s: Fraction, *, is_sound: bool) -> Packet:
     up, down = tick_s.numerator, tick_s.denominator  # whole numbers divide as exactly as fractions, and ten times as fast
     return Packet(
         pts_s=None if packet.pts is None else packet.pts * up / down,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -23,7 +23,9 @@ SIGMA_MAX: Final = 127.5  # no 8-bit picture deviates by more; the estimate does
 FROZEN_RUN_STEPS: Final = 5  # a camera of 12.5 or 15 fps written at 30 fps doubles frames, which is no freeze
 
 _SIGMA_PER_RESPONSE: Final = math.sqrt(math.pi / 2.0) / 6.0
-_IMMERKAER: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
+_PLAINLY_SHARE: Final = 0.005  # of a sample of pixels: five times what is_black lets pass, fifty times what differ asks for
+_PLAIN_STEP: Final = 8  # luma; four times what differ asks for
+_IMMERKAER: Final = np.array([1, -2, 1], dtype=np.float32)  # across and down
 
 
 def luma_of(bgr: Picture) -> Picture:
@@ -33,8 +35,8 @@ def luma_of(bgr: Picture) -> Picture:
 
 def sharpness(luma: Picture) -> float:
     """Variance of the Laplacian, >= 0; depends on the picture's width, so compare at one width only."""
-    _, deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
-    return float(deviation[0, 0] ** 2)
+    edges = cv2.Laplacian(luma, cv2.CV_16S)
+    return float(cv2.norm(edges, cv2.NORM_L2SQR) / edges.size - cv2.mean(edges)[0] ** 2)
 
 
 def brightness(luma: Picture) -> float:
@@ -71,7 +73,7 @@ def noise_sigma(luma: Picture) -> float:
     height, width = luma.shape
     if height < 3 or width < 3:
         return 0.0
-    response = cv2.filter2D(luma, cv2.CV_32F, _IMMERKAER)[1:-1, 1:-1]
+    response = _fine_detail(luma)[1:-1, 1:-1]
     return float(min(SIGMA_MAX, cv2.norm(response, cv2.NORM_L1) / response.size * _SIGMA_PER_RESPONSE))
 
 
@@ -80,14 +82,13 @@ def noise_floor_sigma(luma: Picture) -> float:
     height, width = luma.shape
     if height < 9 + 2 or width < 16 + 2:
         return 0.0
-    response = cv2.filter2D(luma, cv2.CV_16S, _IMMERKAER)[1:-1, 1:-1]
-    tiles = cv2.resize(cv2.absdiff(response, 0), (16, 9), interpolation=cv2.INTER_AREA)
-    return min(SIGMA_MAX, float(np.quantile(tiles, 0.1)) * _SIGMA_PER_RESPONSE)
+    return min(SIGMA_MAX, float(np.quantile(tile_means(np.abs(_fine_detail(luma)), columns=16, rows=9), 0.1)) * _SIGMA_PER_RESPONSE)
 
 
 def saturation(bgr: Picture) -> float:
-    """Mean HSV saturation / 255, in [0, 1]."""
-    return float(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1].mean() / 255.0)
+    """Mean HSV saturation / 255 of every second pixel each way, in [0, 1]: colour is coded no finer."""
+    half = cv2.resize(bgr, ((bgr.shape[1] + 1) // 2, (bgr.shape[0] + 1) // 2), interpolation=cv2.INTER_NEAREST)
+    return float(cv2.mean(cv2.cvtColor(half, cv2.COLOR_BGR2HSV))[1] / 255.0)
 
 
 def percentiles(luma: Picture, shares: Sequence[float]) -> tuple[float, ...]:
@@ -96,9 +97,30 @@ def percentiles(luma: Picture, shares: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(np.searchsorted(counts, share * luma.size)) for share in shares)
 
 
+def tile_means(values: npt.NDArray[Any], *, columns: int, rows: int) -> npt.NDArray[np.float32]:
+    """Means of a picture's tiles, rows x columns; its last pixels are repeated until the tiles are of one size, which costs a tenth."""
+    height, width = values.shape
+    whole = values.astype(np.float32)
+    if height % rows or width % columns:
+        whole = np.asarray(cv2.copyMakeBorder(whole, 0, -height % rows, 0, -width % columns, cv2.BORDER_REPLICATE), dtype=np.float32)
+    return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def is_plainly_lit(glance: Picture) -> bool:
+    """Whether so many pixels of every n-th are lighter than black, 1 in 200, that the picture cannot be black."""
+    return _share(glance, BLACK_LUMA_MAX, cv2.THRESH_BINARY) >= _PLAINLY_SHARE
+
+
 def is_black(luma: Picture) -> bool:
     """Whether at least 99.9 % of the pixels have luma 32 or less: no lamp, no lane, no reflection."""
     return _share(luma, BLACK_LUMA_MAX, cv2.THRESH_BINARY_INV) >= BLACK_SHARE
+
+
+def plainly_differ(earlier: Picture, later: Picture) -> bool:
+    """Whether so many pixels of every n-th moved so far, 1 in 200 by more than 8 luma steps, that the pictures cannot but differ."""
+    if earlier.shape != later.shape:
+        return True
+    return _share(cv2.absdiff(earlier, later), _PLAIN_STEP, cv2.THRESH_BINARY) >= _PLAINLY_SHARE
 
 
 def differ(earlier: Picture, later: Picture) -> bool:
@@ -119,6 +141,10 @@ def frozen_ratio(differing: Sequence[bool]) -> float:
         raise ValueError("frozen_ratio needs two frames or more")
     runs = ((differs, sum(1 for _ in steps)) for differs, steps in groupby(differing))
     return sum(length for differs, length in runs if not differs and length >= FROZEN_RUN_STEPS) / len(differing)
+
+
+def _fine_detail(luma: Picture) -> npt.NDArray[np.int16]:
+    return np.asarray(cv2.sepFilter2D(luma, cv2.CV_16S, _IMMERKAER, _IMMERKAER), dtype=np.int16)
 
 
 def _share(luma: Picture, limit: int, side: int) -> float:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from curation.signals.picture import Picture
+from curation.signals.picture import Picture, tile_means
 
 COLUMNS: Final = 16
 ROWS: Final = 9
@@ -40,7 +40,8 @@ def tile_look(luma: Picture) -> TileLook:
         raise ValueError(f"tiles need {COLUMNS} x {ROWS} px or more, not {luma.shape[1]} x {luma.shape[0]}")
     across = cv2.absdiff(luma[:-1, 1:], luma[:-1, :-1])
     down = cv2.absdiff(luma[1:, :-1], luma[:-1, :-1])
-    return TileLook(gradient=_tiles(cv2.max(across, down)), luma=_tiles(luma))
+    gradient = tile_means(cv2.max(across, down), columns=COLUMNS, rows=ROWS)
+    return TileLook(gradient=gradient, luma=tile_means(luma, columns=COLUMNS, rows=ROWS))
 
 
 def soiled_ratio(
@@ -67,7 +68,3 @@ def soiled_ratio(
     if changed.mean() < moving_min:
         return None
     return float(((gradient < flat_below) & ~changed).mean())
-
-
-def _tiles(values: npt.NDArray[np.uint8]) -> Tiles:
-    return np.asarray(cv2.resize(values.astype(np.float32), (COLUMNS, ROWS), interpolation=cv2.INTER_AREA), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Sees a clip's frames once and keeps what its signals need: numbers, two pictures and at most 16 samples."""
+"""Sees a clip's frames once and keeps what its signals need: numbers, the last frame and at most 16 samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from curation.ports import Frame
 from curation.signals import coding, cuts, fingerprint, motion, picture, soiling
-from curation.signals.looks import SAMPLES_PER_S
+from curation.signals.looks import SHORT_SAMPLES_PER_S
 
 TAGGED_FRAMES_MAX: Final = 16  # frames of 640 px width kept for the tagger: 11 MB at 16:9, whatever the clip's length
 
@@ -37,7 +37,7 @@ class Watch:
         frame_count: frames that the clip shows, where not all of them are given to `see`; None where they are.
     """
 
-    def __init__(self, *, fps: float, frame_count: int | None = None, samples_per_s: float = SAMPLES_PER_S) -> None:
+    def __init__(self, *, fps: float, frame_count: int | None = None, samples_per_s: float = SHORT_SAMPLES_PER_S) -> None:
         self.seen_count = 0
         self.black_count = 0
         self.samples: list[picture.Picture] = []
@@ -55,7 +55,7 @@ class Watch:
         self._sample_count = 0
         self._sample_stride = 1
         self._next_sample_s: float | None = None
-        self._previous: picture.Picture | None = None
+        self._previous: Frame | None = None
         self._moments: list[fingerprint.Moment] = []
         self._previous_thumb: cuts.Thumb | None = None
         self._previous_rank = -1
@@ -63,35 +63,31 @@ class Watch:
 
     def see(self, frame: Frame, rank: int | None = None) -> None:
         """Take a frame in; `rank` is its place in the clip where some are left out, None where it follows the previous one."""
-        luma = frame.luma
         rank = self._previous_rank + 1 if rank is None else rank
-        is_black = picture.is_black(luma)
+        is_black = not picture.is_plainly_lit(frame.glance) and picture.is_black(frame.luma)
         self.black_count += is_black
-        thumb = None if is_black else cuts.thumb(luma)  # light that goes out is no cut
+        thumb = None if is_black else cuts.thumb(frame.glance)  # light that goes out is no cut
         if self._previous is not None:
-            self._step(luma, thumb, rank)
+            self._step(self._previous, frame, thumb, rank)
         self._awaits_neighbour = False
         at_s = frame.pts_s if frame.pts_s is not None else self.seen_count / self._fps
         if self._next_sample_s is None or at_s >= self._next_sample_s:
-            self._sample(frame.bgr, luma, at_s)
+            self._sample(frame.bgr, frame.luma, at_s)
             self._next_sample_s = at_s + self._sample_every_s
-        self._previous, self._previous_thumb, self._previous_rank = luma, thumb, rank
+        self._previous, self._previous_thumb, self._previous_rank = frame, thumb, rank
         self.seen_count += 1
 
-    def _step(self, luma: picture.Picture, thumb: cuts.Thumb | None, rank: int) -> None:
-        earlier, earlier_thumb = self._previous, self._previous_thumb
-        if earlier is None:
-            return
+    def _step(self, earlier: Frame, later: Frame, thumb: cuts.Thumb | None, rank: int) -> None:
         if rank != self._previous_rank + 1:
             self._differing.append(True)  # what lies between was not seen: it belongs to no run of still frames
             return
-        differs = picture.differ(earlier, luma)
+        differs = picture.plainly_differ(earlier.glance, later.glance) or picture.differ(earlier.luma, later.luma)
         self._differing.append(differs)
         if not differs:
             self.still_ranks.append(self._previous_rank)
-        self._steps.append(0.0 if thumb is None or earlier_thumb is None else cuts.step(earlier_thumb, thumb))
-        if self._awaits_neighbour and earlier.shape == luma.shape:
-            flow = motion.flow_between(motion.at_motion_width(earlier), motion.at_motion_width(luma))
+        self._steps.append(0.0 if thumb is None or self._previous_thumb is None else cuts.step(self._previous_thumb, thumb))
+        if self._awaits_neighbour and earlier.luma.shape == later.luma.shape:
+            flow = motion.flow_between(motion.at_motion_width(earlier.luma), motion.at_motion_width(later.luma))
             self.measured["motion_px"].append(motion.motion_px(flow))
             self.measured["shake_px"].append(motion.shake_px(flow))
             self._motion_s.append(self.sampled_s[-1])
