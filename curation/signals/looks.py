@@ -14,7 +14,9 @@ from typing import Final
 
 from curation.records import Packet
 
-SAMPLES_PER_S: Final = 2.0
+SAMPLES_PER_S: Final = 1.0  # a second moves a car a dozen metres; a median over more of them says the same at twice the cost
+SHORT_SAMPLES_PER_S: Final = 2.0
+SHORT_S: Final = 4.0  # a shorter clip has too few whole seconds; twice as many measurements still fall on them, so that clips compare
 LOOK_EVERY_S: Final = 1.0  # neighbouring looks of a road lie no closer: they would show the same
 LOOKS_MAX: Final = 20  # of a clip of any length, evenly spread
 FAR_S: Final = 10.0  # x264 places a key frame every 250 frames unless told otherwise: 8 to 10 s
@@ -44,7 +46,12 @@ class Plan:
 
     chosen: frozenset[int] | None
     because: tuple[str, ...] = ()
-    samples_per_s: float = SAMPLES_PER_S
+    samples_per_s: float = SHORT_SAMPLES_PER_S
+
+
+def samples_per_s(length_s: float | None) -> float:
+    """How often a clip that is decoded whole is measured; as a short one where its length is not known."""
+    return SHORT_SAMPLES_PER_S if length_s is None or length_s < SHORT_S else SAMPLES_PER_S
 
 
 class Timeline:
@@ -126,8 +133,8 @@ def plan(timeline: Timeline, *, width_px: int, height_px: int) -> Plan:
         because.append(name)
         for start, end in stretches:
             chosen |= set(range(timeline.key_before(start), end + 1))
-    samples_per_s = SAMPLES_PER_S if len(looks) > 1 else 1.0 / FIRST_S
-    return Plan(chosen=_from_keys(timeline, chosen), because=tuple(dict.fromkeys(because)), samples_per_s=samples_per_s)
+    per_s = SHORT_SAMPLES_PER_S if len(looks) > 1 else 1.0 / FIRST_S
+    return Plan(chosen=_from_keys(timeline, chosen), because=tuple(dict.fromkeys(because)), samples_per_s=per_s)
 
 
 def longer(timeline: Timeline, before: Plan, keys: Iterable[int]) -> Plan:

@@ -167,7 +167,7 @@ def _doubts(seen: _Seen, known: Mapping[str, float], limits: Thresholds) -> tupl
 def _watched(clip: ClipStream, known: Mapping[str, float], line: looks.Timeline | None, plan: looks.Plan) -> _Seen:
     is_whole = plan.chosen is None or line is None
     shown_count = None if is_whole or line is None else line.shown_count
-    samples_per_s = looks.SAMPLES_PER_S if is_whole else plan.samples_per_s
+    samples_per_s = looks.samples_per_s(known.get("duration_s")) if is_whole else plan.samples_per_s
     watch = Watch(fps=known.get("fps", 25.0), frame_count=shown_count, samples_per_s=samples_per_s)
     for frame in clip.frames(None if is_whole else plan.chosen):
         watch.see(frame, None if is_whole or line is None else line.rank(frame.pts_s))
