@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import cv2
@@ -39,16 +39,22 @@ def motion_px(flow: Flow) -> float:
     Flow sees little where the picture is dark, wet or flat: it is near 0 on a night drive, so that a low value is no proof
     of standing.
     """
-    return float(np.linalg.norm(flow, axis=2).mean())
+    across, down = cv2.split(flow)
+    return float(np.sqrt(across * across + down * down).mean(dtype=np.float64))  # cv2.magnitude rounds by where its arrays happen to lie
 
 
 def shake_px(flow: Flow) -> float:
     """Root mean square in px, >= 0, of what the best affine movement of the whole picture leaves of the flow."""
     sparse = flow[_GRID_PX // 2 :: _GRID_PX, _GRID_PX // 2 :: _GRID_PX].reshape(-1, 2).astype(np.float64)
-    rows, columns = np.mgrid[_GRID_PX // 2 : flow.shape[0] : _GRID_PX, _GRID_PX // 2 : flow.shape[1] : _GRID_PX]
-    places = np.column_stack([np.ones(rows.size), columns.ravel(), rows.ravel()])
-    affine, *_ = np.linalg.lstsq(places, sparse, rcond=None)
-    return float(np.sqrt(((sparse - places @ affine) ** 2).sum(axis=1).mean()))
+    affine = _affine_movements(flow.shape[0], flow.shape[1])
+    return float(np.sqrt(((sparse - affine @ (affine.T @ sparse)) ** 2).sum(axis=1).mean()))
+
+
+@lru_cache(maxsize=16)
+def _affine_movements(height: int, width: int) -> npt.NDArray[np.float64]:
+    """Orthonormal columns that span what one coordinate of an affine movement can be on the grid."""
+    rows, columns = np.mgrid[_GRID_PX // 2 : height : _GRID_PX, _GRID_PX // 2 : width : _GRID_PX]
+    return np.linalg.qr(np.column_stack([np.ones(rows.size), columns.ravel(), rows.ravel()]))[0]
 
 
 @cache

@@ -10,6 +10,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from curation.records import Packet
 
 GAP_FACTOR: Final = 1.5  # a step over this many nominal frame times is a gap; no published value
@@ -117,13 +120,20 @@ def _missing(packets: Sequence[Packet]) -> list[int] | None:
     times = _times(packets)
     if len(times) < 2:
         return None
-    steps = [step for step in _steps(times) if step > _SAME_TIME_S]
-    half = NOMINAL_STEPS // 2
-    missing = []
-    for index, step in enumerate(steps):
-        nominal = median(steps[max(0, index - half) : index + half + 1])
-        neighbours = steps[max(0, index - 1) : index] + steps[index + 1 : index + 2]
-        catch_up = max((nominal - neighbour for neighbour in neighbours), default=0.0)  # a frame that is only late shortens the next step
-        in_full = step - max(0.0, catch_up)
-        missing.append(round(in_full / nominal) - 1 if in_full > GAP_FACTOR * nominal else 0)
-    return missing
+    steps = np.array([step for step in _steps(times) if step > _SAME_TIME_S])
+    if not steps.size:
+        return []
+    nominal = _rolling_median(steps, NOMINAL_STEPS // 2)
+    shorter_neighbour = np.minimum(np.append(np.inf, steps[:-1]), np.append(steps[1:], np.inf))
+    in_full = steps - np.maximum(0.0, nominal - shorter_neighbour)  # a frame that is only late shortens the next step
+    missing = np.where(in_full > GAP_FACTOR * nominal, np.rint(in_full / nominal) - 1, 0)
+    return [int(count) for count in missing]
+
+
+def _rolling_median(values: npt.NDArray[np.float64], half: int) -> npt.NDArray[np.float64]:
+    """The median of each value and up to `half` on either side of it, fewer at the ends."""
+    endless = np.full(half, np.inf)
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(np.concatenate([endless, values, endless]), 2 * half + 1), axis=1)
+    places = np.arange(values.size)
+    counts = np.minimum(places, half) + np.minimum(values.size - 1 - places, half) + 1
+    return np.asarray((windows[places, (counts - 1) // 2] + windows[places, counts // 2]) / 2.0, dtype=np.float64)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
+import cv2
 
 from curation.signals.picture import Picture, dark_ratio, luma_of, percentiles
 
@@ -45,16 +45,21 @@ def light_of(bgr: Picture) -> Light:
     luma = luma_of(bgr)
     height = max(4, luma.shape[0])
     sky_luma, sky_high_luma = percentiles(luma[: height // 3], (0.5, 0.9))
-    red_minus_blue = bgr[: height // 2, :, 2].astype(np.int16) - bgr[: height // 2, :, 0]
+    upper, horizon = bgr[: height // 2], bgr[height // 4 : height // 2]
     return Light(
         median_luma=percentiles(luma, (0.5,))[0],
         ground_luma=percentiles(luma[height // 2 :], (0.5,))[0] if luma.shape[0] > height // 2 else 0.0,
         sky_luma=sky_luma,
         sky_high_luma=sky_high_luma,
         dark_ratio=dark_ratio(luma),
-        warmth=float(red_minus_blue.mean()),
-        horizon_warmth=float(red_minus_blue[height // 4 :].mean()) if red_minus_blue.shape[0] > height // 4 else 0.0,
+        warmth=_red_minus_blue(upper),
+        horizon_warmth=_red_minus_blue(horizon) if horizon.shape[0] else 0.0,
     )
+
+
+def _red_minus_blue(bgr: Picture) -> float:
+    blue, _, red, _ = cv2.mean(bgr)
+    return float(red - blue)
 
 
 def name_light(light: Light) -> tuple[str, float]:
