@@ -72,6 +72,7 @@ def _clips(point_count: int, seed: int = 7) -> pa.Table:
         "latitude_deg": latitude_deg[:, 0],
         "longitude_deg": longitude_deg[:, 0],
         "gnss_error_m": np.full(rows, 3.0),
+        "duration_s": np.full(rows, float(POINTS_A_TRACK)),
         "datum": pa.array(["WGS-84"] * rows),
         "track": pa.ListArray.from_arrays(offsets, points).cast(kind),
     }

@@ -35,6 +35,7 @@ _NUMBER_MARK: Final = 79_191.123457
 # Farther apart, and a larger error, than any buffer that a pack or fence may ask for (100 km).
 _FAR_DEG: Final = 2.0
 _FAR_M: Final = 1e6
+_LONG_S: Final = 36_000.0  # nobody is anywhere near where he was
 # The place in the ocean that is farthest from all land, where no fence stands.
 _NEMO_DEG: Final = {"latitude_deg": -48.876667, "longitude_deg": -123.393333}
 
@@ -65,7 +66,7 @@ def make(pack: Pack, fences: bytes, connection: duckdb.DuckDBPyConnection, clips
     base, aimed = _of_row_rules(pack, clips, connection)
     aimed += _of_required_rules()
     aimed += _of_outputs(pack, clips)
-    aimed += [(f"{pack.geofence.id}.{reason}", changes) for reason, changes in _of_geofence(fences)]
+    aimed += [(f"{pack.geofence.id}.{reason}", changes) for reason, changes in _of_geofence(fences, pack)]
     aimed += [(None, _marked(sensitivity, clips)) for sensitivity in SENSITIVITIES]
     aimed += [(UNIQUE_CLIP, {"clip_id": f"{MARK}-twin"})] * 2
     # All stand in one group with a cell that is large enough, so that nothing but the rule aimed at withholds them.
@@ -154,7 +155,7 @@ def _of_outputs(pack: Pack, clips: pa.Schema) -> Iterable[tuple[str, Row]]:
             yield rule.id, {name: _mark(clips.field(name)) if pa.types.is_string(clips.field(name).type) else None for name in rule.inputs}
 
 
-def _of_geofence(fences: bytes) -> Iterable[tuple[str, Row]]:
+def _of_geofence(fences: bytes, pack: Pack) -> Iterable[tuple[str, Row]]:
     """Per reason, ways in which the place is in doubt; and a fix on a corner of every fence."""
     features = json.loads(fences)["features"]
     corners = [corner for feature in features if (corner := _corner(feature["geometry"]["coordinates"])) is not None]
@@ -163,6 +164,10 @@ def _of_geofence(fences: bytes) -> Iterable[tuple[str, Row]]:
     yield from (("datum", {"datum": datum}) for datum in ("GCJ-02", "unknown", None))
     yield from (("gnss_error", {"gnss_error_m": error_m}) for error_m in (None, -1.0, _FAR_M))
     yield from (("inside", {"longitude_deg": longitude_deg, "latitude_deg": latitude_deg}) for longitude_deg, latitude_deg in corners)
+    if pack.geofence.track_covers is not None:
+        early, late = {"offset_s": 0.0, **_NEMO_DEG}, {"offset_s": _LONG_S, **_NEMO_DEG}
+        yield from (("gap", {"track": [early], "duration_s": duration_s}) for duration_s in (_LONG_S, None))
+        yield ("gap", {"track": [late], "duration_s": _LONG_S})
     for longitude_deg, latitude_deg in corners[:1]:
         on_it = {"offset_s": 1.0, "longitude_deg": longitude_deg, "latitude_deg": latitude_deg}
         south_of_it, north_of_it = (

@@ -18,7 +18,7 @@ from curation.residency.pack import OutputRule, Pack, rule_ids
 BATCH_ROWS: Final = 131_072
 # Rules whose hits fit into one 32-bit number, sign and one more left alone.
 MASK_BITS: Final = 30
-_GEOFENCE_INPUTS: Final = ("latitude_deg", "longitude_deg", "datum", "gnss_error_m", "track")
+_GEOFENCE_INPUTS: Final = ("latitude_deg", "longitude_deg", "datum", "gnss_error_m", "track", "duration_s")
 _READ_ALWAYS: Final = ("clip_id", "vehicle_id", "captured_at")
 
 

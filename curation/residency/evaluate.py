@@ -180,6 +180,8 @@ def stream(
     """
     if pack.schema_version != SCHEMA_VERSION:
         raise refused(f"pack {pack.id}", f"was written for schema version {pack.schema_version!r}, the tables have {SCHEMA_VERSION!r}")
+    if pack.geofence.track_covers is None:
+        raise refused(f"pack {pack.id}", "does not say that a track must cover its whole clip (geofence: `track_covers: whole clip`)")
     same_columns(found, CLIPS, "candidates")
     with _decided(batches, CLIPS, pack=pack, fences=fences, published=published, spill=spill, draws_ids=draws_ids) as decided:
         yield decided

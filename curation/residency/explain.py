@@ -79,8 +79,10 @@ _SAYS: Final[Mapping[str, Mapping[Language, str]]] = {
     },
     "fence": {
         "en": "The fix and the whole track are known, in WGS-84, and clear of every fence ({buffers}); the error is no larger than the "
-        "smallest buffer. Which fence withheld a clip is told to no one.",
-        "zh": "定位点及全程轨迹已知、采用 WGS-84,且不进入任何围栏缓冲区({buffers});定位误差不超过最小缓冲距离。不透露命中哪个围栏。",
+        "smallest buffer, and neither between two fixes of a track nor before its first or behind its last can the vehicle have come "
+        "farther than that. A clip without a track is judged by its one fix. Which fence withheld a clip is told to no one.",
+        "zh": "定位点及全程轨迹已知、采用 WGS-84,且不进入任何围栏缓冲区({buffers});定位误差不超过最小缓冲距离;"
+        "轨迹相邻定位点之间、首点之前及末点之后车辆可能偏离的距离亦不超过该值。无轨迹的视频以其唯一定位点判定。不透露命中哪个围栏。",
     },
     "other": {"en": "others", "zh": "其他"},
     "never": {"en": "What never leaves as it is, and why", "zh": "绝不以原样出境的内容及理由"},

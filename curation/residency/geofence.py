@@ -117,8 +117,10 @@ def flags(clips: pa.Table, fences: Fences, rule: GeofenceRule) -> Mapping[str, F
 
     missing_fix: latitude or longitude of the fix or of a track point is null, not finite, out of range, or 0/0. datum: not WGS-84.
     gnss_error: unknown, negative, or larger than the smallest buffer. gap: neighbouring track points lie farther apart than the smallest
-    buffer, or so long apart that the vehicle may have strayed farther than that from the way between them, at 120 km/h. inside: the fix
-    or any segment of the track touches a buffered fence.
+    buffer, or so long apart that the vehicle may have strayed farther than that from the way between them, at 120 km/h; and, where the rule
+    asks for the whole clip, so much of it lies before the track's first or behind its last fix that the vehicle may have come farther than
+    that, or its duration is unknown. A clip without a track is judged by its one fix. inside: the fix or any segment of the track touches
+    a buffered fence.
     """
     latitude_deg, longitude_deg = _doubles(clips.column("latitude_deg")), _doubles(clips.column("longitude_deg"))
     error_m = _doubles(clips.column("gnss_error_m"))
@@ -127,7 +129,8 @@ def flags(clips: pa.Table, fences: Fences, rule: GeofenceRule) -> Mapping[str, F
     tree = shapely.STRtree(fences.buffered)
     is_inside = np.zeros(clips.num_rows, dtype=np.bool_)
     is_inside[is_known] = _is_inside(latitude_deg[is_known], longitude_deg[is_known], tree)
-    broken, gapped, crossing = _track_flags(clips.column("track"), tree, fences.smallest_buffer_m)
+    duration_s = None if rule.track_covers is None else _doubles(clips.column("duration_s"))
+    broken, gapped, crossing = _track_flags(clips.column("track"), duration_s, tree, fences.smallest_buffer_m)
     found = {
         "missing_fix": ~is_known | broken,
         "datum": ~is_wgs84.astype(np.bool_),
@@ -182,8 +185,17 @@ def _may_touch(latitude_deg: Degrees, longitude_deg: Degrees, bounds_deg: Degree
     return np.asarray(is_marked[cells(latitude_deg, 1), cells(longitude_deg, 0)], dtype=np.bool_)
 
 
-def _track_flags(column: pa.ChunkedArray, tree: shapely.STRtree, smallest_buffer_m: float) -> tuple[Flags, Flags, Flags]:
-    """Per row: whether a track point is no fix, whether two lie too far apart, whether the track crosses a fence."""
+def _track_flags(
+    column: pa.ChunkedArray, duration_s: Degrees | None, tree: shapely.STRtree, smallest_buffer_m: float
+) -> tuple[Flags, Flags, Flags]:
+    """Per row: whether a track point is no fix, whether two lie too far apart, whether the track crosses a fence.
+
+    Args:
+        column: tracks.
+        duration_s: how long each row's track has to be, NaN where nobody knows; None if it need not reach to the clip's ends.
+        tree: buffered fences.
+        smallest_buffer_m: how far the vehicle may come unseen.
+    """
     tracks = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
     broken, gapped, crossing = (np.zeros(len(tracks), dtype=np.bool_) for _ in range(3))
     points = pc.list_flatten(tracks)
@@ -201,6 +213,10 @@ def _track_flags(column: pa.ChunkedArray, tree: shapely.STRtree, smallest_buffer
     is_gap = _is_gap(latitude_deg, longitude_deg, offset_s, smallest_buffer_m)
     gapped[row[1:][is_gap & (row[1:] == row[:-1])]] = True
     crossing[_crossing_rows(row, latitude_deg, longitude_deg, tree)] = True
+    if duration_s is not None and len(row):
+        begins, ends = np.flatnonzero(np.r_[True, row[1:] != row[:-1]]), np.flatnonzero(np.r_[row[1:] != row[:-1], True])
+        open_s = np.maximum(offset_s[begins], duration_s[row[ends]] - offset_s[ends])
+        gapped[row[ends]] |= ~(open_s * _FASTEST_MPS <= smallest_buffer_m)  # written so that an unknown duration is a gap
     return broken, gapped, crossing
 
 

@@ -109,12 +109,17 @@ class CombinationRule(Rule):
 
 
 class GeofenceRule(Rule):
-    """A row leaves only if its fix and track stay clear of every fence; buffers in metres by fence class."""
+    """A row leaves only if its fix and track stay clear of every fence; buffers in metres by fence class.
+
+    `track_covers` says how much of a clip its track, where it has one, must cover. Packs from before it was asked for say nothing, and can
+    only be replayed.
+    """
 
     id: Literal["geofence"]
     default_buffer_m: dict[str, Annotated[float, Field(ge=100, le=100_000, allow_inf_nan=False)]]
     other_buffer_m: Annotated[float, Field(ge=100, le=100_000, allow_inf_nan=False)]
     max_gnss_error: Literal["smallest buffer"]
+    track_covers: Literal["whole clip"] | None = None
 
 
 class VolumeCap(Rule):
@@ -416,7 +421,10 @@ def withheld_by(pack: PackHeader, column: pa.Field) -> WithholdRule | None:
 
 def canonical_bytes(pack: PackHeader) -> bytes:
     """The pack as canonical JSON: what is signed, whatever the YAML's layout and comments."""
-    return json.dumps(pack.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    said = pack.model_dump(mode="json")
+    if isinstance(pack, Pack) and pack.geofence.track_covers is None:
+        del said["geofence"]["track_covers"]  # what an old pack does not say, its signers did not sign
+    return json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def digest(pack: PackHeader) -> str:

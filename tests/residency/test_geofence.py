@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.errors import PackRefused
-from curation.residency import geofence
+from curation.residency import evaluate, geofence
+from curation.residency import pack as packs
 from curation.residency.pack import Pack
 from curation.schema import CLIPS
 
@@ -31,6 +32,10 @@ def reasons(demo_pack: Pack, fences: bytes, clip_row: Callable[..., Row], clips:
 
 def _at(*points: tuple[float, float], every_s: float = 1.0) -> list[dict[str, float] | None]:
     return [{"offset_s": i and i * every_s, "latitude_deg": lat, "longitude_deg": lon} for i, (lat, lon) in enumerate(points)]
+
+
+def _later(by_s: float, *points: tuple[float, float]) -> list[dict[str, float]]:
+    return [point | {"offset_s": point["offset_s"] + by_s} for point in _at(*points) if point is not None]
 
 
 @pytest.mark.parametrize(
@@ -61,12 +66,22 @@ def _at(*points: tuple[float, float], every_s: float = 1.0) -> list[dict[str, fl
         ({"track": _at((31.245, 121.47), (31.245, 121.48))}, ["geofence.gap"]),
         ({"track": _at((31.15, 121.70), (31.15, 121.90))}, ["geofence.gap", "geofence.inside"]),
         ({"track": _at((31.245, 121.47), (31.246, 121.471))}, []),
-        ({"track": _at((31.245, 121.47), (31.249, 121.47), every_s=30)}, []),
-        ({"track": _at((31.245, 121.47), (31.245, 121.47), every_s=31)}, ["geofence.gap"]),
+        ({"track": _at((31.245, 121.47), (31.249, 121.47), every_s=30), "duration_s": 31.0}, []),
+        ({"track": _at((31.245, 121.47), (31.245, 121.47), every_s=31), "duration_s": 31.0}, ["geofence.gap"]),
         ({"track": _at((31.245, 121.47), (31.249515, 121.47))}, ["geofence.gap"]),
         ({"track": _at((31.245, 121.47), (31.246, 121.471), every_s=math.inf)}, ["geofence.missing_fix"]),
         ({"track": [*_at((31.245, 121.47)), None]}, ["geofence.missing_fix"]),
         ({"track": []}, []),
+        ({"track": _at((31.245, 121.47)), "duration_s": 14.99}, []),
+        ({"track": _at((31.245, 121.47)), "duration_s": 15.01}, ["geofence.gap"]),
+        ({"track": _at((31.245, 121.47)), "duration_s": None}, ["geofence.gap"]),
+        ({"track": _at((31.245, 121.47)), "duration_s": math.nan}, ["geofence.gap"]),
+        ({"track": _at((31.245, 121.47), (31.246, 121.47), every_s=20), "duration_s": 36.0}, ["geofence.gap"]),
+        ({"track": _later(15.01, (31.245, 121.47)), "duration_s": 16.0}, ["geofence.gap"]),
+        ({"track": _later(14.99, (31.245, 121.47)), "duration_s": 29.9}, []),
+        ({"track": _later(-1.0, (31.245, 121.47)), "duration_s": 13.9}, []),
+        ({"track": _later(20.0, (31.245, 121.47), (math.nan, 121.47)), "duration_s": 21.0}, ["geofence.gap", "geofence.missing_fix"]),
+        ({"track": None, "duration_s": 60.0}, []),
     ],
 )
 def test_each_reason_withholds(changes: Row, wanted: list[str], reasons: Callable[..., list[str]]) -> None:
@@ -143,7 +158,11 @@ def test_every_corner_of_every_fence_is_found_among_many(demo_pack: Pack) -> Non
     parsed = geofence.parse_fences(json.dumps({"type": "FeatureCollection", "features": features}).encode(), demo_pack.geofence)
     corners = np.concatenate([shapely.get_coordinates(fence) for fence in parsed.buffered])
     columns = {"latitude_deg": corners[:, 1], "longitude_deg": corners[:, 0], "gnss_error_m": np.ones(len(corners))}
-    columns |= {"datum": pa.array(["WGS-84"] * len(corners)), "track": pa.nulls(len(corners), CLIPS.field("track").type)}
+    columns |= {
+        "datum": pa.array(["WGS-84"] * len(corners)),
+        "duration_s": np.ones(len(corners)),
+        "track": pa.nulls(len(corners), CLIPS.field("track").type),
+    }
     assert geofence.flags(pa.table(columns), parsed, demo_pack.geofence)["geofence.inside"].all()
 
 
@@ -206,3 +225,17 @@ def test_missing_fences_are_refused(data: bytes | None, demo_pack: Pack) -> None
     """No fences file, or one that is not JSON, stops everything."""
     with pytest.raises(PackRefused):
         geofence.parse_fences(data, demo_pack.geofence)
+
+
+def test_old_pack_that_asks_for_no_whole_clip_is_replayed_as_it_was_signed_and_lets_nothing_new_out(
+    demo_pack: Pack, fences: bytes, clip_row: Callable[..., Row], clips: Callable[..., pa.Table]
+) -> None:
+    """What a pack of before says is what its signers signed, so its bytes and decisions stay; a release under it is refused."""
+    old = demo_pack.model_copy(update={"geofence": demo_pack.geofence.model_copy(update={"track_covers": None})})
+    assert b"track_covers" not in packs.canonical_bytes(old)
+    assert packs.digest(old) != packs.digest(demo_pack)
+    rows = clips(*(clip_row(number, track=_at((31.245, 121.47)), duration_s=600.0) for number in (1, 2)))
+    assert [[], []] == evaluate.replay(rows, pack=old, fences=fences)["withheld_by"].to_pylist()
+    assert [["geofence.gap"]] * 2 == evaluate.replay(rows, pack=demo_pack, fences=fences)["withheld_by"].to_pylist()
+    with pytest.raises(PackRefused, match="track_covers"):
+        evaluate.decide(rows, pack=old, fences=fences)
