@@ -18,6 +18,7 @@ from curation.ports import Clock, Ledger, ObjectStore, Places
 from curation.records import Inspection, StageCount, Telemetry, TrackPoint
 from curation.schema import CLIPS, LISTING, PULLED, SIGNALS, VERDICTS
 from curation.settings import DEFAULT_ZONE, InspectSettings
+from curation.signals.openlabel import openlabel_ids
 from curation.tables import from_parquet, to_parquet
 from curation.telemetry.fixes import distance_m
 from curation.telemetry.merge import merge, with_drive, without_place
@@ -180,6 +181,7 @@ def inspected_row(row: _Row, inspection: Inspection) -> _Row:
         row[name] = getattr(tags, name) if tags else None
         row[f"{name}_confidence"] = getattr(tags, f"{name}_confidence") if tags else None
     row["ego_motion"], row["ego_motion_confidence"] = ego_motion(row["speed_mean_mps"])
+    row["openlabel_ids"] = " ".join(uri for uri in openlabel_ids(row).values() if uri) or None
     row |= {
         "tagger_version": tags.tagger_version if tags else None,
         "verdict": inspection.verdict,

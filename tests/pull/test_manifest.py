@@ -19,6 +19,7 @@ from curation.adapters.store_local import DirectoryStore
 from curation.errors import CurationError, ImmutableConflict, UsageError
 from curation.records import Place, StageCount, Tags, Telemetry, TrackPoint
 from curation.settings import InspectSettings
+from curation.signals.openlabel import ONTOLOGY
 from curation.stages import manifest, pull
 from curation.tables import from_parquet
 
@@ -95,6 +96,9 @@ def test_each_distinct_clip_is_one_row(
         "timeofday_confidence": 0.9,
         "ego_motion": "moving",
         "ego_motion_confidence": 1.0,
+        "openlabel_ids": " ".join(
+            f"{ONTOLOGY}{name}" for name in ("IlluminationDay", "IlluminationCloudiness", "RoadTypeMotorway", "MotionDrive")
+        ),
         "verdict": "accepted",
         "reasons": [],
         "error": None,
