@@ -52,9 +52,12 @@ _SAYS: Final[Mapping[str, Mapping[Language, str]]] = {
     "counters": {"en": "How much in all, and what the law asks then", "zh": "累计上限及达到后的法定要求"},
     "counters_how": {
         "en": "Counted over every release ever cut, each clip, vehicle and person once. From 70 % of a limit a release warns; rows that "
-        "would bring a counter to 90 % stay; at the limit nothing leaves. Only an assessment that legal signs raises a limit.",
+        "would bring a counter to 90 % stay; at the limit nothing leaves. Only an assessment that legal signs raises a limit. "
+        "Neither area covered (25 km²) nor stored faces (100,000) is counted: no coordinate can leave under any pack, and no template of a "
+        "face is ever made.",
         "zh": "按历次发布累计,每段视频、每辆车、每个人只计一次。达到上限的 70% 时提示;将使计数达到 90% 的行不得出境;"
-        "达到上限后任何数据不得出境。仅经法务签名的评估可提高上限。",
+        "达到上限后任何数据不得出境。仅经法务签名的评估可提高上限。"
+        "覆盖面积(25 平方公里)与存储人脸数(10 万)不设计数:任何规则包均不允许坐标出境,本系统亦不提取人脸特征。",
     },
     "counters_head": {"en": "Limit | At the limit | Why | Article", "zh": "上限 | 达到上限时 | 理由 | 条文"},
     "raised": {"en": "raised to {limit} until {day} by {number}", "zh": "经 {number} 提高至 {limit},至 {day} 止"},

@@ -93,3 +93,19 @@ def test_a_pack_cannot_draw_tables_of_its_own(base_pack: packs.Pack) -> None:
     page = page_of(base_pack.model_copy(update={"outputs": (rule, *base_pack.outputs[1:])}), "en")
     assert r"a \| b ## Signatures" in page
     assert 1 == page.count("\n## Signatures\n")
+
+
+@pytest.mark.parametrize(
+    ("lang", "told"),
+    [
+        (
+            "en",
+            ("a province stands for all of its own", "no template of a face is ever made", "no coordinate can leave", "before its first"),
+        ),
+        ("zh", ("以所在省计入其全部地市", "不提取人脸特征", "均不允许坐标出境", "首点之前及末点之后")),
+    ],
+)
+def test_the_page_says_what_is_counted_strictly_or_not_at_all(lang: str, told: tuple[str, ...], base_pack: packs.Pack) -> None:
+    """A reader learns where a province stands for a prefecture, which limits of the law have no counter, and how far a track must reach."""
+    page = page_of(base_pack, lang)
+    assert [] == [words for words in told if words not in page]
