@@ -45,7 +45,7 @@ def run_main_job(work: Path, enter: Stage = lambda _: None) -> tuple[list[str], 
     return batches, release_id, pipeline.build_shards(settings, from_mapping(dict(SHARD_REQUEST)))
 
 
-def _child(work: Path, marks: Path) -> int:
+def _child(work: Path, marks: Path, job: Callable[[Path, Stage], object]) -> int:
     os.setsid()
     with marks.open("a", encoding="utf-8", buffering=1) as said:
         os.dup2(said.fileno(), 1)
@@ -55,7 +55,7 @@ def _child(work: Path, marks: Path) -> int:
             said.write(f"{time.monotonic()} {stage}\n")
 
         try:
-            run_main_job(work, enter)
+            job(work, enter)
         except BaseException:  # noqa: BLE001 - the child has no caller; its parent reads this
             traceback.print_exc(file=said)
             return 1
@@ -63,8 +63,8 @@ def _child(work: Path, marks: Path) -> int:
     return 0
 
 
-def serve() -> None:
-    """Run a child for each line until standard input ends."""
+def serve(job: Callable[[Path, Stage], object] = run_main_job) -> None:
+    """Run a child with the job for each line until standard input ends."""
     for module in PRELOADED:
         importlib.import_module(module)
     print("ready", flush=True)  # noqa: T201 - the protocol
@@ -72,7 +72,7 @@ def serve() -> None:
         work, marks = map(Path, line.split())
         pid = os.fork()
         if pid == 0:
-            os._exit(_child(work, marks))
+            os._exit(_child(work, marks, job))
         print(pid, flush=True)  # noqa: T201 - the protocol
         print(os.waitpid(pid, 0)[1], flush=True)  # noqa: T201 - the protocol
 
