@@ -7,17 +7,17 @@ found in seconds; that the tables are what was recorded is for `audit verify` to
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import duckdb
-import pyarrow as pa
 
 from curation import schema, withdrawal_files
 from curation.digests import sha256_hex
 from curation.errors import EvidenceBroken, UsageError
+from curation.layout import release_key, withdrawal_key
 from curation.ports import ObjectStore
 from curation.records import LedgerEntry
 from curation.release_files import (
@@ -33,8 +33,10 @@ from curation.release_files import (
 )
 
 Kind = Literal["clip", "row", "vehicle"]
+_Cells = dict[str, Any]
 State = Literal["published", "withdrawn", "refused", "under way", "not published"]
 _ROW_ID: Final = "release_row_id"
+_COLUMNS: Final[Mapping[Kind, str]] = {"clip": "clip_id", "row": _ROW_ID, "vehicle": "vehicle_id"}
 _NO_EXTENSIONS: Final = {
     "autoload_known_extensions": False,
     "autoinstall_known_extensions": False,
@@ -133,41 +135,56 @@ def trace(subject: str, *, store: ObjectStore, entries: Sequence[LedgerEntry], c
         EvidenceBroken: evidence or approval of a release is not what the ledger recorded.
     """
     cuts = [entry for entry in entries if entry.kind == RELEASED]
-    found: dict[str, list[dict[str, Any]]] = {}
-    kind: Kind = "vehicle" if clip_ids else "clip"
-    for cut in cuts:
-        folder = ReleaseFolder(store, cut.subject)
-        for column in ("vehicle_id",) if clip_ids else ("clip_id", _ROW_ID, "vehicle_id"):
-            rows = _where(folder, MAPPING_FILE, column, [subject])
-            if rows:
-                kind = {"clip_id": "clip", _ROW_ID: "row", "vehicle_id": "vehicle"}[column]  # type: ignore[assignment]
-                found[cut.subject] = rows
-                break
+    kind, found = _mapped(subject, [cut.subject for cut in cuts], store, kinds=("vehicle",) if clip_ids else ("clip", "row", "vehicle"))
     wanted = {row["clip_id"] for rows in found.values() for row in rows} | set(clip_ids)
     clips = sorted(wanted) if wanted else [subject]
-    returns = _returns(store, entries, {row[_ROW_ID] for rows in found.values() for row in rows})
-    traced = tuple(row for cut in cuts for row in _rows(cut, found.get(cut.subject, []), store, entries, returns))
-    withheld = () if kind == "row" else tuple(one for cut in cuts for one in _withheld(cut, clips, store))
+    row_ids = [row[_ROW_ID] for rows in found.values() for row in rows]
+    returns = _returns(store, entries, row_ids)
+    released = _look(store, RELEASE_FILE, list(found), _ROW_ID, row_ids)
+    left = [cut for cut in cuts if cut.subject in found]
+    told = (_rows(cut, found[cut.subject], released.get(cut.subject, ()), returns, store=store, entries=entries) for cut in left)
+    traced = tuple(row for rows in told for row in rows)
+    withheld = () if kind == "row" else _withheld(cuts, clips, store)
     if not traced and not withheld:
         raise UsageError("no release speaks of it", subject=subject, fix="give a clip id, the id of a released row, or a vehicle")
     return Trace(subject=subject, kind=kind, clip_ids=tuple(clips), rows=traced, withheld=withheld)
 
 
+def _mapped(subject: str, cuts: Sequence[str], store: ObjectStore, *, kinds: Sequence[Kind]) -> tuple[Kind, dict[str, list[_Cells]]]:
+    """The first of the kinds that a release knows the subject as, and its rows of each release's mapping; a clip may have stayed at home.
+
+    Mappings and decisions are sorted by clip, releases by row: bounds of row groups find those two, so vehicles are looked for last.
+    """
+    for kind in kinds:
+        among = list(_look(store, RELEASE_FILE, cuts, _ROW_ID, [subject])) if kind == "row" else cuts
+        found = _look(store, MAPPING_FILE, among, _COLUMNS[kind], [subject])
+        if found or (kind == "clip" and _look(store, DECISIONS_FILE, cuts, "clip_id", [subject], only="NOT released")):
+            return kind, found
+    return kinds[0], {}
+
+
 def _rows(
-    cut: LedgerEntry, mapped: Sequence[Mapping[str, Any]], store: ObjectStore, entries: Sequence[LedgerEntry], returns: Mapping[str, Return]
+    cut: LedgerEntry,
+    mapped: Sequence[_Cells],
+    released_rows: Sequence[_Cells],
+    returns: Mapping[str, Return],
+    *,
+    store: ObjectStore,
+    entries: Sequence[LedgerEntry],
 ) -> Iterator[Row]:
-    if not mapped:
-        return
     folder = ReleaseFolder(store, cut.subject)
     evidence = recorded_document(folder, EVIDENCE_FILE, cut)
     rules = {one["column"]: one["rule"] for one in evidence["columns"]}
     own = {entry.kind: entry for entry in entries if entry.subject == cut.subject}
     approved = _approved(folder, own.get("approve"))
     publication = own.get(PUBLISHED)
-    released = {row[_ROW_ID]: row for row in _where(folder, RELEASE_FILE, _ROW_ID, [row[_ROW_ID] for row in mapped])}
+    released = {row[_ROW_ID]: row for row in released_rows}
     for row in mapped:
         came_back = returns.get(row[_ROW_ID])
-        values = released[row[_ROW_ID]]
+        values = released.get(row[_ROW_ID])
+        if values is None:
+            problem = f"does not hold row {row[_ROW_ID]} of its mapping"
+            raise EvidenceBroken(problem, subject=folder.key(RELEASE_FILE), fix="run `curation audit verify`; restore the file from a copy")
         yield Row(
             release_id=cut.subject,
             release_row_id=row[_ROW_ID],
@@ -220,69 +237,90 @@ def recorded_document(folder: ReleaseFolder, name: str, entry: LedgerEntry) -> M
     return value
 
 
-def _withheld(cut: LedgerEntry, clip_ids: Sequence[str], store: ObjectStore) -> Iterator[Withheld]:
-    for row in _where(ReleaseFolder(store, cut.subject), DECISIONS_FILE, "clip_id", clip_ids):
-        if not row["released"]:
-            yield Withheld(release_id=cut.subject, at=cut.at, clip_id=row["clip_id"], rules=tuple(row["withheld_by"]))
+def _withheld(cuts: Sequence[LedgerEntry], clip_ids: Sequence[str], store: ObjectStore) -> tuple[Withheld, ...]:
+    found = _look(store, DECISIONS_FILE, [cut.subject for cut in cuts], "clip_id", clip_ids, only="NOT released")
+    return tuple(
+        Withheld(release_id=cut.subject, at=cut.at, clip_id=row["clip_id"], rules=tuple(row["withheld_by"]))
+        for cut in cuts
+        for row in found.get(cut.subject, ())
+    )
 
 
-def _returns(store: ObjectStore, entries: Sequence[LedgerEntry], row_ids: set[str]) -> dict[str, Return]:
+def _returns(store: ObjectStore, entries: Sequence[LedgerEntry], row_ids: Sequence[str]) -> dict[str, Return]:
     """How each of the rows that was withdrawn came back, by its id."""
-    if not row_ids:
-        return {}
+    done = withdrawal_files.entries_of(withdrawal_files.WITHDRAWN, entries)
     returns: dict[str, Return] = {}
-    for withdrawal_id, entry in withdrawal_files.entries_of(withdrawal_files.WITHDRAWN, entries).items():
-        rows = _look(store, f"withdrawals/{withdrawal_id}/{withdrawal_files.ROWS_FILE}", _ROW_ID, sorted(row_ids))
-        if not rows:
-            continue
+    for withdrawal_id, rows in _look(store, withdrawal_files.ROWS_FILE, list(done), _ROW_ID, row_ids, key_of=withdrawal_key).items():
         receipt = withdrawal_files.read_document(
             withdrawal_id, withdrawal_files.RECEIPT_FILE, kind=withdrawal_files.WITHDRAWN, store=store, entries=entries
         )
         clips = [row["clip_id"] for row in rows]
-        asked = _look(store, f"withdrawals/{withdrawal_id}/{withdrawal_files.ASKED_FILE}", "clip_id", clips)
-        rules = {row["clip_id"]: tuple(row["withheld_by"]) for row in asked}
+        asked = _look(store, withdrawal_files.ASKED_FILE, [withdrawal_id], "clip_id", clips, key_of=withdrawal_key)
+        rules = {row["clip_id"]: tuple(row["withheld_by"]) for row in asked.get(withdrawal_id, ())}
         said = {name: str(receipt[name]) for name in ("reason", "requester", "approver")}
         for row in rows:
             returns[row[_ROW_ID]] = Return(
-                withdrawal_id=withdrawal_id, at=entry.at, cause=receipt["cause"], rules=rules.get(row["clip_id"], ()), **said
+                withdrawal_id=withdrawal_id,
+                at=done[withdrawal_id].at,
+                cause=receipt["cause"],
+                rules=rules.get(row["clip_id"], ()),
+                **said,
             )
     return returns
 
 
-def _where(folder: ReleaseFolder, name: str, column: str, values: Sequence[str]) -> list[dict[str, Any]]:
-    return _look(folder.store, folder.key(name), column, values)
+def _look(
+    store: ObjectStore,
+    name: str,
+    owners: Sequence[str],
+    column: str,
+    values: Sequence[str],
+    *,
+    only: str = "TRUE",
+    key_of: Callable[[str, str], str] = release_key,
+) -> dict[str, list[_Cells]]:
+    """Owner -> the rows of its Parquet file of that name whose `column` holds one of the values; owners without any are left out.
 
-
-def _look(store: ObjectStore, key: str, column: str, values: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of a Parquet object whose `column` holds one of the values, in its order; an object that is not there holds none."""
-    if not values or store.size(key) is None:
-        return []
-    with store.local_path(key) as path, _reading(str(path)) as connection:
-        if len(values) == 1:  # compared with a constant, row groups are skipped by their bounds
-            sql = f'SELECT * FROM read_parquet(?) WHERE "{column}" = ?'  # noqa: S608 - a column of our schemas
-            found = connection.sql(sql, params=[str(path), values[0]]).to_arrow_table()
-        else:
-            connection.register("wanted", pa.table({"value": pa.array(values, pa.string())}))
-            sql = f'SELECT * FROM read_parquet(?) WHERE "{column}" IN (SELECT value FROM wanted)'  # noqa: S608 - same
-            found = connection.sql(sql, params=[str(path)]).to_arrow_table()
-        rows: list[dict[str, Any]] = found.to_pylist()
-        return rows
+    Args:
+        store: the home store.
+        name: of the file.
+        owners: releases, or withdrawals; one whose file is not there has no rows.
+        column: of our schemas.
+        values: what is looked for.
+        only: a condition in SQL, of ours, that the rows must also meet.
+        key_of: where the owner's file rests.
+    """
+    keys = {owner: key_of(owner, name) for owner in owners if values and store.size(key_of(owner, name)) is not None}
+    if not keys:
+        return {}
+    with ExitStack() as held:
+        paths = {str(held.enter_context(store.local_path(key))): owner for owner, key in keys.items()}
+        connection = held.enter_context(_reading(list(paths)))
+        # Compared with a constant, row groups are skipped by their bounds.
+        among, given = ("= ?", values[0]) if len(values) == 1 else ("IN (SELECT unnest(?))", list(values))
+        sql = f'SELECT * FROM read_parquet(?, filename = true) WHERE {only} AND "{column}" {among}'  # noqa: S608 - all of it is ours
+        found = connection.sql(sql, params=[list(paths), given]).to_arrow_table()
+    rows: dict[str, list[_Cells]] = {}
+    for row in found.to_pylist():
+        rows.setdefault(paths[row.pop("filename")], []).append(row)
+    return rows
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database that reaches this one file and nothing else.
+def _reading(paths: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database that reaches these files and nothing else.
 
     Raises:
-        EvidenceBroken: the file is not readable Parquet.
+        EvidenceBroken: a file is not readable Parquet.
     """
     with duckdb.connect(":memory:", config=_NO_EXTENSIONS) as connection:
-        connection.execute("SET allowed_paths = ?", [[path]])
+        connection.execute("SET allowed_paths = ?", [paths])
+        connection.execute("SET enable_progress_bar = false")  # it is drawn on standard output, between the lines of --json
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         try:
             yield connection
         except duckdb.Error as error:
             raise EvidenceBroken(
-                f"cannot be read as Parquet ({type(error).__name__})", subject=path, fix="run `curation audit verify`"
+                f"cannot be read as Parquet ({type(error).__name__})", subject=", ".join(paths), fix="run `curation audit verify`"
             ) from error

@@ -84,6 +84,17 @@ def test_a_changed_document_is_no_answer(world, rows, published, tmp_path):
         path.write_bytes(data)
 
 
+def test_a_release_that_lost_its_rows_is_told(world, rows, published, tmp_path):
+    """The mapping names a row that release.parquet does not hold, or the file is gone: nothing is made up."""
+    path = tmp_path / "home" / world.folder(published).key("release.parquet")
+    path.chmod(0o644)
+    path.write_bytes(to_parquet(RELEASE.empty_table(), RELEASE))
+    for _ in range(2):
+        with pytest.raises(EvidenceBroken, match="of its mapping"):
+            asked(world, rows["clip_id"][0].as_py())
+        path.unlink(missing_ok=True)
+
+
 def test_an_unknown_id_is_wrong_use(world, published):
     """Nothing speaks of it, and it cannot be made to ask something else."""
     for subject in ("nobody", "", "x' OR 1=1 --"):
