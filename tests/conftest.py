@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.seaweed import Server, running
+from tests.seaweed import BUCKET, Server, running
 
 # A busy machine makes no property false.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,8 +16,9 @@ settings.load_profile("suite")
 
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """SeaweedFS over HTTP."""
-    with running(tmp_path_factory.mktemp("seaweed")) as server:
+    """SeaweedFS over HTTP; its second user may read releases of the main job alone."""
+    users = {"publisher": [f"Read:{BUCKET}/main-job/releases/*"]}
+    with running(tmp_path_factory.mktemp("seaweed"), users=users) as server:
         yield server
 
 

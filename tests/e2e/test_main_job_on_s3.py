@@ -31,6 +31,9 @@ kind = "map_custody"
 reference = "No. 7"
 holder = "Map Partner Ltd"
 expires_on = 2027-06-30
+[publish.home_credentials]
+access_key_variable = "PUBLISHER_S3_KEY"
+secret_key_variable = "PUBLISHER_S3_SECRET"
 """
 
 
