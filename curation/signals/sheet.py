@@ -104,7 +104,7 @@ def _plot(name: str, points: Sequence[tuple[float, float]], length_s: float) -> 
         [
             (
                 left + 8 + (right - left - 16) * min(1.0, (at_s - points[0][0]) / reach),
-                _PLOT_PX - 8 - (_PLOT_PX - 16) * _share(value, low, high),
+                _PLOT_PX - 8 - (_PLOT_PX - 16) * (value / high if high > 0 else 0.0),  # from 0 on: what hardly changes looks so
             )
             for at_s, value in points
         ]
@@ -113,10 +113,6 @@ def _plot(name: str, points: Sequence[tuple[float, float]], length_s: float) -> 
     for x, y in places:
         cv2.circle(band, (round(x * 16), round(y * 16)), 40, _LINE, cv2.FILLED, cv2.LINE_AA, 4)
     return band
-
-
-def _share(value: float, low: float, high: float) -> float:
-    return 0.5 if high <= low else (value - low) / (high - low)
 
 
 def _text(band: Picture, text: str, place: tuple[int, int], scale: float, colour: tuple[int, int, int]) -> None:
