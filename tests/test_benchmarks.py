@@ -172,7 +172,7 @@ def test_clips_that_cannot_be_measured_are_refused_not_timed(tmp_path):
 
 def test_the_plain_sql_of_validation_must_find_what_the_suite_finds():
     """Over damaged rows both name the same checks; one condition that finds nothing is noticed."""
-    checks = json.loads((validate.EXPECTATIONS / "clips.json").read_text(encoding="utf-8"))["expectations"]
+    checks = validate.checks_of_rows()
     clips = validate._damaged(rows.clips(20))
     answer = GxValidator(validate.EXPECTATIONS).validate("clips", clips)
     gx = SimpleNamespace(validate=lambda _suite, _rows: answer)  # asked once: it takes seconds

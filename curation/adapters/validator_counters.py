@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -33,7 +33,7 @@ DRIFT_RATIO: Final = 0.25  # of the usual value: smaller steps are not worth a w
 _SIGMA_PER_DEVIATION: Final = 1.4826
 
 Check = Mapping[str, Any]
-Rows = pa.Table | Path
+Rows: TypeAlias = pa.Table | Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +162,7 @@ def derived(fields: pa.Schema, related: Mapping[str, pa.Table]) -> dict[str, tup
     if "withheld_by_count" in types and _is(fields, "released", pa.types.is_boolean):
         types["released_state"] = (
             text,
-            "CASE WHEN released = (len(withheld_by) > 0) THEN 'contradicted' WHEN released THEN 'released' ELSE 'withheld' END",
+            "CASE WHEN coalesce(released = (len(withheld_by) > 0), TRUE) THEN 'contradicted' WHEN released THEN 'released' ELSE 'withheld' END",
         )
         types["released_clip_id"] = (text, "CASE WHEN released THEN clip_id END")
     if _is(fields, "shard", pa.types.is_string) and _is(fields, "split", pa.types.is_string):
@@ -302,7 +302,7 @@ def _has_its_columns(check: Check, known: Mapping[str, pa.DataType]) -> bool:
         return False
     if check["type"] in _NEEDS_TEXT:
         return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    is_number = bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
     return check["type"] != "expect_column_values_to_be_between" or is_number
 
 

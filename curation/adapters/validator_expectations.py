@@ -4,6 +4,7 @@ All but the last are said of rows: `validator_counters` counts what they find co
 answer over a DataFrame. The last is what is asked of the counts.
 """
 
+# mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 # ruff: noqa: N805 - Great Expectations and pydantic hand the class in under this name
 
 from __future__ import annotations
@@ -89,13 +90,13 @@ class ExpectColumnValuesToHoldNothingSensitive(ColumnMapExpectation):
 
 
 class _ColumnOfTable(TableMetricProvider):
-    metric_name = "table.column_as_list"
+    metric_name = "table.column_as_list"  # without missing values
     value_keys = ("column_name",)
 
     @metric_value(engine=PandasExecutionEngine)
     def _pandas(cls, execution_engine: Any, metric_domain_kwargs: Any, metric_value_kwargs: Any, **_: object) -> list[object]:
         frame, _domain, _accessor = execution_engine.get_compute_domain(domain_kwargs=metric_domain_kwargs, domain_type=TABLE)
-        return list(frame[metric_value_kwargs["column_name"]])
+        return list(frame[metric_value_kwargs["column_name"]].dropna())
 
 
 class ExpectRowsToBeConserved(BatchExpectation):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from curation import schema
+from tests.validate.bad_rows import CLIPS
 
 AT = datetime(2026, 3, 11, 4, 5, 6, 789012, tzinfo=UTC)
 Row = dict[str, Any]
@@ -91,3 +92,10 @@ class Manifests:
 def manifests() -> type[Manifests]:
     """Builders of manifest rows."""
     return Manifests
+
+
+@pytest.fixture(scope="session")
+def bad_clips() -> pa.Table:
+    """Every kind of bad row, numbered from 100 on; before them a good row of each verdict, and behind them one clip twice."""
+    bad = [getattr(Manifests, kind)(100 + number, changes) for number, (kind, changes, _) in enumerate(CLIPS)]
+    return table(good_row(1), rejected_row(2), quarantined_row(3), *bad, good_row(4), good_row(4))

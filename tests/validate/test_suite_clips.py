@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,75 +12,10 @@ from curation import schema
 from curation.adapters import validator_suites
 from curation.adapters.validator_gx import GxValidator
 from curation.records import ValidationResult
+from tests.validate.bad_rows import A_VIN
+from tests.validate.bad_rows import CLIPS as MUTATIONS
 
 EXPECTATIONS = Path(__file__).resolve().parents[2] / "expectations"
-A_VIN = "LSVNV2182E2100001"
-
-# One kind of bad row each: which builder, what is wrong, and the check that must name the row.
-MUTATIONS = [
-    ("good", {"clip_id": "F" * 64}, "clip_id.pattern"),
-    ("good", {"clip_id": A_VIN}, "clip_id.pattern"),
-    ("good", {"clip_id": None}, "clip_id.not_null"),
-    ("good", {"batch_id": "tuesday"}, "batch_id.pattern"),
-    ("good", {"batch_id": None}, "batch_id.not_null"),
-    ("good", {"source_uri": None}, "source_uri.not_null"),
-    ("good", {"source_uri": ""}, "source_uri.not_empty"),
-    ("good", {"object_uri": "clips/aa/other.mp4"}, "object_uri.names_clip"),
-    ("good", {"size_bytes": -1}, "size_bytes.range"),
-    ("good", {"size_bytes": None}, "size_bytes.not_null"),
-    ("good", {"latitude_deg": 90.5}, "latitude_deg.range"),
-    ("good", {"longitude_deg": -180.5}, "longitude_deg.range"),
-    ("good", {"latitude_deg": None}, "fix.complete"),
-    ("good", {"datum": None}, "fix.complete"),
-    ("good", {"datum": "BD-09"}, "datum.vocabulary"),
-    ("good", {"gnss_error_m": -2.0}, "gnss_error_m.range"),
-    ("good", {"gnss_error_m": math.nan}, "values.finite"),
-    ("good", {"speed_mean_mps": 300.0}, "speed_mean_mps.range"),
-    ("good", {"speed_mean_mps": math.inf}, "values.finite"),
-    ("good", {"speed_max_mps": -1.0}, "speed_max_mps.range"),
-    ("good", {"sun_elevation_deg": 90.5}, "sun_elevation_deg.range"),
-    ("good", {"track": [{"offset_s": 1.0, "latitude_deg": 91.0, "longitude_deg": 0.0}]}, "track.on_globe"),
-    ("good", {"track": [{"offset_s": -1.0, "latitude_deg": 1.0, "longitude_deg": 0.0}]}, "track.on_globe"),
-    ("good", {"track": [{"offset_s": 1.0, "latitude_deg": None, "longitude_deg": 0.0}]}, "track.on_globe"),
-    ("good", {"track": [None]}, "track.on_globe"),
-    ("good", {"province": "CN-HK"}, "province.vocabulary"),
-    ("good", {"width_px": 0}, "width_px.range"),
-    ("good", {"fps": 2000.0}, "fps.range"),
-    ("good", {"fps": None}, "accepted.fps"),
-    ("good", {"frame_count": -1}, "frame_count.range"),
-    ("good", {"duration_s": -0.5}, "duration_s.range"),
-    ("good", {"duration_s": math.nan}, "accepted.duration_s"),
-    ("good", {"container": None}, "accepted.container"),
-    ("good", {"brightness": 1.01}, "brightness.range"),
-    ("good", {"dark_ratio": -0.1}, "dark_ratio.range"),
-    ("good", {"noise_sigma": 300.0}, "noise_sigma.range"),
-    ("good", {"brightness": None}, "brightness.measured_or_not"),
-    ("good", {"brightness": math.nan}, "brightness.measured_or_not"),
-    ("good", {"motion_px": 3.0}, "motion_px.measured_or_not"),
-    ("good", {"unmeasured": [("motion_px", "")]}, "unmeasured.explained"),
-    ("good", {"unmeasured": [("motion_px", "why"), ("wetness", "why")]}, "unmeasured.known"),
-    ("good", {"unmeasured": [("motion_px", "why"), ("fps", "why")]}, "unmeasured.no_value"),
-    ("good", {"unmeasured": None}, "unmeasured.not_null"),
-    ("good", {"timeofday": "noon"}, "timeofday.vocabulary"),
-    ("good", {"timeofday": None}, "accepted.timeofday"),
-    ("good", {"weather": "sunny"}, "weather.vocabulary"),
-    ("good", {"scene": "City Street"}, "scene.vocabulary"),
-    ("good", {"ego_motion": "parked"}, "ego_motion.vocabulary"),
-    ("good", {"weather_confidence": 1.5}, "weather_confidence.range"),
-    ("good", {"packet_digest": "abc"}, "packet_digest.pattern"),
-    ("good", {"verdict": "ok"}, "verdict.vocabulary"),
-    ("good", {"verdict": None}, "verdict.not_null"),
-    ("good", {"reasons": ["too_dark"]}, "accepted.no_reasons"),
-    ("good", {"reasons": None}, "reasons.not_null"),
-    ("good", {"error": "boom"}, "measured.no_error"),
-    ("rejected", {"reasons": []}, "rejected.reasons"),
-    ("rejected", {"reasons": [""]}, "reasons.not_blank"),
-    ("quarantined", {"error": None}, "quarantined.error"),
-    ("good", {"inspect_depth": "deep"}, "inspect_depth.vocabulary"),
-    ("good", {"settings_digest": "default"}, "settings_digest.pattern"),
-    ("good", {"inspector_version": ""}, "inspector_version.not_empty"),
-    ("good", {"inspected_at": None}, "inspected_at.not_null"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +25,9 @@ def validator() -> GxValidator:
 
 
 @pytest.fixture(scope="module")
-def mutated(validator, manifests) -> ValidationResult:
+def mutated(validator, bad_clips) -> ValidationResult:
     """One run over all bad rows, one good row of each verdict, and one clip that stands twice."""
-    rows = [getattr(manifests, kind)(100 + number, changes) for number, (kind, changes, _) in enumerate(MUTATIONS)]
-    rows += [manifests.good(1), manifests.rejected(2), manifests.quarantined(3), manifests.good(4), manifests.good(4)]
-    return validator.validate("clips", manifests.table(*rows))
+    return validator.validate("clips", bad_clips)
 
 
 def test_the_file_is_what_the_schema_gives() -> None:
