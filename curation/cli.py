@@ -181,6 +181,17 @@ def site(work: Work = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def store(work: Work = None, as_json: AsJson = False) -> None:
+    """What the home store is, and what asking it at the start of each writing process finds out; exit 1 where it is not at home."""
+    found = pipeline.store_findings(pipeline.open_settings(work))
+    if as_json:
+        print(json.dumps(dict(found), ensure_ascii=False))
+        return
+    for name, words in found.items():
+        out.print(f"{name:16}{_shown(words)}")
+
+
 def _approval_cells(approval: SiteApproval | None) -> tuple[str, str, str]:
     return ("-", "-", "-") if approval is None else (str(approval.expires_on), _shown(approval.reference), _shown(approval.holder))
 

@@ -8,7 +8,6 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from curation import pipeline
 from curation.errors import UsageError
@@ -25,7 +24,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line, f
 @app.command()
 def due(work: Work = None, as_json: AsJson = False) -> None:
     """How long each class of data is kept, and what is past its term. Nothing is removed without two people's word."""
-    table = Table("class", "term", "held", "due", "next due", box=None, pad_edge=False, header_style="bold")
     for one in pipeline.retention_standings(pipeline.open_settings(work)):
         next_due = None if one.next_due is None else one.next_due.isoformat()
         if as_json:
@@ -33,9 +31,9 @@ def due(work: Work = None, as_json: AsJson = False) -> None:
             print(json.dumps(told | {"due": [holding.subject for holding in one.due]}))
             continue
         term = "no end" if one.term_days is None else f"{one.term_days} days"
-        table.add_row(one.data_class, term, str(one.held), ", ".join(holding.subject for holding in one.due) or "-", (next_due or "-")[:10])
-    if not as_json:
-        out.print(table)
+        out.print(f"{one.data_class}: kept {term}, {one.held} held, {len(one.due)} due, the next on {(next_due or '-')[:10]}")
+        for holding in one.due:
+            out.print(f"  due: {holding.subject}")
 
 
 @app.command()

@@ -97,6 +97,11 @@ def _settling(settings: Settings) -> pull.Settling:
     return pull.Settling(settle_s=settings.pull.settle_s, wait_max_s=settings.pull.settle_wait_max_s, clock=wiring.clock())
 
 
+def store_findings(settings: Settings) -> Mapping[str, str]:
+    """What the home store is, and what was found out about it: how it writes once and checks, where it lies, who may read it."""
+    return wiring.describe_store(settings)
+
+
 def site_permissions(settings: Settings) -> tuple[sites.SitePermission, ...]:
     """The permissions that the declared site needs, as they stand today; none where no site is declared."""
     return () if settings.site is None else sites.permissions(settings.site, today=_today(wiring.clock()))

@@ -54,6 +54,7 @@ from curation.stages.release import Law, is_under
 
 if TYPE_CHECKING:
     from curation.adapters.catalog_process import ProcessCatalog
+    from curation.adapters.store_s3 import S3Store
 
 _SIGNATURES_SUFFIX = ".signatures.json"
 _BASELINE = "cn-baseline.yaml"
@@ -113,6 +114,20 @@ def store(settings: Settings) -> ObjectStore:
     Raises:
         NotAtHome: it does not rest in the home jurisdiction.
     """
+    return _store(settings)
+
+
+def describe_store(settings: Settings) -> Mapping[str, str]:
+    """What the home store is and what its start-up probe found, name → words.
+
+    Raises:
+        NotAtHome: it is not at home, replicated abroad or open to everybody.
+        OutsideError: it cannot be asked now.
+    """
+    return _store(settings).describe()
+
+
+def _store(settings: Settings) -> DirectoryStore | S3Store:
     found = settings.store
     if isinstance(found, StoreSettings):
         return DirectoryStore(found.path, jurisdiction=found.jurisdiction, home_jurisdiction=settings.home.jurisdiction)

@@ -7,7 +7,7 @@ import filecmp
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -39,6 +39,15 @@ class DirectoryStore:
         self.jurisdiction = jurisdiction
         self._root = root.resolve()
         self._swept = False
+
+    def describe(self) -> Mapping[str, str]:
+        """What the store is, name → words; nothing is written to find out."""
+        return {
+            "folder": str(self._root),
+            "jurisdiction": f"{self.jurisdiction}, as the settings say: a folder is home wherever it is mounted",
+            "written once by": "hard link",
+            "checked by": "the file system",
+        }
 
     def stage(self) -> AbstractContextManager[DirectoryStagedObject]:
         """A staged object; what was not committed is discarded on exit."""
