@@ -1,4 +1,4 @@
-"""What was decided once is decided again by every later evaluator: digests of decisions that an earlier one made, over rows at every edge."""
+"""What was decided once is decided again by every later evaluator: digests of an earlier one's decisions, over rows at every edge."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _digest(table: pa.Table) -> str:
 
 @pytest.mark.parametrize("name", sorted(_DIGESTS))
 def test_earlier_decisions_are_made_again(name: str, fences: bytes, clip_row: Callable[..., Row], request: pytest.FixtureRequest) -> None:
-    """Under a small k, so that cells fall on either side of it: the same rows leave, in the same words, and the same rules keep the others."""
+    """Under a small k, with cells on either side of it: the same rows leave in the same words, and the same rules keep the others."""
     pack: Pack = request.getfixturevalue(name)
     small = {"min_vehicles": 3, "min_days": 2, "quasi_identifiers": ("province", "month", "timeofday", "video_codec")}
     law = pack.model_copy(update={"combination": pack.combination.model_copy(update=small)})
