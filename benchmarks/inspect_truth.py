@@ -1,221 +1,171 @@
-"""Whether inspection finds what is wrong: faults made of good clips, per defect hits of N with a 95 % interval, beside ffmpeg's filters."""
+"""Whether inspection finds what is wrong, and nothing else: per defect hits of N with a 95 % interval, beside others; and right tags."""
 
 from __future__ import annotations
 
 import csv
 import math
-import re
 import shutil
-import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.inspect_clips import REAL_CLIPS
+import cv2
+import numpy as np
+
+from benchmarks import truth_cases as truth
 from benchmarks.measure import Figure
+from benchmarks.truth_cases import CLIPS, Case
+from benchmarks.truth_peers import CHECKS, Alarms, alarms, is_asked_as_good
 from curation import wiring
-from curation.demo.fleet import make_fleet
 from curation.errors import OutsideError
-from curation.settings import EngineSettings, InspectSettings
+from curation.schema import EGO_MOTION, SCENE, TIMEOFDAY, WEATHER
+from curation.stages.manifest import ego_motion
 
-BASES: Final = ("S04", "S05", "S09")
-LABELS: Final = REAL_CLIPS.parent / "clips.tsv"
-SCRIPT: Final = REAL_CLIPS.parent / "make_faults.sh"
 Z_95: Final = 1.959964
-# Fault of the script -> what a report must hold: a verdict, or a signal with its least value. Faults that are no defect of the video
-# (names, metadata, near duplicates) must be accepted; those of the file system are none of inspection's.
-REJECTED: Final = "rejected"
-QUARANTINED: Final = "quarantined"
-ACCEPTED: Final = "accepted"
-WANTED: Final[Mapping[str, tuple[str, str]]] = {
-    "none": (ACCEPTED, "good"),
-    "wrong_extension_mp4": (ACCEPTED, "good"),
-    "no_audio": (ACCEPTED, "good"),
-    "non_ascii_name": (ACCEPTED, "good"),
-    "leading_dash_name": (ACCEPTED, "good"),
-    "exact_duplicate": (ACCEPTED, "good"),
-    "rotation_metadata": (ACCEPTED, "good"),
-    "two_video_streams": (ACCEPTED, "good"),
-    "clock_not_set": (ACCEPTED, "good"),
-    "clock_in_future": (ACCEPTED, "good"),
-    "gps_in_udta": (ACCEPTED, "good"),
-    "near_duplicate_trim": (ACCEPTED, "good"),
-    "near_duplicate_mirror": (ACCEPTED, "good"),
-    "truncated_no_moov": (QUARANTINED, "truncated"),
-    "truncated_faststart": ("truncated", "truncated"),
-    "truncated_ts": ("truncated", "truncated"),
-    "bitflip": ("decode_errors", "corrupt"),
-    "64KiB_zero_hole": ("decode_errors", "corrupt"),
-    "empty_file": (QUARANTINED, "no video"),
-    "no_container": (QUARANTINED, "no video"),
-    "wrong_extension_png": (QUARANTINED, "no video"),
-    "wrong_extension_text": (QUARANTINED, "no video"),
-    "audio_only": (QUARANTINED, "no video"),
-    "audio_longer_than_video": ("duration_mismatch", "timeline"),
-    "frozen_segment": ("frozen", "frozen"),
-    "silly_fps": ("frozen", "frozen"),
-    "black_segment": ("black", "black"),
-    "all_black": ("black", "black"),
-    "test_pattern": ("test_pattern", "test pattern"),
-    "blur": ("blurred", "blurred"),
-    "motion_blur": ("blurred", "blurred"),
-    "over_exposed": ("over_exposed", "over-exposed"),
-    "under_exposed": (REJECTED, "under-exposed"),
-    "noise": ("noisy", "noise"),
-    "upscaled_blocky": ("blocky", "blocky"),
-    "low_bitrate": ("starved", "starved"),
-    "occluded": ("covered", "covered"),
-    "variable_frame_rate": ("variable_rate", "timeline"),
-    "timestamp_gap": ("dropped_frames", "timeline"),
-    "dropped_frames": ("dropped_frames", "timeline"),
-    "one_frame": ("too_short", "too short"),
-    "very_short": ("too_short", "too short"),
-}
-# A rendered file's reason to its defect, where the names differ.
-RENDERED: Final[Mapping[str, str]] = {ACCEPTED: "good", "dropped_frames": "timeline", "duration_mismatch": "truncated"}
-# Issue C: recall >= 0.98 over these, which with N < 100 is no miss at all.
-SURE: Final = frozenset({"timeline", "frozen", "black", "covered", "truncated", "no video"})
+# Issue C: recall >= 0.98 and precision >= 0.95 over these; with N < 100 no miss at all.
+SURE: Final = ("timeline", "frozen", "black", "covered", "truncated", truth.UNREADABLE)
 RECALL: Final = 0.98
 PRECISION: Final = 0.95
-FILTERS: Final[Mapping[str, tuple[str, str]]] = {
-    "frozen": ("freezedetect=n=-60dB:d=2", "freeze_start"),
-    "black": ("blackdetect=d=2:pix_th=0.10", "black_start"),
-    "blurred": ("blurdetect=block_width=32:block_height=32:block_pct=50,metadata=print:key=lavfi.blur", "lavfi.blur"),
-}
-BLUR_MIN: Final = 10.0  # ffmpeg publishes no limit for a blurred picture; sharp clips at hand read 4 to 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One file, what is wrong with it, and what inspection and ffmpeg's filters said."""
-
-    wanted: str
-    group: str
-    verdict: str
-    reasons: tuple[str, ...]
-    filters: frozenset[str]
-
-    @property
-    def is_hit(self) -> bool:
-        """Whether the report holds what it must."""
-        return self.wanted in {self.verdict, *self.reasons}
+FEW: Final = 100
+TAGS: Final[Mapping[str, Sequence[str]]] = {"timeofday": TIMEOFDAY, "weather": WEATHER, "scene": SCENE, "ego_motion": EGO_MOTION}
+# They move though the flow is near 0, or stand though the picture shakes: right or undefined, never wrong.
+HARD_MOTION: Final = ("S02", "S03", "S13")
 
 
 def figures(folder: Path) -> Iterator[Figure]:
-    """Recall per defect beside ffmpeg's filter for it, precision of each reason's group, and the right tags; a table on the way."""
+    """Recall per defect, precision of the sure ones, peers' hits, good clips that stay accepted, and right tags; a table on the way."""
     ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None or not SCRIPT.is_file():
+    if ffmpeg is None or not truth.SCRIPT.is_file():
         problem = "ffmpeg is not installed" if ffmpeg is None else "the shared clips are not beside the project"
         raise OutsideError(problem, subject="inspect_truth", fix="apt-get install ffmpeg, and put the shared clips beside the project")
-    cases = [*_script_cases(folder, ffmpeg), *_rendered_cases(folder, ffmpeg)]
-    print(table(cases), file=sys.stderr)
-    for group in sorted({case.group for case in cases}):
-        found = [case for case in cases if case.group == group]
-        hits = sum(case.is_hit for case in found)
-        goal = RECALL if group in SURE else None
-        yield _share(f"inspect_truth.recall.{group.replace(' ', '_')}/all", hits, len(found), goal=goal)
-        if group in FILTERS:
-            yield _share(f"inspect_truth.ffmpeg.{group}/all", sum(group in case.filters for case in found), len(found))
-    rejected = [case for case in cases if case.verdict != ACCEPTED]
-    right = sum(case.group != "good" for case in rejected)
-    yield _share("inspect_truth.precision/all", right, len(rejected), goal=PRECISION)
-    named, correct = timeofday_counts()
-    yield _share("inspect_truth.timeofday/named", correct, named, goal=0.95)
+    subjects = [*truth.real_clips(), *truth.scripted(folder), *truth.rendered(folder / "rendered"), *truth.holes(folder / "holes")]
+    cases = truth.judged(subjects)
+    found = alarms(cases, folder / "stills", ffmpeg=ffmpeg)
+    print(table(cases, found), file=sys.stderr)
+    yield from recalls(cases, found)
+    yield from precisions(cases)
+    labelled = [case for case in cases if case.subject.label]
+    accepted = sum(case.is_hit for case in labelled)
+    yield share("inspect_truth.real_clips/accepted", accepted, len(labelled), holds=accepted == len(labelled), goal=1.0)
+    yield from tag_figures(labelled)
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share, each in [0, 1]; all of it where nothing was counted."""
     if not count:
         return 0.0, 1.0
-    share, square = hits / count, Z_95 * Z_95
-    middle = (share + square / (2 * count)) / (1 + square / count)
-    half = Z_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
+    part, square = hits / count, Z_95 * Z_95
+    middle = (part + square / (2 * count)) / (1 + square / count)
+    half = Z_95 / (1 + square / count) * math.sqrt(part * (1 - part) / count + square / (4 * count * count))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def table(cases: Sequence[Case]) -> str:
-    """One line a defect: hits of N, the interval, and ffmpeg's hits and false alarms where it has the check."""
-    lines = [f"{'defect':<14} {'hits':>9}  95 % interval   ffmpeg"]
-    for group in sorted({case.group for case in cases}):
-        found = [case for case in cases if case.group == group]
-        hits = sum(case.is_hit for case in found)
-        low, high = wilson(hits, len(found))
-        theirs = ""
-        if group in FILTERS:
-            false = sum(group in case.filters for case in cases if case.group == "good")
-            theirs = f"{sum(group in case.filters for case in found)} of {len(found)}, {false} false on good clips"
-        lines.append(f"{group:<14} {hits:>3} of {len(found):>3}  {low:.3f} to {high:.3f}  {theirs}")
+def share(name: str, hits: int, count: int, *, goal: float | None = None, holds: bool | None = None) -> Figure:
+    """Hits of N as a figure."""
+    tiny = 1e-9  # nothing found is a figure too
+    return Figure(name=name, ours=hits or tiny, other=count, ratio=(hits or tiny) / count, unit="files", runs=1, goal=goal, holds=holds)
+
+
+def recalls(cases: Sequence[Case], found: Alarms) -> Iterator[Figure]:
+    """Hits of each defect, ours and the peers'."""
+    for defect, of_it in sorted(_by_defect(cases).items()):
+        hits, name = sum(cases[number].is_hit for number in of_it), defect.replace(" ", "_")
+        holds = hits >= RECALL * len(of_it) and (hits == len(of_it) or len(of_it) >= FEW)
+        is_sure = defect in SURE
+        yield share(
+            f"inspect_truth.recall.{name}/all", hits, len(of_it), goal=RECALL if is_sure else None, holds=holds if is_sure else None
+        )
+        for peer in CHECKS.get(defect, ()):
+            yield share(f"inspect_truth.{peer.lower()}.{name}/all", len(found[peer, defect] & of_it), len(of_it))
+
+
+def precisions(cases: Sequence[Case]) -> Iterator[Figure]:
+    """Of the files that are said to have a sure defect, those that have it."""
+    for defect in SURE:
+        right, said = _precision(cases, defect)
+        yield share(
+            f"inspect_truth.precision.{defect.replace(' ', '_')}/said", right, said, goal=PRECISION, holds=right >= PRECISION * said
+        )
+
+
+def _precision(cases: Sequence[Case], defect: str) -> tuple[int, int]:
+    said = [case for case in cases if defect in case.claimed]
+    return sum(case.has(defect) for case in said), len(said)
+
+
+def _by_defect(cases: Sequence[Case]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for number, case in enumerate(cases):
+        found.setdefault(case.subject.defect, set()).add(number)
+    return found
+
+
+def table(cases: Sequence[Case], found: Alarms) -> str:
+    """One line a defect: hits of N, the interval, right claims of it, and the peers' hits and false alarms; then what was missed."""
+    lines = [f"{'defect':<14}{'hits':>12}   95 % interval   right of said   others"]
+    by_defect = _by_defect(cases)
+    good = {number for number, case in enumerate(cases) if is_asked_as_good(case)}
+    for defect, of_it in sorted(by_defect.items()):
+        hits = sum(cases[number].is_hit for number in of_it)
+        low, high = wilson(hits, len(of_it))
+        right, said = _precision(cases, defect)
+        claims = f"{right} of {said}" if defect in SURE else ""
+        others = [_of_peer(peer, found[peer, defect], of_it, good) for peer in CHECKS.get(defect, ())]
+        lines.append(f"{defect:<14}{hits:>4} of {len(of_it):>4}   {low:.3f} to {high:.3f}  {claims:>14}   {'; '.join(others)}".rstrip())
+    lines += [f"  missed: {_told(case)}" for case in cases if not case.is_hit]
+    lines += [f"  wrong:  {_told(case)}" for case in cases for defect in SURE if defect in case.claimed and not case.has(defect)]
     return "\n".join(lines)
 
 
-def timeofday_counts() -> tuple[int, int]:
-    """Labelled clips that got a time of day, and how many of these are right; alternatives of the labels count."""
-    with LABELS.open(encoding="utf-8") as file:
-        labels = list(csv.DictReader(file, delimiter="\t"))
-    found = _inspect([LABELS.parent / label["file"] for label in labels])
-    named = Counter[bool]()
-    for label, report in zip(labels, found, strict=True):
-        value = (report["tags"] or {}).get("timeofday", "undefined")
-        right = {label["timeofday"], *re.findall(r"(?:tod )?alt (dawn_dusk|daytime|night)", label["defects_notes"])}
-        if value != "undefined":
-            named[value in {one.replace("dawn_dusk", "dawn/dusk") for one in right}] += 1
-    return named.total(), named[True]
+def _of_peer(peer: str, alarmed: frozenset[int], of_it: set[int], good: set[int]) -> str:
+    return f"{peer} {len(alarmed & of_it)} of {len(of_it)}, {len(alarmed & good)} false on {len(good)}"
 
 
-def _script_cases(folder: Path, ffmpeg: str) -> Iterator[Case]:
-    for base in BASES:
-        place = folder / base
-        clip = next(REAL_CLIPS.glob(f"{base}_*"))
-        done = subprocess.run(
-            [shutil.which("bash") or "/bin/bash", str(SCRIPT), str(clip), str(place)], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise OutsideError(f"failed: {done.stderr.strip()[-200:]}", subject=str(SCRIPT), fix="run it alone")
-        rows = [line.split("\t") for line in (place / "faults.tsv").read_text(encoding="utf-8").splitlines()]
-        wanted = [(place / row[0], *WANTED[row[1]]) for row in rows if row[1] in WANTED]
-        yield from _cases(wanted, ffmpeg)
+def _told(case: Case) -> str:
+    path = case.subject.path
+    return f"{path.parent.name}/{path.name} is {case.subject.wanted}: {', '.join([case.report['verdict'], *case.report['reasons']])}"
 
 
-def _rendered_cases(folder: Path, ffmpeg: str) -> Iterator[Case]:
-    truth = make_fleet(folder / "fleet", writer=wiring.video_writer())
-    wanted = []
-    for name, file in truth.files.items():
-        path = folder / "fleet" / name
-        reason = file.reason or ACCEPTED
-        if file.verdict in {ACCEPTED, REJECTED}:
-            wanted.append((path, reason, RENDERED.get(reason, reason)))
-        elif file.verdict == QUARANTINED:
-            wanted.append((path, QUARANTINED, "no video"))
-    yield from _cases(wanted, ffmpeg)
+def tag_figures(labelled: Sequence[Case]) -> Iterator[Figure]:
+    """Of each tag, the right ones of those that are not undefined; alternatives of the labels' notes are right too. A table on the way."""
+    with (CLIPS / "clips.tsv").open(encoding="utf-8") as file:
+        labels = {row["id"]: row for row in csv.DictReader(file, delimiter="\t")}
+    told = {case.subject.label: _tags(case) for case in labelled}
+    for tag in TAGS:
+        named = {label: tags[tag] for label, tags in told.items() if tags[tag] != "undefined"}
+        right = sum(value in _accepted(labels[label], tag, "defects_notes") for label, value in named.items())
+        low, high = wilson(right, len(named))
+        line = f"{right:>3} of {len(named):>3} named, {len(told) - len(named)} undefined   {low:.3f} to {high:.3f}"
+        print(f"{tag:<14}{line}", file=sys.stderr)
+        if tag == "timeofday":
+            yield share("inspect_truth.timeofday/named", right, len(named), goal=PRECISION, holds=right >= PRECISION * len(named))
+    hard = sum(told[label]["ego_motion"] in {"undefined", labels[label]["ego_motion"]} for label in HARD_MOTION)
+    yield share("inspect_truth.hard_ego_motion/all", hard, len(HARD_MOTION), goal=1.0, holds=hard == len(HARD_MOTION))
+    right, named_count = photo_counts()
+    yield share("inspect_truth.timeofday_of_photos/named", right, named_count, goal=PRECISION, holds=right >= PRECISION * named_count)
 
 
-def _cases(wanted: Sequence[tuple[Path, str, str]], ffmpeg: str) -> Iterator[Case]:
-    for (path, want, group), report in zip(wanted, _inspect([path for path, _, _ in wanted]), strict=True):
-        filters = frozenset(name for name in FILTERS if group in {name, "good"} and _filter_fires(ffmpeg, path, name))
-        yield Case(wanted=want, group=group, verdict=report["verdict"], reasons=tuple(report["reasons"]), filters=filters)
+def _tags(case: Case) -> dict[str, str]:
+    tags, telemetry = case.report["tags"] or {}, case.report["telemetry"] or {}
+    named = {tag: str(tags.get(tag, "undefined")) for tag in ("timeofday", "weather", "scene")}
+    return named | {"ego_motion": ego_motion(telemetry.get("speed_mean_mps"))[0]}
 
 
-def _inspect(paths: Sequence[Path]) -> list[Mapping[str, Any]]:
-    policy = InspectSettings().model_dump(mode="json")
-    items = [{"clip_id": path.name, "path": str(path), "policy": policy} for path in paths]
-    outcomes = wiring.engine(EngineSettings()).map("inspect", items)
-    return [outcome.value if outcome.value is not None else {"verdict": QUARANTINED, "reasons": [], "tags": None} for outcome in outcomes]
+def _accepted(label: Mapping[str, str], tag: str, notes: str) -> frozenset[str]:
+    return truth.alternatives(label[notes]) | {label[tag].replace("dawn_dusk", "dawn/dusk")}
 
 
-def _filter_fires(ffmpeg: str, path: Path, name: str) -> bool:
-    filters, sign = FILTERS[name]
-    command = [ffmpeg, "-nostdin", "-hide_banner", "-i", f"file:{path}", "-map", "0:v:0", "-vf", filters, "-f", "null", "-"]
-    said = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stderr
-    if name != "blurred":
-        return sign in said
-    values = [float(value) for value in re.findall(r"lavfi\.blur=([0-9.]+)", said)]
-    return bool(values) and sorted(values)[len(values) // 2] >= BLUR_MIN
-
-
-def _share(name: str, hits: int, count: int, *, goal: float | None = None) -> Figure:
-    tiny = 1e-9  # a figure of nothing found is still a figure
-    holds = None if goal is None else hits >= goal * count
-    return Figure(name=name, ours=hits or tiny, other=count, ratio=(hits or tiny) / count, unit="files", runs=1, goal=goal, holds=holds)
+def photo_counts() -> tuple[int, int]:
+    """Labelled photos whose time of day is right, and those that got one."""
+    right = count = 0
+    with (CLIPS / "stills" / "labels.tsv").open(encoding="utf-8") as file:
+        for label in csv.DictReader(file, delimiter="\t"):
+            photo = cv2.imread(str(CLIPS / "stills" / label["file"]))
+            if photo is None:
+                continue
+            small = cv2.resize(photo, (640, photo.shape[0] * 640 // photo.shape[1]), interpolation=cv2.INTER_AREA)
+            value = wiring.tagger().tag([np.asarray(small, np.uint8)]).timeofday
+            count += value != "undefined"
+            right += value in _accepted(label, "timeofday", "notes")
+    return right, count
