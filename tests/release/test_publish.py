@@ -146,6 +146,35 @@ def test_a_signed_approval_counts_under_its_approvers_key_alone(world, rows, cut
     assert world.publish(cut, rows, approvers={"officer": public}).accounted == {"published": 2}
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        {"digests": {"release": "0" * 64, "evidence": "0" * 64}},
+        {"expires_at": "2026-11-21T07:00:00+00:00"},
+        {"approver": "engineer"},
+        {"requesters": []},
+        {"ticket": ""},
+    ],
+    ids=["missing", "other digest", "expired", "own request", "no requester", "no ticket"],
+)
+def test_a_retry_asks_for_the_approval_again(world, rows, approved, tmp_path, said):
+    """A publication died after its commit; a retry whose approval does not hold any more exits 1 and leaves nothing abroad."""
+    with pytest.raises(Killed):
+        broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
+    assert world.catalog.read(TABLE).num_rows == 2
+    path = tmp_path / "home" / world.folder(approved).key("approval.json")
+    approval = json.loads(path.read_text())
+    path.unlink()
+    if said is not None:
+        path.write_text(json.dumps(approval | said))
+    with pytest.raises(ApprovalRefused) as refusal:
+        world.publish(approved, rows)
+    assert refusal.value.exit_code == 1
+    assert world.catalog.read(TABLE).num_rows == 0
+    assert world.kinds()[-1] == "publish_refused"
+
+
 def test_an_expired_approval_is_refused(world, rows, approved):
     """Eight days after an approval of seven days nothing leaves."""
     world.clock.instant += timedelta(days=8)
