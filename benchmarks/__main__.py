@@ -38,6 +38,8 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "residency_engines": _benchmark("benchmarks.rule_engines"),
     "residency_peak": _benchmark("benchmarks.residency_peak"),
     "publish": _benchmark("benchmarks.publish"),
+    "publish_upkeep": _benchmark("benchmarks.upkeep"),
+    "publish_way_back": _benchmark("benchmarks.way_back"),
     "validate": _benchmark("benchmarks.validate"),
     "shards": _benchmark("benchmarks.shards"),
 }

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import inspect_clips, plain_sql, publish, pull, pull_s3, residency, rows, rule_engines, shards, validate
+from benchmarks import inspect_clips, plain_sql, publish, pull, pull_s3, residency, rows, rule_engines, shards, upkeep, validate, way_back
 from benchmarks.__main__ import BENCHMARKS, chosen, main, table
 from benchmarks.clip_files import write_clips
 from benchmarks.measure import Cost, Figure, figure, interleave, peak_mib, timed, within
@@ -155,6 +155,21 @@ def test_a_benchmark_over_very_little_gives_figures_under_its_name(figures, litt
     found = list(figures(tmp_path, runs=1, **little))
     assert found
     assert all(one.name.startswith(prefix) and one.runs == 1 for one in found)
+
+
+def test_the_way_back_is_measured_by_its_commands(tmp_path):
+    """Over 300 rows: a trace and a withdrawal, each by commands of their own that find their row."""
+    little = {"release_count": 1, "rows_each": 300, "runs": 1, "traced": ("row",), "withdrawn": ("device",)}
+    names = [one.name for one in way_back.figures(tmp_path, **little)]
+    assert ["publish.trace_row/limit", "publish.withdraw_device/limit"] == names
+
+
+def test_upkeep_is_measured_night_by_night(tmp_path):
+    """Six commits, three a night: each catalog's metadata is as small after the second night as after the first."""
+    found = {one.name: one for one in upkeep.figures(tmp_path, commits=6, nightly=3)}
+    assert found["publish.upkeep_home_metadata/first_night"].holds
+    assert found["publish.upkeep_overseas_metadata/first_night"].holds
+    assert found["publish.upkeep_home_commit/first_night"].runs == 3
 
 
 def test_inspecting_is_measured_over_the_clips_given(tmp_path):
