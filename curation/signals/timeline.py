@@ -18,7 +18,7 @@ from curation.records import Packet
 GAP_FACTOR: Final = 1.5  # a step over this many nominal frame times is a gap; no published value
 NOMINAL_STEPS: Final = 31  # about a second at 30 fps: short enough to follow a variable rate, long enough to stand over a gap
 SPAN_MAX_S: Final = 86_400.0  # no recorder writes a day into one file; damaged or forged times claim centuries
-FPS_MAX: Final = 1000.0  # no dashcam comes near; two packets a clock tick apart claim 90,000
+FPS_MAX: Final = 240.0  # what action cameras offer for slow motion; two packets a clock tick apart claim 90,000
 _SAME_TIME_S: Final = 1e-6  # container clocks tick no finer than this
 
 
@@ -32,7 +32,7 @@ def span_s(packets: Sequence[Packet]) -> float | None:
 
 
 def fps(packets: Sequence[Packet]) -> float | None:
-    """Mean frames per second over the span, in (0, 1000]; None where `why_unmeasured` says so."""
+    """Mean frames per second over the span, in (0, 240]; None where `why_unmeasured` says so."""
     length = span_s(packets)
     rate = len(_times(packets)) / length if length else None
     return rate if rate is not None and rate <= FPS_MAX else None
