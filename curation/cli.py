@@ -116,7 +116,9 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Measure clips: any file, no store, no settings. With --json one object a line, keys = manifest columns."""
-    rows = pipeline.inspect_files(paths, depth=depth, contact_sheet=contact_sheet)
+    from curation import loose_files
+
+    rows = loose_files.inspect_files(paths, depth=depth, contact_sheet=contact_sheet)
     if as_json:
         for row in rows:
             print(_json_line(row), flush=True)

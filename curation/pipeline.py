@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from zoneinfo import ZoneInfo
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,19 +21,18 @@ from curation.audit import trace as tracing
 from curation.audit import validation_report
 from curation.audit import verify as verification
 from curation.audit.lineage import runs as lineage_of
-from curation.digests import file_digest, sha256_hex
+from curation.digests import sha256_hex
 from curation.erasure_files import RECEIPT_FILE
 from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, UsageError
-from curation.ports import Clock, Outcome
+from curation.ports import Clock
 from curation.records import LedgerEntry, StageCount, UpkeepCount
 from curation.release_files import ReleaseFolder, cut_releases, left_releases, published_cells, published_clip_ids
 from curation.residency import counters, diff, sites
 from curation.residency import forecast as forecasting
 from curation.residency import pack as packs
-from curation.settings import DataClass, Depth, EngineSettings, InspectSettings, PullSettings, Settings, read_settings
+from curation.settings import DataClass, Settings, read_settings
 from curation.shard_files import sets_holding
 from curation.shard_request import ShardRequest, from_mapping
-from curation.signals import sheet
 from curation.stages import duplicates, erase, inspect_clips, manifest, publish, pull, release, shards, validate, withdraw
 from curation.stages import review as reviewing
 from curation.stages import upkeep as keeping
@@ -267,79 +262,6 @@ def reinspect(settings: Settings) -> Iterator[StageCount]:
         yield _write_manifest(settings, home, batch_id, key=key)
         yield _validate(settings, home, batch_id, key)
         _restate_duplicates(settings, home, batch_id)
-
-
-# --- loose files ----------------------------------------------------------------------------------------------------------------
-
-
-def inspect_files(paths: Sequence[Path], *, depth: Depth = "keyframes", contact_sheet: Path | None = None) -> Iterator[dict[str, Any]]:
-    """One row a clip, keys = manifest columns, in the order of `paths`; folders give the clips below them. No store, no settings.
-
-    `contact_sheet` is written as PNG after the last row: of each clip whose frames were looked at, these frames and the signals over time.
-
-    Raises:
-        UsageError: a path does not exist, or there is no clip.
-    """
-    policy, engine = InspectSettings(depth=depth), EngineSettings(workers=os.cpu_count() or 1)
-    files = [file for path in paths for file in _clips_of(path)]
-    if not files:
-        raise UsageError("holds no clip", subject=", ".join(map(str, paths)), fix="give video files, or folders that hold some")
-    said = policy.model_dump(mode="json")
-    digests = [_digest_of(file) for file in files]
-    readable = [(file, clip_id) for file, (clip_id, _) in zip(files, digests, strict=True) if clip_id is not None]
-    items = [{"clip_id": clip_id, "path": str(file.resolve()), "policy": said} for file, clip_id in readable]
-    with tempfile.TemporaryDirectory(prefix="contact-sheet-") as folder:
-        strips = [Path(folder) / f"{number}.png" for number in range(len(items))]
-        if contact_sheet is not None:
-            drawn = zip(items, readable, strips, strict=True)
-            items = [{**item, "title": file.name, "sheet": str(strip)} for item, (file, _), strip in drawn]
-        outcomes = wiring.engine(engine).map("inspect", items)
-        yield from _inspected_rows(files, digests, outcomes, policy)
-        if contact_sheet is not None:
-            _write_contact_sheet(contact_sheet, [strip.read_bytes() for strip in strips if strip.exists()])
-
-
-SHEET_CLIPS_MAX: Final = 40  # about 15,000 px high
-
-
-def _write_contact_sheet(path: Path, strips: Sequence[bytes]) -> None:
-    if not strips:
-        raise UsageError("there is no frame to show", subject=str(path), fix="name a clip that can be decoded, at depth keyframes or full")
-    if len(strips) > SHEET_CLIPS_MAX:
-        fix = f"name {SHEET_CLIPS_MAX} at most"
-        raise UsageError(f"{len(strips)} clips do not fit one picture", subject=str(path), fix=fix)
-    pictures = [cv2.imdecode(np.frombuffer(strip, np.uint8), cv2.IMREAD_COLOR) for strip in strips]
-    path.write_bytes(cv2.imencode(".png", sheet.stack([np.asarray(one, dtype=np.uint8) for one in pictures]))[1].tobytes())
-
-
-def _inspected_rows(
-    files: Sequence[Path], digests: Sequence[tuple[str | None, str | None]], outcomes: Iterator[Outcome], policy: InspectSettings
-) -> Iterator[dict[str, Any]]:
-    clock = wiring.clock()
-    for file, (clip_id, problem) in zip(files, digests, strict=True):
-        outcome = Outcome(value=None, failure=problem) if clip_id is None else next(outcomes)
-        inspection = inspect_clips.inspection_of(outcome, clip_id=clip_id or file.name, policy=policy, clock=clock)
-        row: dict[str, Any] = dict.fromkeys(schema.CLIPS.names)
-        row |= {"clip_id": clip_id, "source_uri": str(file), "size_bytes": None if clip_id is None else file.stat().st_size}
-        yield manifest.inspected_row(row, inspection)
-
-
-def _digest_of(file: Path) -> tuple[str | None, str | None]:
-    """The file's clip id, or why it has none."""
-    if not file.is_file():  # a pipe would never end
-        return None, "is no regular file"
-    try:
-        return file_digest(file), None
-    except OSError as error:
-        return None, f"cannot be read ({error.strerror})"
-
-
-def _clips_of(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if not file.is_dir() and file.suffix.lower() in PullSettings().suffixes)
-    if not path.is_file():
-        raise UsageError("is no file", subject=str(path), fix="give the path of a video file or of a folder")
-    return [path]
 
 
 # --- one release ----------------------------------------------------------------------------------------------------------------

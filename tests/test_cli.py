@@ -145,12 +145,12 @@ def test_a_terminated_command_leaves_no_worker(tmp_path):
     jobs = Path(__file__).parent / "inspect_clips"
     code = f"""
 import sys; sys.path.insert(0, {str(jobs)!r}); sys.argv = ["curation", "inspect", {str(tmp_path)!r}, "--json"]
-from curation import cli, pipeline
+from curation import cli, loose_files
 from curation.adapters.engine_local import LocalEngine
 from curation.settings import EngineSettings
 engine = LocalEngine(EngineSettings(workers=2, time_limit_s=300), jobs="poisoned_jobs:JOBS")
 sleepy = [{{"number": 0, "act": "answer"}}, *({{"number": n, "act": "sleep", "seconds": 300}} for n in (1, 2))]
-pipeline.inspect_files = lambda *_, **__: (dict(outcome.value) for outcome in engine.map("act", sleepy))
+loose_files.inspect_files = lambda *_, **__: (dict(outcome.value) for outcome in engine.map("act", sleepy))
 cli.main()
 """
     env = {**os.environ, "PYTHONPATH": str(jobs)}
