@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from curation import __version__, cli_erase, cli_residency, cli_review, cli_withdraw, pipeline, shard_request
+from curation import __version__, cli_erase, cli_residency, cli_review, cli_validate, cli_withdraw, pipeline, shard_request
 from curation.audit.trace import Row as TracedRow
 from curation.audit.verify import Clips
 from curation.errors import CurationError, OutsideError, UsageError
@@ -259,10 +259,18 @@ def manifest(batch: Annotated[str, typer.Argument(help="Id of a pulled batch.")]
 
 @app.command()
 def validate(
-    batch: Annotated[str, typer.Argument(help="Id of a batch with a manifest.")], work: Work = None, as_json: AsJson = False
+    batch: Annotated[str, typer.Argument(metavar="BATCH|PATH.parquet", help="Id of a batch with a manifest, or a Parquet file.")],
+    work: Work = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Audit a batch on a branch of curated.clips; main advances only if every check ran and passed."""
-    _say(pipeline.validate_batch(pipeline.open_settings(work), batch), as_json=as_json)
+    """Audit a batch on a branch of curated.clips; main advances only if every check ran and passed. Of a file, only say what is wrong.
+
+    Exit 1 names the failing checks and how many rows each; with --json the whole result, counts and clip ids only.
+    """
+    if batch.endswith(".parquet"):
+        cli_validate.of_file(Path(batch), as_json=as_json)
+    else:
+        cli_validate.of_batch(pipeline.open_settings(work), batch, as_json=as_json, say=_say)
 
 
 @app.command()

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from curation import __version__, layout, retention, schema, wiring
+from curation import __version__, layout, proofs, retention, schema, wiring
 from curation.audit import trace as tracing
 from curation.audit import validation_report
 from curation.audit import verify as verification
@@ -181,6 +181,7 @@ def validate_batch(settings: Settings, batch_id: str) -> StageCount:
     key = layout.manifest_key(batch_id)
     if home.store.size(key) is None:
         raise UsageError("has no manifest", subject=f"batch {batch_id}", fix="ingest it first (`curation manifest BATCH`)")
+    proofs.of_listing(settings, home, batch_id)
     rows = from_parquet(home.store.read(key), schema.CLIPS)
     if not rows.num_rows:
         # The suite fails an empty table, rightly; a batch of sidecars and refused entries alone has nothing to audit, and says so.
@@ -205,6 +206,7 @@ def _validate(settings: Settings, home: wiring.Home, batch_id: str, key: str) ->
         ledger=home.ledger,
         report=validation_report.render,
         key=key,
+        related=proofs.held_against(settings, home, batch_id, key),
     )
 
 

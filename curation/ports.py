@@ -248,8 +248,13 @@ class Engine(Protocol):
 class Validator(Protocol):
     """Runs a suite of checks over a table."""
 
-    def validate(self, suite: str, rows: pa.Table) -> ValidationResult:
-        """The result of `expectations/<suite>.json` over `rows`. Never passes for lack of checks."""
+    def validate(self, suite: str | None, rows: pa.Table | Path, related: Mapping[str, pa.Table] | None = None) -> ValidationResult:
+        """The result of `expectations/<suite>.json` over a table or a Parquet file. Never passes for lack of checks.
+
+        Args:
+            suite: None for the one of the table that the rows say they are.
+            related: tables that some checks need, by name; checks of others are not declared, and the result names those.
+        """
 
 
 class HomeCatalog(Protocol):

@@ -11,7 +11,7 @@ from datetime import date
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -462,6 +462,16 @@ class LineageSettings(_Frozen):
     api_key_variable: str | None = Field(default=None, pattern=_VARIABLE_NAME)
 
 
+class ValidationSettings(_Frozen):
+    """What of a batch is held against those before it. Drift is a sign of a changed device, not of wrong rows: a warning by default."""
+
+    drift: Literal["warn", "fail"] = "warn"
+    history_batches: int = Field(default=30, ge=5, le=365)
+
+
+SHIPPED_EXPECTATIONS: Final = Path(__file__).resolve().parents[1] / "expectations"
+
+
 class Settings(_Frozen):
     """Everything the project reads from outside, once."""
 
@@ -473,6 +483,7 @@ class Settings(_Frozen):
     ledger_key: Path
     ledger_public_key: Path
     expectations: Path
+    validation: ValidationSettings = ValidationSettings()
     curated_table: str = "curated.clips"
     pull: PullSettings = PullSettings()
     inspect: InspectSettings = InspectSettings()
@@ -511,7 +522,7 @@ def embedded_defaults(work: Path) -> dict[str, object]:
         },
         "ledger_key": work / "home" / "keys" / "ledger.key",
         "ledger_public_key": work / "home" / "keys" / "ledger.pub",
-        "expectations": Path(__file__).resolve().parents[1] / "expectations",
+        "expectations": SHIPPED_EXPECTATIONS,
     }
 
 

@@ -41,6 +41,7 @@ from curation.ports import (
     VideoWriter,
 )
 from curation.settings import (
+    SHIPPED_EXPECTATIONS,
     EngineSettings,
     FsspecSourceSettings,
     OnnxTaggerSettings,
@@ -295,7 +296,14 @@ def validator(settings: Settings) -> Validator:
     """Runs the suites of the expectations folder."""
     from curation.adapters.validator_gx import GxValidator
 
-    return GxValidator(settings.expectations)
+    return GxValidator(settings.expectations, drift=settings.validation.drift)
+
+
+def file_validator() -> Validator:
+    """Runs the suites that came with the program, for files that lie in no store."""
+    from curation.adapters.validator_gx import GxValidator
+
+    return GxValidator(SHIPPED_EXPECTATIONS)
 
 
 def clock() -> Clock:

@@ -160,9 +160,10 @@ def derived(fields: pa.Schema, related: Mapping[str, pa.Table]) -> dict[str, tup
     if _is(fields, "object_uri", pa.types.is_string) and _is(fields, "clip_id", pa.types.is_string):
         types["object_names_clip"] = (text, "CASE WHEN clip_id <> '' AND contains(object_uri, clip_id) THEN 'yes' ELSE 'no' END")
     if "withheld_by_count" in types and _is(fields, "released", pa.types.is_boolean):
+        has_rules = "len(withheld_by) > 0"
         types["released_state"] = (
             text,
-            "CASE WHEN coalesce(released = (len(withheld_by) > 0), TRUE) THEN 'contradicted' WHEN released THEN 'released' ELSE 'withheld' END",
+            f"CASE WHEN coalesce(released = ({has_rules}), TRUE) THEN 'contradicted' WHEN released THEN 'released' ELSE 'withheld' END",
         )
         types["released_clip_id"] = (text, "CASE WHEN released THEN clip_id END")
     if _is(fields, "shard", pa.types.is_string) and _is(fields, "split", pa.types.is_string):

@@ -37,9 +37,7 @@ class GxValidator:
         self._expectations = expectations
         self._drift = drift
 
-    def validate(
-        self, suite: str | None, rows: pa.Table | Path, related: Mapping[str, pa.Table] | None = None, *, warn: bool = True
-    ) -> ValidationResult:
+    def validate(self, suite: str | None, rows: pa.Table | Path, related: Mapping[str, pa.Table] | None = None) -> ValidationResult:
         """The result of a suite over `rows`: counts and clip ids, no value of any other column.
 
         Never passes for lack of checks: one that GX does not know, or that raises, is told as skipped or errored. Checks against a table
@@ -49,7 +47,6 @@ class GxValidator:
             suite: name of the table, None for what the rows say of themselves, `clips` if they say nothing.
             rows: a table, or a Parquet file that is read a stretch at a time.
             related: name -> rows of other tables; the first column tells them apart.
-            warn: whether drift may be a warning, if the settings let it.
 
         Raises:
             ValidationFailed: the suite's file is missing, malformed or empty, the rows are no readable Parquet, hold a column twice or
@@ -71,8 +68,7 @@ class GxValidator:
         answers = _answers(table, known, counts)
         unknown = {_name(check) for check in declared} - answers.keys()
         failures = tuple(one for check in declared if (one := _failure(check, answers, counts, unknown)) is not None)
-        is_warning = warn and self._drift == "warn"
-        told = {_name(check) for check in declared if is_warning and check["meta"].get("needs") == DRIFT}
+        told = {_name(check) for check in declared if self._drift == "warn" and check["meta"].get("needs") == DRIFT}
         return ValidationResult(
             suite=table,
             suite_digest=digest,

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from curation.records import SnapshotInfo, StageCount, ValidationResult
 from curation.tables import from_parquet
 
 STAGE: Final = "validate"
+PROOF: Final = "proof"  # kind of a ledger entry about a table that is no manifest
 SUITE: Final = "clips"
 BATCH_ID: Final = "curation.batch-id"
 MANIFEST_DIGEST: Final = "curation.manifest-digest"
@@ -57,6 +59,7 @@ def run(
     ledger: Ledger,
     report: Report,
     key: str | None = None,
+    related: Mapping[str, pa.Table] | None = None,
 ) -> StageCount:
     """Where each row of the manifest went: added, replaced or already_curated.
 
@@ -64,6 +67,7 @@ def run(
         manifest: the rows of the manifest in the store, under `schema.CLIPS`.
         report: renders a result as a page of HTML.
         key: where the manifest rests, if it is not the batch's first: then its rows replace what is curated of those clips.
+        related: tables that the manifest is held against: `stored` and `history`, as `expectations/` names them.
 
     Raises:
         ValidationFailed: names the failing checks; the branch is dropped, main stays as it was, result and report are kept.
@@ -76,17 +80,18 @@ def run(
         raise NotConserved("the rows given are not those of its manifest", subject=f"batch {batch_id}", fix="read the manifest again")
     digest = hashlib.sha256(data).hexdigest()
     books = _Books(batch_id=batch_id, manifest_key=key, manifest_digest=digest, store=store, ledger=ledger, report=report)
+    audited = partial(validator.validate, SUITE, related=related)
     is_revision = key != manifest_key(batch_id)
     for _ in range(_ATTEMPTS):
         done = _taken_in(catalog, table, batch_id, digest, last_only=is_revision)
         if done is not None:
-            return books.passed(validator.validate(SUITE, manifest), done)
+            return books.passed(audited(manifest), done)
         plan = _plan(catalog, table, manifest, of_the_run=OF_THE_RUN if is_revision else (*OF_THE_RUN, DUPLICATE_OF))
         # Main forgets snapshots after a while, the ledger does not: an older manifest must not bring its rows back.
         recorded = None if plan.counts["added"] else books.taken_in(catalog.snapshots(table), last_only=is_revision)
         if recorded is not None or not plan.write.num_rows:
-            return books.passed(validator.validate(SUITE, manifest), recorded or plan.counts)
-        result = _audit(catalog, table, plan, books=books, manifest=manifest, validator=validator)
+            return books.passed(audited(manifest), recorded or plan.counts)
+        result = _audit(catalog, table, plan, books=books, manifest=manifest, audited=audited)
         if result is not None:
             return books.passed(result, plan.counts)
     raise ConcurrentChange(
@@ -141,7 +146,7 @@ def _texts(rows: pa.Table) -> list[str]:
 
 
 def _audit(
-    catalog: HomeCatalog, table: str, plan: _Plan, *, books: _Books, manifest: pa.Table, validator: Validator
+    catalog: HomeCatalog, table: str, plan: _Plan, *, books: _Books, manifest: pa.Table, audited: Callable[[pa.Table], ValidationResult]
 ) -> ValidationResult | None:
     """The result under which the branch became main; None if main moved on meanwhile."""
     branch = f"batch-{books.batch_id}"
@@ -152,7 +157,7 @@ def _audit(
         catalog.drop_branch(table, branch)
         return None
     rows = catalog.read(table, branch=branch, clip_ids=sorted(set(manifest.column("clip_id").to_pylist())))
-    result = validator.validate(SUITE, rows)
+    result = audited(rows)
     if not result.passed:
         catalog.drop_branch(table, branch)
         books.refused(result, manifest.num_rows)
@@ -200,18 +205,7 @@ class _Books:
 
         A result that differs from an earlier one (another suite, or another fate of the rows) stands beside it under its own digest.
         """
-        data = (json.dumps(dataclasses.asdict(result) | {"passed": result.passed}, indent=2, sort_keys=True) + "\n").encode()
-        page = self.report(self.batch_id, result).encode()
-        try:
-            return self._write(data, page, "")
-        except ImmutableConflict:
-            return self._write(data, page, f"-{hashlib.sha256(data + page).hexdigest()[:16]}")
-
-    def _write(self, data: bytes, page: bytes, mark: str) -> dict[str, str]:
-        files = {validation_key(self.batch_id, f"result{mark}.json"): data, validation_key(self.batch_id, f"report{mark}.html"): page}
-        for key, content in files.items():
-            self.store.create(key, content)
-        return {key: hashlib.sha256(content).hexdigest() for key, content in files.items()}
+        return _kept(self.batch_id, result, store=self.store, report=self.report)
 
     def passed(self, result: ValidationResult, counts: Mapping[str, int]) -> StageCount:
         """The recorded count of a batch that main holds.
@@ -238,10 +232,67 @@ class _Books:
 
     def _record(self, result: ValidationResult, count: StageCount) -> StageCount:
         files = {**self.keep(result), self.manifest_key: self.manifest_digest}
-        facts = {name: str(getattr(result, name)) for name in ("suite", "suite_digest", "declared", "executed", "skipped", "errored")}
-        facts |= {"rows_examined": str(result.rows_examined), "passed": str(result.passed).lower()}
-        self.ledger.record(count.check(), files=files, facts=facts)
+        self.ledger.record(count.check(), files=files, facts=_facts(result))
         return count
+
+
+def prove(
+    suite: str,
+    rows: pa.Table,
+    *,
+    subject: str,
+    related: Mapping[str, pa.Table],
+    validator: Validator,
+    store: ObjectStore,
+    ledger: Ledger,
+    report: Report,
+) -> ValidationResult:
+    """The passed result of a table that is no manifest, kept with its report and recorded.
+
+    Args:
+        suite: listing, decisions, release or shards.
+        subject: the batch, release or shard set that the table is of.
+        related: every table that the suite's checks need.
+
+    Raises:
+        ValidationFailed: names the failing checks and how many rows each; result and report are kept all the same.
+    """
+    result = validator.validate(suite, rows, related)
+    files = _kept(subject, result, store=store, report=report, before=f"{suite}-")
+    fate = "proven" if result.passed else "refused"
+    count = StageCount(stage=PROOF, subject=subject, rows_in=rows.num_rows, accounted={fate: rows.num_rows})
+    ledger.record(count.check(), files=files, facts=_facts(result))
+    if not result.passed:
+        page = next(key for key in files if key.endswith(".html"))
+        raise ValidationFailed(_summary(result), subject=f"{suite} of {subject}", fix=f"read {page} and mend the cause")
+    return result
+
+
+def _kept(subject: str, result: ValidationResult, *, store: ObjectStore, report: Report, before: str = "") -> dict[str, str]:
+    data = (json.dumps(as_json(result), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    page = report(subject, result).encode()
+
+    def write(mark: str) -> dict[str, str]:
+        files = {f"{before}result{mark}.json": data, f"{before}report{mark}.html": page}
+        for name, content in files.items():
+            store.create(validation_key(subject, name), content)
+        return {validation_key(subject, name): hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+    try:
+        return write("")
+    except ImmutableConflict:
+        return write(f"-{hashlib.sha256(data + page).hexdigest()[:16]}")
+
+
+def as_json(result: ValidationResult) -> dict[str, Any]:
+    """The result as plain values, `passed` with it: counts and clip ids only."""
+    return dataclasses.asdict(result) | {"passed": result.passed}
+
+
+def _facts(result: ValidationResult) -> dict[str, str]:
+    facts = {name: str(getattr(result, name)) for name in ("suite", "suite_digest", "declared", "executed", "skipped", "errored")}
+    facts |= {"warned": str(len(result.warnings))} if result.warnings else {}
+    return facts | {"rows_examined": str(result.rows_examined), "passed": str(result.passed).lower()}
 
 
 def _summary(result: ValidationResult) -> str:

@@ -46,8 +46,9 @@ def settings(seaweed: Server, tmp_path_factory):
     run_demo.prepare(root / "fleet", None, root / "work", Console(quiet=True))
     few = root / "expectations"
     few.mkdir()
-    suite = json.loads((run_demo.ROOT / "expectations" / "clips.json").read_text(encoding="utf-8"))
-    (few / "clips.json").write_text(json.dumps({**suite, "expectations": suite["expectations"][:4]}), encoding="utf-8")
+    for file in (run_demo.ROOT / "expectations").glob("*.json"):
+        suite = json.loads(file.read_text(encoding="utf-8"))
+        (few / file.name).write_text(json.dumps({**suite, "expectations": suite["expectations"][:4]}), encoding="utf-8")
     said = seaweed.settings(prefix=PREFIX).model_dump(mode="json", exclude_none=True)
     credentials = said.pop("credentials")
     store = "".join(f"{name} = {json.dumps(value)}\n" for name, value in said.items())

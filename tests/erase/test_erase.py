@@ -48,8 +48,9 @@ def work(tmp_path_factory) -> Path:
     run_demo.prepare(root / "fleet", None, root / "work", Console(quiet=True))
     few = root / "expectations"
     few.mkdir()
-    suite = json.loads((run_demo.ROOT / "expectations" / "clips.json").read_text(encoding="utf-8"))
-    (few / "clips.json").write_text(json.dumps({**suite, "expectations": suite["expectations"][:4]}), encoding="utf-8")
+    for file in (run_demo.ROOT / "expectations").glob("*.json"):
+        suite = json.loads(file.read_text(encoding="utf-8"))
+        (few / file.name).write_text(json.dumps({**suite, "expectations": suite["expectations"][:4]}), encoding="utf-8")
     toml = root / "work" / "curation.toml"
     toml.write_text(f"expectations = {json.dumps(str(few))}\n{toml.read_text(encoding='utf-8')}", encoding="utf-8")
     settings = pipeline.open_settings(root / "work")

@@ -60,7 +60,7 @@ class Passing:
 
     failures: tuple[CheckFailure, ...] = ()
 
-    def validate(self, suite: str, rows: pa.Table) -> ValidationResult:
+    def validate(self, suite: str, rows: pa.Table, related: object = None) -> ValidationResult:
         """One declared check, executed over all rows."""
         held = {"declared": 1, "executed": 1, "skipped": 0, "errored": 0, "rows_examined": rows.num_rows, "rows_present": rows.num_rows}
         return ValidationResult(suite=suite, suite_digest="d" * 64, failures=self.failures, **held)

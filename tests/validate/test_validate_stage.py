@@ -37,7 +37,7 @@ class Counting:
         self.seen: list[pa.Table] = []
         self._passes = passes
 
-    def validate(self, suite: str, rows: pa.Table) -> ValidationResult:
+    def validate(self, suite: str, rows: pa.Table, related: Mapping[str, pa.Table] | None = None) -> ValidationResult:
         self.seen.append(rows)
         failure = CheckFailure(check="vin.pattern", column="vin", problem="unexpected", row_count=1)
         return ValidationResult(
@@ -268,10 +268,10 @@ def test_main_that_moved_on_is_not_overwritten(home, manifests) -> None:
     others = Home(home.folder)
 
     class Meddling(Counting):
-        def validate(self, suite: str, rows: pa.Table) -> ValidationResult:
+        def validate(self, suite: str, rows: pa.Table, related: Mapping[str, pa.Table] | None = None) -> ValidationResult:
             if not self.seen:
                 others.run(OTHER, manifests.table(manifests.good(2)))
-            return super().validate(suite, rows)
+            return super().validate(suite, rows, related)
 
     meddled = Meddling()
     assert home.run(BATCH, manifests.table(manifests.good(1), manifests.good(2)), validator=meddled).accounted == {

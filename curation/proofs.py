@@ -1,0 +1,90 @@
+"""Which suite is run over which table, and what the table is held against; `pipeline` and the CLI call this."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import layout, schema, wiring
+from curation.audit import validation_report
+from curation.errors import UsageError
+from curation.records import ValidationResult
+from curation.settings import Settings
+from curation.stages import manifest, validate
+from curation.tables import from_parquet
+
+
+def of_file(path: Path) -> ValidationResult:
+    """What the shipped suite of its table says of a Parquet file, `clips` if the file does not say of which table it is.
+
+    Raises:
+        UsageError: there is no such file.
+        ValidationFailed: it is not readable Parquet, or of a table or version without a suite.
+    """
+    if not path.is_file():
+        raise UsageError("is no file", subject=str(path), fix="name a batch, or a Parquet file that ends in .parquet")
+    return wiring.file_validator().validate(None, path)
+
+
+def last_result(settings: Settings, batch_id: str) -> dict[str, Any] | None:
+    """The last result that was kept of a batch, as its JSON says; None if it was never validated."""
+    home = wiring.ground(settings)
+    of_batch = [entry for entry in home.ledger.entries() if (entry.kind, entry.subject) == (validate.STAGE, batch_id)]
+    keys = [key for entry in of_batch[-1:] for key in entry.files if key.startswith(layout.validation_key(batch_id, "result"))]
+    found: dict[str, Any] | None = json.loads(home.store.read(keys[0])) if keys else None
+    return found
+
+
+def _prove(settings: Settings, home: wiring.Ground, suite: str, rows: pa.Table, *, subject: str, related: Mapping[str, pa.Table]) -> None:
+    validate.prove(
+        suite,
+        rows,
+        subject=subject,
+        related=related,
+        validator=wiring.validator(settings),
+        store=home.store,
+        ledger=home.ledger,
+        report=validation_report.render,
+    )
+
+
+def of_listing(settings: Settings, home: wiring.Ground, batch_id: str) -> None:
+    """What was listed is well-formed, and every entry of it was pulled or refused by name: before any row of the batch is believed."""
+    listing = from_parquet(home.store.read(layout.listing_key(batch_id)), schema.LISTING)
+    pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
+    if listing.num_rows:
+        _prove(settings, home, "listing", listing, subject=batch_id, related={"pulled": pulled.select(["name"])})
+
+
+def held_against(settings: Settings, home: wiring.Home, batch_id: str, key: str) -> dict[str, pa.Table]:
+    """The tables that a manifest is held against.
+
+    - `stored`: the clips that its batch's pull stored, where the manifest is about all of them and not some rows that were restated
+    - `history`: the signals of the last batches that passed before this batch's first manifest was written, whatever came since: a batch
+      that is validated again is held against the same ones
+    """
+    related = {"history": _history(settings, home, batch_id)}
+    if key in {layout.manifest_key(batch_id), layout.revision_key(batch_id, settings.inspect.digest())}:
+        pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
+        related["stored"] = pulled.filter(pc.equal(pulled["outcome"], "stored")).select(["clip_id"])
+    return related
+
+
+def _history(settings: Settings, home: wiring.Home, batch_id: str) -> pa.Table:
+    columns = ["batch_id", "device_id", *schema.SIGNALS]
+    passed: dict[str, None] = {}
+    for entry in home.ledger.entries():
+        if (entry.kind, entry.subject) == (manifest.STAGE, batch_id):
+            break
+        if entry.kind == validate.STAGE and entry.facts.get("passed") == "true":
+            passed.pop(entry.subject, None)
+            passed[entry.subject] = None
+    keys = [layout.manifest_key(one) for one in list(passed)[-settings.validation.history_batches :]]
+    kept = [key for key in keys if home.store.size(key) is not None]
+    tables = [from_parquet(home.store.read(key), schema.CLIPS).select(columns) for key in kept]
+    return pa.concat_tables([schema.CLIPS.empty_table().select(columns), *tables])
