@@ -5,7 +5,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import inspect_clips, plain_sql, publish, pull, pull_s3, residency, rows, rule_engines, shards, upkeep, validate, way_back
+from benchmarks import (
+    inspect_clips,
+    plain_sql,
+    publish,
+    pull,
+    pull_s3,
+    residency,
+    residency_peak,
+    rows,
+    rule_engines,
+    shards,
+    upkeep,
+    validate,
+    way_back,
+)
 from benchmarks.__main__ import BENCHMARKS, chosen, main, table
 from benchmarks.clip_files import write_clips
 from benchmarks.measure import Cost, Figure, figure, interleave, peak_mib, timed, within
@@ -146,6 +160,7 @@ def test_make_bench_runs_all_benchmarks_of_the_main_job():
         (pull_s3.figures, {"clip_count": 2, "clip_bytes": 50_000}, "pull.s3_"),
         (residency.figures, {"row_count": 2_000}, "residency."),
         (rule_engines.figures, {"row_count": 500, "sample_s": 0.1}, "residency."),
+        (residency_peak.figures, {"row_count": 2_000}, "residency."),
         (publish.figures, {"row_count": 200, "gated_row_count": 50}, "publish."),
         (shards.figures, {"clip_count": 2, "clip_bytes": 50_000}, "shards."),
     ],
