@@ -23,10 +23,9 @@ from typing import Any, Final, Self, TypeVar
 
 import httpx
 
+from curation.airflow_guard import require_airflow_home
 from curation.demo import process_tree
 from curation.errors import CurationError, OutsideError, UsageError
-from curation.residency.control_plane import control_plane, read_airflow_cfg
-from curation.residency.jurisdiction import require_control_plane_home
 from curation.settings import HomeSettings
 
 LOOPBACK: Final = "127.0.0.1"
@@ -147,7 +146,7 @@ class AirflowStack:
                 file.unlink()
         _write_private(self.home / "passwords.json", json.dumps(dict(self.passwords)))
         environment = self._environment()
-        self._require_home(environment)
+        require_airflow_home(environment, home=self.allowed)
         self._migrate(executable, environment)
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
@@ -387,13 +386,6 @@ class AirflowStack:
             "no_proxy": direct,
             **self._extra_env,
         }
-
-    def _require_home(self, environment: Mapping[str, str]) -> None:
-        file = self.home / "airflow.cfg"
-        config = read_airflow_cfg(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        lineage = environment.get("OPENLINEAGE_CONFIG") or config.get("openlineage.config_path") or ""
-        text = Path(lineage).read_text(encoding="utf-8") if lineage and Path(lineage).is_file() else None
-        require_control_plane_home(control_plane(environment, config, lineage_file=text), home=self.allowed)
 
     def _migrate(self, executable: str, environment: Mapping[str, str]) -> None:
         log = self.log("db-migrate")

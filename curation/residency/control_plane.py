@@ -12,6 +12,9 @@ import yaml
 
 from curation.errors import SettingsError
 
+_NO_DATABASE: Final = (
+    "airflow-db-not-allowed:///"  # what Airflow puts in the place of the address where it keeps a process off its database
+)
 UNTOLD: Final = ""  # an address that cannot be told from here, which the guard refuses
 _ADDRESSES: Final = (
     "api.base_url",
@@ -55,7 +58,7 @@ def control_plane(env: Mapping[str, str], config: Config, *, lineage_file: str |
     executor = settings.get("core.executor")
     used = {section for section, name in _EXECUTORS.items() if executor == UNTOLD or name in (executor or "").lower()}
     names = [name for name in _ADDRESSES if name.split(".")[0] in used or name.split(".")[0] not in _EXECUTORS]
-    found = {name: address for name in names if (address := settings.get(name)) is not None}
+    found = {name: address for name in names if (address := settings.get(name)) not in {None, _NO_DATABASE}}
     found.update(_remote_log(settings, env))
     found.update(_metrics(settings))
     found.update(_lineage(settings, env, lineage_file))
