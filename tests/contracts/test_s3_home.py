@@ -347,6 +347,35 @@ def test_settings_hold_names_and_never_keys(tmp_path: Path, url: str, credential
         assert secret not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "retryable"),
+    [
+        (500, "InternalError", True),
+        (502, "BadGateway", True),
+        (503, "SlowDown", True),
+        (408, "RequestTimeout", True),
+        (429, "TooManyRequests", True),
+        (400, "BadDigest", True),
+        (400, "InvalidRequest", False),
+        (403, "AccessDenied", False),
+        (404, "NoSuchBucket", False),
+        (404, "NoSuchKey", False),
+        (501, "NotImplemented", False),
+    ],
+)
+def test_a_retry_is_promised_only_where_it_may_help(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, code: str, *, retryable: bool
+) -> None:
+    """Exit 3 for a server that fails for a while, 1 for what stays so; the server's own words are not repeated."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    body = _error(code).replace("</Error>", "<Message>key AKIAIOSFODNN7EXAMPLE of clips/secret</Message></Error>")
+    server = serve(lambda _method, _path: (status, {}, body))
+    with pytest.raises(CurationError) as caught:
+        _store(server.url, tmp_path).read("k")
+    assert (retryable, 3 if retryable else 1) == (caught.value.retryable, caught.value.exit_code)
+    assert "AKIA" not in str(caught.value)
+
+
 def test_a_write_that_is_told_to_wait_waits_and_is_retryable(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """409 under a condition means that another write has not ended: never that the object is there."""
     monkeypatch.setattr("time.sleep", lambda _: None)

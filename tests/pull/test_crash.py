@@ -79,16 +79,38 @@ class _Faulty:
         with self._faults.call(), self._inner.stage() as staged:
             yield _Faulty(staged, self._faults)
 
+    @contextmanager
+    def open(self, found: Any) -> Iterator[Any]:
+        """A clip's bytes, each chunk of which may fail, or an open video."""
+        with self._faults.call(), self._inner.open(found) as opened:
+            yield self._each(opened) if isinstance(opened, Iterator) else opened
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return self._each(self._inner.keys(prefix))
+
+    def entries(self) -> Iterator[Any]:
+        return self._each(self._inner.entries())
+
+    def _each(self, items: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            with self._faults.call():
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
+
 
 def _ingest(folder: Path, store: Any, ledger: Any, fakes: SimpleNamespace, faults: _Faults | None = None) -> None:
     source: Any = FolderSource("s", folder)
+    video, places, clock = fakes.Video(), fakes.Places(), fakes.Clock()
     if faults is not None:
-        source, store, ledger = (_Faulty(port, faults) for port in (source, store, ledger))
+        source, store, ledger, video, places, clock = (_Faulty(port, faults) for port in (source, store, ledger, video, places, clock))
     for batch_id in pull.discover(source, store=store, batch_size=3).batch_ids:
-        pull.run(batch_id, source=source, store=store, video=fakes.Video(), ledger=ledger)
+        pull.run(batch_id, source=source, store=store, video=video, ledger=ledger)
         rows = from_parquet(store.read(layout.pulled_key(batch_id)), PULLED).to_pylist()
         inspections = {row["clip_id"]: fakes.inspection_of(store.read(row["object_key"])) for row in rows if row["outcome"] == "stored"}
-        ports = {"store": store, "ledger": ledger, "places": fakes.Places(), "clock": fakes.Clock()}
+        ports = {"store": store, "ledger": ledger, "places": places, "clock": clock}
         manifest.run(batch_id, inspections=inspections, policy=InspectSettings(), **ports)
 
 
@@ -105,7 +127,7 @@ def filled(folder: Path) -> Path:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_fault_at_any_call_changes_nothing_in_the_end(filled: Path, tmp_path: Path, fakes: SimpleNamespace, after: bool) -> None:  # noqa: FBT001
-    """For each call of source, store, staged object and ledger: it fails, the run is repeated, and the end state is the same."""
+    """For each call of each port, and each item that a listing or a clip gives: it fails, the run is repeated, the end is the same."""
     whole, ledger, count = DirectoryStore(tmp_path / "whole", jurisdiction="CN"), fakes.Ledger(), _Faults(None, after=after)
     _ingest(filled, whole, ledger, fakes, count)
     expected = _tree(whole)
