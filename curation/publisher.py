@@ -28,7 +28,8 @@ def answer(settings: PublisherSettings, catalog: OverseasCatalog, call: str, arg
 
     Raises:
         UsageError: there is no such call.
-        CurationError: as the catalog's, and as `approved_rows`.
+        ApprovalRefused: rows are to be appended that no approval covers.
+        CurationError: as the catalog's.
     """
     if call not in _CALLS:
         raise UsageError("is no call of an overseas catalog", subject=call, fix="ask for one of curation/ports.py")

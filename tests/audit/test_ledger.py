@@ -194,6 +194,14 @@ def test_a_signature_of_another_key_is_named(store, key, filled, tmp_path):
         verify(store, key.public_key())
 
 
+def test_a_swapped_signature_is_named(store, key, filled, tmp_path):
+    """A signature of the right key over another entry counts for nothing."""
+    first, second, _ = filled.entries()
+    overwrite(tmp_path, f"ledger/{1:020d}.json", to_bytes(dataclasses.replace(second, signature=first.signature)))
+    with pytest.raises(EvidenceBroken, match=f"{1:020d}.json: carries a signature that is not of the ledger's key"):
+        verify(store, key.public_key())
+
+
 def test_counts_that_do_not_add_up_are_named(store, key, tmp_path):
     """An entry that lost a row is refused though its signature is right."""
     ledger = StoreLedger(store, CLOCK, key)
