@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +222,27 @@ def test_a_process_that_dies_is_told(settings, at_home) -> None:
     catalog._process.wait()
     with pytest.raises(OutsideError):
         catalog.read(TABLE)
+
+
+def test_the_process_ends_when_its_asker_does(tmp_path) -> None:
+    """Killed without a word, whoever asked leaves no process behind that holds the keys."""
+    code = f"""
+import sys, time
+from pathlib import Path
+from curation import pipeline, wiring
+catalog = wiring.overseas(pipeline.open_settings(Path({str(tmp_path)!r})))
+catalog.find("published.clips", "none")
+print(catalog._process.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as asker:
+        pid = int(asker.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        asker.kill()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_every_kind_of_value_survives_the_pipe(tmp_path) -> None:
