@@ -1,4 +1,7 @@
-"""Measuring clips at each depth, beside only decoding them: OpenCV grabs and reads, ffmpeg decodes into nothing. One thread each."""
+"""Measuring clips at each depth, beside only decoding them (OpenCV grabs and reads, ffmpeg decodes into nothing) and beside PySceneDetect.
+
+One thread each.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import Final, get_args
 
 import cv2
+from scenedetect import ContentDetector, SceneManager
+from scenedetect.backends.opencv import VideoCaptureAdapter
 
 from benchmarks.measure import PROJECT, RUNS, Figure, Work, cpu_s, figure, interleave, peak_mib, timed, within
 from curation import wiring
@@ -28,7 +33,7 @@ MINUTE_GOALS: Final[Mapping[tuple[str, str], float]] = {
     ("keyframes", "opencv"): 8.0,
     ("keyframes", "ffmpeg"): 8.0,
 }
-MINUTE_RUNS: Final = 3  # each of them decodes four minutes of video three times
+MINUTE_RUNS: Final = 3  # each of them decodes four minutes of video four times
 MINUTE_BASES: Final = ("S05", "S16")
 MINUTE_SIZES: Final = ((1280, 960), (1920, 1080))
 PEAK_MIB: Final = 600.0  # issue C: a worker's memory, whatever the clip
@@ -42,8 +47,9 @@ def figures(folder: Path, *, clips: Sequence[Path] | None = None, runs: int = RU
     if minutes:
         yield from _beside_decoders("inspect.minute", minutes, MINUTE_GOALS, runs=MINUTE_RUNS)
     largest = max([*given, *minutes], key=lambda clip: clip.stat().st_size)
-    peaks = interleave({"full": peak_mib("benchmarks.inspect_clips:inspect", depth="full", clip=str(largest))}, runs=runs)
-    yield within("inspect.peak/limit", peaks["full"], PEAK_MIB, unit="MiB")
+    for name, clip in [("inspect.peak", largest), *([] if clips else _huge_clips(folder))]:
+        found = interleave({name: peak_mib("benchmarks.inspect_clips:inspect", depth="full", clip=str(clip))}, runs=runs)
+        yield within(f"{name}/limit", found[name], PEAK_MIB, unit="MiB")
 
 
 def _beside_decoders(name: str, clips: Sequence[Path], goals: Mapping[tuple[str, str], float], *, runs: int) -> Iterator[Figure]:
@@ -83,14 +89,28 @@ def _each(read: Callable[[Path], None], clips: Sequence[Path]) -> Work:
 
 def _decoders() -> list[tuple[str, Callable[[Path], None]]]:
     ffmpeg = shutil.which("ffmpeg")
+    peers = [("opencv", _read_by_opencv), ("pyscenedetect", _find_cuts_by_pyscenedetect)]
     if ffmpeg is None:
         print("inspect: ffmpeg is not installed, so nothing is compared with it", file=sys.stderr)
-        return [("opencv", _read_by_opencv)]
-    return [("opencv", _read_by_opencv), ("ffmpeg", partial(_decode_by_ffmpeg, ffmpeg))]
+        return peers
+    return [*peers, ("ffmpeg", partial(_decode_by_ffmpeg, ffmpeg))]
+
+
+def _opened_by_opencv(clip: Path) -> cv2.VideoCapture:
+    return cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+
+
+def _find_cuts_by_pyscenedetect(clip: Path) -> None:
+    video, manager = _opened_by_opencv(clip), SceneManager()
+    manager.add_detector(ContentDetector())
+    count = manager.detect_scenes(VideoCaptureAdapter(video))
+    video.release()
+    if not count:
+        raise OutsideError("PySceneDetect sees no frame of it", subject=str(clip), fix="leave it out of the benchmark")
 
 
 def _read_by_opencv(clip: Path) -> None:
-    video = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    video = _opened_by_opencv(clip)
     count = 0
     while video.grab():
         video.retrieve()
@@ -127,10 +147,24 @@ def _minute_clips(folder: Path) -> list[Path]:
                 *("-vf", f"scale={width}:{height},setsar=1", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"),
                 *("-b:v", "9M", "-maxrate", "10M", "-bufsize", "10M", "-g", "25", "-keyint_min", "25", str(made[-1])),
             ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise OutsideError(f"ffmpeg failed: {done.stderr.strip()[-200:]}", subject=str(clip), fix="look at the clip")
+            _encode(command, subject=str(clip))
     return made
+
+
+def _huge_clips(folder: Path) -> list[tuple[str, Path]]:
+    """A dozen frames of 8K under the name of their figure, where ffmpeg is there to make them."""
+    ffmpeg, made = shutil.which("ffmpeg"), folder / "8k.mp4"
+    if ffmpeg is None:
+        return []
+    command = [*(ffmpeg, "-v", "error", "-nostdin", "-f", "lavfi", "-i", "testsrc2=size=7680x4320:rate=6", "-t", "2")]
+    _encode([*command, "-c:v", "libx264", "-preset", "ultrafast", "-g", "6", "-pix_fmt", "yuv420p", str(made)], subject=made.name)
+    return [("inspect.peak_8k", made)]
+
+
+def _encode(command: Sequence[str], *, subject: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OutsideError(f"ffmpeg failed: {done.stderr.strip()[-200:]}", subject=subject, fix="look at the clip")
 
 
 def _rendered_clips(folder: Path) -> list[Path]:
