@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from curation.errors import GateRefused, OutsideError, ValidationFailed
+from curation.errors import ApprovalRefused, GateRefused, OutsideError, ValidationFailed
 
 BATCH = "north-0123456789abcdef"
 VIN = "LSVAA2180E2100001"  # as an error's own text may name it
@@ -252,6 +252,20 @@ def test_a_gate_that_says_no_ends_the_publication(run_dag: Any, fake_pipeline: A
     run = run_dag("publish_metadata")
     assert run.state == "failed"
     assert len(fake_pipeline.named("publish_release")) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "task"), [("approve", "record_approval"), ("publish_release", "publish")], ids=["when it is recorded", "when it is used"]
+)
+def test_an_approval_that_does_not_hold_ends_the_run(
+    call: str, task: str, run_dag: Any, fake_pipeline: Any, officer: Any, states: Any
+) -> None:
+    """Expired, of other bytes, without a requester: what `curation` refuses fails the task at its first try, and nothing is published."""
+    fake_pipeline.errors[call] = [ApprovalRefused("the approval expired", subject="release", fix="approve it again")]
+    officer("Approve", params={"ticket": "DTA-2026-23"})
+    run = run_dag("publish_metadata")
+    assert (run.state, states(run)[task], tries(run, task)) == ("failed", "failed", 1)
+    assert len(fake_pipeline.named("publish_release")) == (call == "publish_release")
 
 
 def test_only_ids_and_counts_travel(run_dag: Any, fake_pipeline: Any, officer: Any) -> None:
