@@ -33,6 +33,7 @@ WORKING_WIDTH_PX: Final = 640
 _WORKING_HEIGHT_MAX_PX: Final = 2560  # a picture of 16 x 20000 px must not grow to gigabytes on its way to 640 px
 _HVCC_LENGTH_AT: Final = 21  # ISO 14496-15, HEVCDecoderConfigurationRecord: lengthSizeMinusOne in the two lowest bits
 _SIDE_MAX_PX: Final = 65_535  # no codec of a recorder codes a longer side
+_PICTURE_MAX_PX: Final = 35_651_584  # level 6.2 of H.264 and HEVC, level 6 of AV1: 8K; a decoder holds a dozen pictures of any size
 
 _GLANCE_PX: Final = 160 * 90
 _PLANAR: Final = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"})
@@ -284,6 +285,7 @@ def _opened(path: Path) -> _Opened:
     stream = container.streams.best("video")
     if isinstance(stream, av.video.VideoStream) and stream.codec_context is not None:
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(_PICTURE_MAX_PX)}  # a stream may change its size on the way
         return container, stream
     container.close()
     known = isinstance(stream, av.video.VideoStream)
@@ -320,7 +322,7 @@ def _container(path: Path, container: av.container.InputContainer, stream: av.vi
     context = stream.codec_context
     if context.width <= 0 or context.height <= 0:
         raise _unreadable(path, "holds a video stream without a picture size")
-    if max(context.width, context.height) > _SIDE_MAX_PX:
+    if max(context.width, context.height) > _SIDE_MAX_PX or context.width * context.height > _PICTURE_MAX_PX:
         raise _unreadable(path, f"claims pictures of {context.width} x {context.height} px")
     return Container(
         container=container.format.name,

@@ -182,13 +182,23 @@ def test_a_sliver_of_a_picture_stays_small(encode: Callable):
         assert next(iter(clip.frames())).bgr.shape == (2560, 10, 3)
 
 
-def test_a_side_that_no_recorder_codes_is_refused(tmp_path: Path):
-    """A lossless picture 70,000 px wide is not taken for a clip."""
-    path = tmp_path / "wide.mkv"
+@pytest.mark.parametrize(("width_px", "height_px"), [(70_000, 16), (8_192, 4_368)])
+def test_pictures_that_no_recorder_codes_are_refused(tmp_path: Path, width_px: int, height_px: int):
+    """A lossless picture 70,000 px wide, or of more pixels than the highest level of any recorder's codec, is not taken for a clip."""
+    path = tmp_path / "large.mkv"
     with av.open(path, "w") as container:
         stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 70_000, 16, "gray"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 70_000), np.uint8), format="gray")))
+        stream.width, stream.height, stream.pix_fmt = width_px, height_px, "gray"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((height_px, width_px), np.uint8), format="gray")))
         container.mux(stream.encode())
-    with pytest.raises(ClipUnreadable, match="claims pictures of 70000 x 16 px"), AvVideoReader().open(path):
+    with pytest.raises(ClipUnreadable, match=f"claims pictures of {width_px} x {height_px} px"), AvVideoReader().open(path):
         pass
+
+
+def test_every_frame_is_glanced_at_through_its_own_pixels(scene: Callable, encode: Callable):
+    """A glance at 640 x 360 px is every fourth pixel each way of the luma, exactly; a tall sliver's is no larger."""
+    with AvVideoReader().open(encode(scene(2))) as clip:
+        frame = next(iter(clip.frames()))
+        assert np.array_equal(frame.luma[::4, ::4], frame.glance)
+    with AvVideoReader().open(encode([np.full((4096, 16, 3), 90, np.uint8)] * 2)) as clip:
+        assert next(iter(clip.frames())).glance.size < 20_000
