@@ -133,7 +133,7 @@ class FakePipeline:
         """Publish."""
         self._called("publish_release", release_id)
 
-    def build_shards(self, settings: Any, request: Any) -> str:
+    def build_shards(self, settings: Any, request: Any, *, snapshot_id: Any = None) -> str:
         """Build."""
         self._called("build_shards", request)
         return "night-rain-0123456789abcdef"
