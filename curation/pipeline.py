@@ -557,9 +557,13 @@ def erasure_receipt(settings: Settings, erasure_id: str) -> dict[str, Any]:
     Raises:
         UsageError: there is none, or it is not finished.
     """
-    store, key = wiring.store(settings), layout.erasure_key(erasure_id, RECEIPT_FILE)
+    return _receipt(settings, layout.erasure_key(erasure_id, RECEIPT_FILE), f"erasure {erasure_id}", "curation erase confirm")
+
+
+def _receipt(settings: Settings, key: str, subject: str, command: str) -> dict[str, Any]:
+    store = wiring.store(settings)
     if store.size(key) is None:
-        raise UsageError("is not finished", subject=f"erasure {erasure_id}", fix="a second person confirms it (`curation erase confirm`)")
+        raise UsageError("is not finished", subject=subject, fix=f"a second person confirms it (`{command}`)")
     receipt: dict[str, Any] = json.loads(store.read(key))
     return receipt
 
@@ -634,12 +638,9 @@ def withdrawal_receipt(settings: Settings, withdrawal_id: str) -> dict[str, Any]
     Raises:
         UsageError: there is none, or it is not finished.
     """
-    store, key = wiring.store(settings), layout.withdrawal_key(withdrawal_id, RECEIPT_FILE)
-    if store.size(key) is None:
-        subject = f"withdrawal {withdrawal_id}"
-        raise UsageError("is not finished", subject=subject, fix="a second person confirms it (`curation withdraw confirm`)")
-    receipt: dict[str, Any] = json.loads(store.read(key))
-    return receipt
+    return _receipt(
+        settings, layout.withdrawal_key(withdrawal_id, RECEIPT_FILE), f"withdrawal {withdrawal_id}", "curation withdraw confirm"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -655,12 +656,15 @@ def review(settings: Settings, *, requester: str = publish.SCHEDULER) -> Reviewe
     """Decide again on everything overseas under today's pack, and withdraw what may not stay, or ask for a second person.
 
     Raises:
-        PackRefused, NotConserved, EvidenceBroken, GateRefused: the review failed; nothing was withdrawn, and nothing is published until one
-            succeeds.
+        PackRefused, SettingsError, NotConserved, EvidenceBroken, GateRefused: the review failed; nothing was withdrawn, and nothing is
+            published until one succeeds.
     """
-    home, law = wiring.home(settings), wiring.law(settings)
+    home = wiring.home(settings)
     catalog, table = wiring.overseas(settings), settings.publish.table
+    pack_bytes = b""
     try:
+        law = wiring.law(settings)
+        pack_bytes = law.pack_bytes
         found = reviewing.decide(
             home.catalog.read(settings.curated_table),
             pack_bytes=law.pack_bytes,
@@ -675,7 +679,7 @@ def review(settings: Settings, *, requester: str = publish.SCHEDULER) -> Reviewe
             clock=home.clock,
         )
     except reviewing.FAILURES as problem:
-        reviewing.record_failure(problem, pack_bytes=law.pack_bytes, clock=home.clock, ledger=home.ledger)
+        reviewing.record_failure(problem, pack_bytes=pack_bytes, clock=home.clock, ledger=home.ledger)
         raise
     withdrawal_id, withdrawn = "", False
     if found.asked.num_rows:

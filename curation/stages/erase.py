@@ -8,7 +8,6 @@ what lies overseas: rows of an erased clip that were published are told in the r
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +29,7 @@ from curation.records import REMOVED, LedgerEntry, StageCount
 from curation.release_files import left_releases, published_clip_ids
 from curation.retention import class_of, due_keys
 from curation.settings import RetentionSettings
+from curation.shard_files import objects_of, sets_holding
 from curation.tables import from_parquet, to_parquet
 
 REQUEST: Final = "erase_request"  # kinds of ledger entries
@@ -293,7 +293,7 @@ def _plan(asked: Request, entries: Sequence[LedgerEntry], *, store: ObjectStore,
     standing, _ = covered(entries)
     keys = set(asked.objects)
     if asked.clip_ids or asked.listed:
-        keys |= {*_clip_objects(asked, standing), *_shard_objects(asked, store), *_tables_of(asked, store)}
+        keys |= {*_clip_objects(asked, standing), *objects_of(sets_holding(asked.clip_ids, store), store), *_tables_of(asked, store)}
     files = {key: digest for key, digest in standing.items() if key in keys}
     accounted = {"removed": sum(not _is_scrubbed(key) for key in files), "scrubbed": sum(map(_is_scrubbed, files))}
     ledger.record(StageCount(stage=REMOVED, subject=asked.erasure_id, rows_in=len(files), accounted=accounted), files=files)
@@ -309,20 +309,6 @@ def _clip_objects(asked: Request, standing: Mapping[str, str]) -> set[str]:
 def _inspections(asked: Request, store: ObjectStore) -> list[str]:
     wanted = frozenset(asked.clip_ids)
     return [key for key in store.keys("inspections/") if PurePosixPath(key).stem in wanted]
-
-
-def _shard_objects(asked: Request, store: ObjectStore) -> set[str]:
-    """All objects of every shard set that holds one of the clips: a set without them is another set, and is built anew."""
-    keys = list(store.keys("shards/"))
-    tars = [key for key in keys if key.endswith(".tar")]
-    wanted = frozenset(asked.clip_ids)
-    sets = {key.split("/")[1] for key in tars if not wanted.isdisjoint(_sample_keys(key, store))}
-    return {key for key in keys if key.split("/")[1] in sets}
-
-
-def _sample_keys(key: str, store: ObjectStore) -> set[str]:
-    with store.local_path(key) as path, tarfile.open(path, "r:") as tar:
-        return {member.name.split(".")[0] for member in tar}
 
 
 def _tables_of(asked: Request, store: ObjectStore) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 import pyarrow as pa
@@ -16,19 +16,20 @@ import pyarrow.compute as pc
 
 from curation import schema, withdrawal_files
 from curation.digests import sha256_hex
-from curation.errors import CurationError, EvidenceBroken, GateRefused, NotConserved, PackRefused
+from curation.errors import CurationError, EvidenceBroken, GateRefused, NotConserved, PackRefused, SettingsError
 from curation.ports import Clock, Ledger, ObjectStore, OverseasCatalog
 from curation.records import StageCount
 from curation.release_files import PUBLISHED, REVIEW_FAILED, REVIEWED, ReleaseFolder, check_clock, kinds_of, left_releases
 from curation.residency import evaluate, signing
 from curation.residency import pack as packs
 
-FAILURES: Final = (PackRefused, NotConserved, EvidenceBroken, GateRefused)  # what an evaluation may end in, beside the outside failing
+# What an evaluation may end in, beside the outside failing; SettingsError where a file of the law is missing.
+FAILURES: Final = (PackRefused, SettingsError, NotConserved, EvidenceBroken, GateRefused)
 NOT_CURATED_RULE: Final = "row.not_curated"  # the clip is not in curated.clips any more: nothing can let it out
 CHANGED_RULE: Final = "row.changed"  # the rules let out another row than the one that is overseas
 EXPIRED_RULE: Final = "pack.expired"
 ALONE_MAX_SHARE: Final = 0.05  # of the rows overseas; above it, or for a whole publication, a second person must agree (issue E)
-ANNOUNCED_DAYS: Final = 30
+ANNOUNCED_DAYS: Final = 30  # the last of them included
 _OUTPUTS: Final = tuple(name for name in schema.RELEASE.names if name != "release_row_id")
 
 
@@ -56,7 +57,7 @@ class Review:
 
     @property
     def is_announced(self) -> bool:
-        """Whether the pack expires within 30 days, or has: then all rows are withdrawn, without a second person."""
+        """Whether the pack expires within 30 days, or has: then all rows are withdrawn, by one person where it was told in time."""
         return self.days_left < ANNOUNCED_DAYS
 
 
@@ -121,8 +122,15 @@ def decide(
         asked=asked,
         rule_counts=_counts(asked),
         whole_releases=whole,
-        alone=expired or (asked.num_rows <= ALONE_MAX_SHARE * rows.num_rows and not whole),
+        alone=_was_announced(pack, ledger) if expired else asked.num_rows <= ALONE_MAX_SHARE * rows.num_rows and not whole,
     )
+
+
+def _was_announced(pack: packs.Pack, ledger: Ledger) -> bool:
+    """Whether a review recorded this last day when the pack had 30 days left, today's included, or more."""
+    latest = pack.valid_to - timedelta(days=ANNOUNCED_DAYS - 1)
+    told = (entry for entry in ledger.entries() if entry.kind == REVIEWED and entry.facts["expires_on"] == pack.valid_to.isoformat())
+    return any(date.fromisoformat(entry.subject) <= latest for entry in told)
 
 
 def _check_books(left: Sequence[ReleaseFolder], catalog: OverseasCatalog, table: str) -> int:

@@ -76,20 +76,22 @@ def test_the_way_back_by_commands(work):
 
 
 def test_a_review_without_signatures_withdraws_nothing_and_stops_publishing(work):
-    """With the signatures gone the command fails, the rows stay, and `publish` is refused until a review succeeds."""
+    """With the signatures or the pack gone the command fails, the rows stay, and `publish` is refused until a review succeeds."""
     settings = pipeline.open_settings(work)
     before = pipeline.published(settings).num_rows
     signatures = Path(f"{settings.residency.pack}.signatures.json")
-    kept = signatures.read_bytes()
-    signatures.write_bytes(b"[]")
-    with pytest.raises(PackRefused, match="unsigned"):
+    kept = signatures.read_bytes(), settings.residency.pack.read_bytes()
+    for broken, problem in ((signatures, "unsigned"), (settings.residency.pack, "no such pack")):
+        broken.write_bytes(b"[]") if broken == signatures else broken.unlink()
+        with pytest.raises(PackRefused, match=problem):
+            pipeline.review(settings)
+        signatures.write_bytes(kept[0])
+        settings.residency.pack.write_bytes(kept[1])
+        assert pipeline.published(settings).num_rows == before
+        with pytest.raises(GateRefused, match="the last one failed"):
+            may_publish(settings)
         pipeline.review(settings)
-    signatures.write_bytes(kept)
-    assert pipeline.published(settings).num_rows == before
-    with pytest.raises(GateRefused, match="the last one failed"):
         may_publish(settings)
-    pipeline.review(settings)
-    may_publish(settings)
 
 
 def may_publish(settings):

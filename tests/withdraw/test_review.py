@@ -160,12 +160,30 @@ def test_an_expired_pack_takes_everything_back_after_it_was_announced(world, man
         world.clock.instant = datetime.fromordinal(last.toordinal() - days_left).replace(hour=4, tzinfo=UTC)
         found = look(world, many)
         assert (found.days_left, found.is_announced, found.asked.num_rows) == (days_left, announced, 0)
+        review.record(found, withdrawal_id="", withdrawn=False, ledger=world.ledger)
     world.clock.instant = datetime.fromordinal(last.toordinal() + 1).replace(hour=4, tzinfo=UTC)
     found = look(world, many)
     assert (found.cause, found.rule_counts, found.alone) == (BY_EXPIRY, {"pack.expired": COUNT}, True)
     act(world, found)
     assert world.catalog.read(TABLE).num_rows == 0
     assert look(world, many).row_count == 0
+
+
+def test_an_expiry_that_nobody_announced_in_time_needs_a_second_person(world, rows):
+    """The first review under the pack ran 28 days before its last day: everything is asked for, and nobody takes it back alone."""
+    release_id = world.cut(rows)
+    world.approve(release_id)
+    world.publish(release_id, rows)
+    last = packs.parse(world.law.pack_bytes).valid_to
+    for days_left in (28, -1):
+        world.clock.instant = datetime.fromordinal(last.toordinal() - days_left).replace(hour=4, tzinfo=UTC)
+        found = look(world, rows)
+        review.record(found, withdrawal_id="", withdrawn=False, ledger=world.ledger)
+    assert (found.cause, found.asked.num_rows, found.alone) == (BY_EXPIRY, 2, False)
+    asked = act(world, found)
+    with pytest.raises(ApprovalRefused, match="second person"):
+        confirm(world, asked, approver="")
+    assert confirm(world, asked, approver="officer").accounted == {"withdrawn": 2, "not_overseas": 0}
 
 
 def test_an_evaluation_that_fails_takes_nothing_back(world, rows):
