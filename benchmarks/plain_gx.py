@@ -18,6 +18,7 @@ import pyarrow as pa
 from curation import schema
 from curation.adapters.validator_counters import DRIFT_BATCHES_MIN, DRIFT_CLIPS_MIN, DRIFT_RATIO, DRIFT_SIGMAS
 from curation.adapters.validator_gx import gx_noise_off
+from curation.adapters.validator_suites import types_of
 
 Check = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -87,7 +88,7 @@ def frame(rows: pa.Table, history: Sequence[Row] = ()) -> pd.DataFrame:
         nested = pa.types.is_nested(field.type)
         texts = [None if one is None else json.dumps(one, default=str) for one in values.to_pylist()] if nested else None
         columns[field.name] = pd.Series(texts, dtype=object) if nested else values.to_pandas()
-    kinds = "; ".join(f"{field.name} {field.type}" for field in rows.schema)
+    kinds = types_of(rows.schema)
     steady = _drift(plain, history)
     worked_out = [{"arrow_types": kinds, **_worked_out(row, rows.schema.names), **drift} for row, drift in zip(plain, steady, strict=True)]
     for name in worked_out[0]:

@@ -14,6 +14,7 @@ from benchmarks import rows
 from benchmarks.measure import PROJECT, RUNS, Figure, Work, cpu_s, figure, interleave, timed
 from curation import schema
 from curation.adapters.validator_gx import GxValidator
+from curation.adapters.validator_suites import types_of
 from curation.errors import NotConserved
 
 ROWS: Final = 10_000
@@ -94,7 +95,7 @@ def _finite(floats: list[str]) -> str:
 
 def _flat_columns(found: pa.Schema) -> Iterator[str]:
     """The columns that the suite checks beside those of the table; `validator_gx` says what each of them is."""
-    yield f"'{_types(found)}' AS arrow_types"
+    yield f"'{types_of(found)}' AS arrow_types"
     yield "len(reasons) AS reasons_count, len(list_filter(reasons, lambda one: one = '')) AS reasons_blank_count"
     names = ", ".join(f"'{name}'" for name in found.names)
     yield f"CASE WHEN len(list_filter(named, lambda one: one NOT IN ({names}))) = 0 THEN '' ELSE 'some' END AS unmeasured_unknown"
@@ -111,10 +112,6 @@ def _flat_columns(found: pa.Schema) -> Iterator[str]:
     on_globe = "abs(fix.latitude_deg) <= 90 AND abs(fix.longitude_deg) <= 180 AND fix.offset_s >= 0 AND fix.offset_s < 'inf'"
     yield f"len(list_filter(coalesce(track, []), lambda fix: NOT coalesce({on_globe}, FALSE))) AS track_wrong_count"
     yield "CASE WHEN contains(object_uri, clip_id) THEN 'yes' ELSE 'no' END AS object_names_clip"
-
-
-def _types(found: pa.Schema) -> str:
-    return "; ".join(f"{field.name} {field.type}" for field in found)
 
 
 def _has_value(field: pa.Field) -> str:

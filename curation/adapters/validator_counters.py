@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from curation import schema
 from curation.adapters.validator_forms import COARSE_TIME, HEX64
-from curation.adapters.validator_suites import types_of
+from curation.adapters.validator_suites import type_text, types_of
 
 CLIP_IDS_KEPT: Final = 100  # per failed check; the count beside them is whole
 COUNTED_APART: Final = ("expect_column_values_to_be_unique", "expect_rows_to_be_conserved")
@@ -100,6 +100,8 @@ def _connected(
     with tempfile.TemporaryDirectory(prefix="validate-") as folder, duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET preserve_insertion_order = false; SET TimeZone = 'UTC'")
         connection.execute(f"SET temp_directory = {_text(folder)}")
+        # A Parquet file's statistics know no NaN, and DuckDB 2.0 folds isnan(x) and x = 'nan' to false by them.
+        connection.execute("SET disabled_optimizers = 'statistics_propagation'")
         for name, table in related.items():
             connection.register(f"related_{name}", table)
         if isinstance(rows, pa.Table):
@@ -108,7 +110,7 @@ def _connected(
             file = re.sub(r"([*?\[])", r"[\1]", str(rows))
             connection.execute(f"CREATE VIEW given AS FROM read_parquet({_text(file)})")
         floats = [field.name for field in fields if pa.types.is_floating(field.type)]
-        known = ", ".join(f"nullif({_quoted(name)}, 'nan') AS {_quoted(name)}" for name in floats)
+        known = ", ".join(f"{_number(_quoted(name))} AS {_quoted(name)}" for name in floats)
         replaced = f" REPLACE ({known})" if known else ""
         finite = " AND ".join(f"coalesce(isfinite({_quoted(name)}), TRUE)" for name in floats) or "TRUE"
         made = "".join(f", {sql} AS {_quoted(name)}" for name, (_, sql) in added.items() if name != "nonfinite")
@@ -145,16 +147,10 @@ def derived(fields: pa.Schema, related: Mapping[str, pa.Table]) -> dict[str, tup
     if _is(fields, "unmeasured", pa.types.is_map):
         types |= {name: (text, sql) for name, sql in _excuses(fields)}
     if {"latitude_deg", "longitude_deg", "datum"} <= set(fields.names):
-        parts = [
-            "nullif(latitude_deg, 'nan') IS NOT NULL" if _is(fields, "latitude_deg", pa.types.is_floating) else "latitude_deg IS NOT NULL",
-            "nullif(longitude_deg, 'nan') IS NOT NULL"
-            if _is(fields, "longitude_deg", pa.types.is_floating)
-            else "longitude_deg IS NOT NULL",
-            "datum IS NOT NULL",
-        ]
+        parts = (_has_value(fields.field(name)) for name in ("latitude_deg", "longitude_deg", "datum"))
         given = " + ".join(f"({part})::INT" for part in parts)
         types["fix_state"] = (text, f"CASE {given} WHEN 3 THEN 'complete' WHEN 0 THEN 'none' ELSE 'partial' END")
-    if _is(fields, "track", lambda kind: kind == schema.CLIPS.field("track").type):
+    if _is(fields, "track", lambda kind: type_text(kind) == type_text(schema.CLIPS.field("track").type)):
         on_globe = "abs(fix.latitude_deg) <= 90 AND abs(fix.longitude_deg) <= 180 AND fix.offset_s >= 0 AND fix.offset_s < 'inf'"
         types["track_wrong_count"] = (number, f"len(list_filter(coalesce(track, []), lambda fix: NOT coalesce({on_globe}, FALSE)))")
     if _is(fields, "object_uri", pa.types.is_string) and _is(fields, "clip_id", pa.types.is_string):
@@ -194,7 +190,7 @@ def _excuses(fields: pa.Schema) -> Iterator[tuple[str, str]]:
 def _has_value(field: pa.Field) -> str:
     name = _quoted(field.name)
     if pa.types.is_floating(field.type):
-        return f"nullif({name}, 'nan') IS NOT NULL"
+        return f"{_number(name)} IS NOT NULL"
     return f"coalesce({name} <> 'undefined', FALSE)" if pa.types.is_string(field.type) else f"{name} IS NOT NULL"
 
 
@@ -218,7 +214,7 @@ def _moved(fields: pa.Schema, related: Mapping[str, pa.Table]) -> str:
         return ""
 
     def medians(name: str) -> str:
-        value = f"nullif({name}::DOUBLE, 'nan')"
+        value = _number(f"{name}::DOUBLE")
         return f"CASE WHEN count({value}) >= {DRIFT_CLIPS_MIN} THEN median({value}) END AS {name}"
 
     every = ", ".join(medians(name) for name in signals)
@@ -251,6 +247,11 @@ def _text(value: object) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def _number(value: str) -> str:
+    """The value, null if it is NaN."""
+    return f"nullif({value}, 'nan')"
 
 
 def _outside(column: str, kwargs: Mapping[str, Any]) -> str:

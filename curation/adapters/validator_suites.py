@@ -114,7 +114,18 @@ def _where(column: str, operator: str, value: str) -> dict[str, object]:
 
 def types_of(table: pa.Schema) -> str:
     """Every column with its Arrow type, in order, as `table.types` compares them."""
-    return "; ".join(f"{field.name} {field.type}" for field in table)
+    return "; ".join(f"{field.name} {type_text(field.type)}" for field in table)
+
+
+def type_text(kind: pa.DataType) -> str:
+    """The type without the names of what lists and maps are made of, which Parquet and Arrow call otherwise."""
+    if pa.types.is_list(kind):
+        return f"list<{type_text(kind.value_type)}>"
+    if pa.types.is_map(kind):
+        return f"map<{type_text(kind.key_type)}, {type_text(kind.item_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{part.name}: {type_text(part.type)}' for part in kind)}>"
+    return str(kind)
 
 
 def suite(table: str, fields: pa.Schema, *, version: str) -> dict[str, Any]:
