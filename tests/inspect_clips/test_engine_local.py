@@ -78,6 +78,14 @@ def test_hoarding_memory_costs_the_item():
     assert [outcomes[0].failure, _numbers(outcomes)] == ["needed more memory than its limit", [None, 1]]
 
 
+@pytest.mark.parametrize("item", [{"act": "fill", "bytes": 700 << 20}, {"act": "picture"}], ids=["python", "opencv"])
+def test_no_item_makes_a_worker_larger_than_its_limit(item: Mapping[str, Any]):
+    """What would take a worker beyond 600 MiB in use fails for that reason, whoever asks for it; 300 MiB are granted, and again."""
+    granted = {"act": "fill", "bytes": 300 << 20}
+    outcomes = _run([granted, item, granted], workers=1)
+    assert [None, "needed more memory than its limit", None] == [outcome.failure for outcome in outcomes]
+
+
 def test_a_named_error_keeps_its_words():
     """An error raised on purpose crosses the border as text with its subject and fix."""
     assert _run([{"act": "unreadable"}])[0].failure == "clip: is spoiled. Fix: leave it out"
