@@ -48,7 +48,7 @@ def environment(settings: PublisherSettings, env: Mapping[str, str]) -> dict[str
 class ProcessCatalog:
     """Asks `python -m curation.publisher` for everything. Implements `ports.OverseasCatalog` and `ports.Upkeep`.
 
-    The process is started by the first question and ends with this object, or when this process does.
+    The process is started by the first question, again after its death, and ends with this object, or when this process does.
     """
 
     def __init__(self, settings: PublisherSettings, *, env: Mapping[str, str] = os.environ) -> None:
@@ -102,7 +102,7 @@ class ProcessCatalog:
 
     def _ask(self, call: str, **arguments: object) -> Any:
         with self._turn:
-            process = self._process or self._start()
+            process = self._process if self._process is not None and self._process.poll() is None else self._start()
             pipe.send(_pipe(process.stdin), {"call": call, "arguments": arguments})
             answer = pipe.receive(_pipe(process.stdout))
         if answer is None:

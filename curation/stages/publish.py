@@ -281,18 +281,11 @@ def run(
     check_review(ledger)
     snapshot = catalog.find(table, folder.release_id)
     if snapshot is not None and WITHDRAWN_PROPERTY in snapshot.properties:
-        refusal = GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
-        if REFUSED not in kinds_of(folder.release_id, ledger):  # whoever took it back ended before it was recorded
-            _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
-        raise refusal
+        raise _closed(folder, snapshot, catalog=catalog, table=table, ledger=ledger)
     try:
         check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
-        recorded_digests(folder, ledger)
-        _check_evidence(folder, store)
         check_law()
-        release = folder.release()
-        gate.check_table(release, home_rows)
-        _check_still_decided(folder, release, home_rows, store=store, ledger=ledger)
+        release = _decided_rows(folder, home_rows, store=store, ledger=ledger)
         if snapshot is None:
             # The intent, and then another look: of two writers that meet, at least one sees the other's file and stops.
             store.create(folder.key(INTENT_FILE), canonical_json({"release_id": folder.release_id, "table": table}))
@@ -313,13 +306,39 @@ def run(
         if done is not None:
             return done
         _take_back(folder, snapshot, failure, catalog=catalog, table=table, ledger=ledger)
-        if isinstance(failure, GateRefused):
-            raise
-        raise GateRefused(
-            f"failed after its commit and was taken back: {failure}",
-            subject=f"release {folder.release_id}",
-            fix="mend what failed; then cut a new release and have it approved",
-        ) from failure
+        raise _failed_abroad(folder, failure) from failure
+
+
+def _failed_abroad(folder: ReleaseFolder, failure: CurationError) -> GateRefused:
+    if isinstance(failure, GateRefused):
+        return failure
+    return GateRefused(
+        f"failed after its commit and was taken back: {failure}",
+        subject=f"release {folder.release_id}",
+        fix="mend what failed; then cut a new release and have it approved",
+    )
+
+
+def _closed(folder: ReleaseFolder, snapshot: SnapshotInfo, *, catalog: OverseasCatalog, table: str, ledger: Ledger) -> GateRefused:
+    """Why a release that was taken back is not published, after that is in the ledger."""
+    refusal = GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
+    if REFUSED not in kinds_of(folder.release_id, ledger):  # whoever took it back ended before it was recorded
+        _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
+    return refusal
+
+
+def _decided_rows(folder: ReleaseFolder, home_rows: pa.Table, *, store: ObjectStore, ledger: Ledger) -> pa.Table:
+    """The rows to publish: those that were cut, that the gate lets through, and that the rules let out of today's curated clips.
+
+    Raises:
+        EvidenceBroken, GateRefused: they are not.
+    """
+    recorded_digests(folder, ledger)
+    _check_evidence(folder, store)
+    release = folder.release()
+    gate.check_table(release, home_rows)
+    _check_still_decided(folder, release, home_rows, store=store, ledger=ledger)
+    return release
 
 
 def _published(folder: ReleaseFolder, ledger: Ledger) -> StageCount | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -214,14 +216,19 @@ def test_the_process_answers_catalog_calls_alone(settings) -> None:
         answer(settings, IcebergOverseas(settings.overseas_catalog, {TABLE: schema.RELEASE}), "_load", {"table": TABLE})
 
 
-def test_a_process_that_dies_is_told(settings, at_home) -> None:
-    """Killed between two questions, the next says that a retry may help."""
+def test_a_process_that_dies_is_told_and_replaced(settings, at_home) -> None:
+    """Killed over a question, a retry may help; the next question, such as to take back what was committed, is answered by a new one."""
     catalog = ProcessCatalog(settings, env={**os.environ, **at_home.env})
     assert catalog.find(TABLE, "none") is None
-    catalog._process.kill()
-    catalog._process.wait()
-    with pytest.raises(OutsideError):
+    first = catalog._process
+    os.kill(first.pid, signal.SIGSTOP)
+    killer = threading.Timer(0.3, first.kill)
+    killer.start()
+    with pytest.raises(OutsideError, match="ended with status -9"):
         catalog.read(TABLE)
+    killer.join()
+    assert catalog.find(TABLE, "none") is None
+    assert first.pid != catalog._process.pid
 
 
 def test_the_process_ends_when_its_asker_does(tmp_path) -> None:
