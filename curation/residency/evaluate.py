@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import NotConserved, PackRefused
+from curation.errors import CurationError, NotConserved, OutsideError
 from curation.residency import canaries, geofence
 from curation.residency.candidates import BATCH_ROWS, Candidates, columns_read, masks, published_cells, refused, same_columns
 from curation.residency.expression import LOCKED, compile_expression
@@ -122,7 +122,8 @@ class Stream:
         """Columns of some real rows, in an order; one reading at a time.
 
         Raises:
-            PackRefused: the database fails on the way.
+            OutsideError: there is no room for rows that spill.
+            PackRefused: the database fails otherwise.
         """
         query = f"SELECT {columns} FROM coded WHERE {which} AND bird = {canaries.REAL} ORDER BY {order}"  # noqa: S608 - our own names
         try:
@@ -176,6 +177,7 @@ def stream(
 
     Raises:
         PackRefused, NotConserved: as `decide`.
+        OutsideError: there is no room for rows that spill.
         CurationError: whatever ended the batches.
     """
     if pack.schema_version != SCHEMA_VERSION:
@@ -253,8 +255,11 @@ def _decided(
         )
 
 
-def _failed(pack: Pack, error: duckdb.Error) -> PackRefused:
+def _failed(pack: Pack, error: duckdb.Error) -> CurationError:
     # DuckDB's message may quote a cell.
+    if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
+        problem = f"ran out of memory, or of room for rows that spill ({type(error).__name__})"
+        return OutsideError(problem, subject="residency evaluation", fix="make room and try again; nothing left")
     return refused(f"pack {pack.id}", f"a rule cannot be evaluated on a row ({type(error).__name__})")
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import residency, rows
-from curation.errors import CurationError, NotConserved, PackRefused
+from curation.errors import CurationError, NotConserved, OutsideError, PackRefused
 from curation.residency import evaluate, file_check, gate
 from curation.residency.candidates import columns_read
 from curation.residency.pack import OUTPUT_NAMES, Pack, VolumeCap
@@ -78,6 +78,20 @@ def test_rows_that_do_not_fit_spill_into_the_folder_given_and_nowhere_else(
         assert _names(spill)
         assert wanted.equals(pa.concat_tables([first, *reading]))
     assert (set(), set()) == (_names(spill), _names(cwd))
+
+
+def test_no_room_for_rows_that_spill_is_no_fault_of_the_pack(
+    many: pa.Table, law: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where rows cannot spill the run ends, to be tried again: exit 3, and nothing was decided."""
+    monkeypatch.setattr(evaluate, "SPILL_FROM", "24MB")
+    (tmp_path / "spill").write_bytes(b"a file stands where a folder should")
+    with (
+        pytest.raises(OutsideError, match="room for rows that spill") as failure,
+        _stream(many, law, residency.fences(), spill=tmp_path / "spill") as decided,
+    ):
+        list(decided.decisions())
+    assert 3 == failure.value.exit_code
 
 
 def test_what_ends_the_batches_ends_the_evaluation(
