@@ -35,8 +35,8 @@ the run cannot approve it.
   the task.
 * *record_approval*, *ApprovalRefused*: no ticket, the approver asked for the release, or its bytes changed since the form was shown.
   Trigger a new run.
-* *publish*, *GateRefused*: what was about to leave was not what the rules let out. Nothing left; keep the release and look into it before
-  any retry.
+* *publish*, *GateRefused*: what was about to leave was not what the rules let out, or something failed after the commit. Nothing
+  stays abroad; look into it, then trigger a new run.
 * *publish*, tried again by itself: the overseas catalog failed. Publishing the same release twice is a no-op.
 * The whole text of every error stands in `home/failures.jsonl` of the work folder.
 """
