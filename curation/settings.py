@@ -393,12 +393,11 @@ class EngineSettings(_Frozen):
     kind: Literal["local"] = "local"
     workers: int = Field(default=2, ge=1, le=256)
     time_limit_s: float = Field(default=120.0, gt=0)
-    memory_limit_bytes: int = Field(default=4096 * MIB, ge=256 * MIB)  # of addresses, most of which are never touched
-    resident_limit_bytes: int = Field(default=600 * MIB, ge=256 * MIB)  # 8K takes 450 MiB; a large model for tags may need more
+    memory_limit_bytes: int = Field(default=4096 * MIB, ge=256 * MIB)
 
     def limits_digest(self) -> str:
         """SHA-256 over what one clip may cost, hex: a clip that overran is measured again under other limits, and not under these."""
-        return sha256_hex(canonical_json(self.model_dump(include={"time_limit_s", "memory_limit_bytes", "resident_limit_bytes"})))
+        return sha256_hex(canonical_json({"time_limit_s": self.time_limit_s, "memory_limit_bytes": self.memory_limit_bytes}))
 
 
 class RetentionSettings(_Frozen):

@@ -34,7 +34,6 @@ _M_MMAP_THRESHOLD: Final = -3
 _KEPT_PIECE_BYTES: Final = 16 * 1024 * 1024  # larger pieces go back at once
 _KEPT_BYTES: Final = 64 * 1024 * 1024
 OUT_OF_MEMORY: Final = "needed more memory than its limit"
-_LIBRARIES_BYTES: Final = 64 * 1024 * 1024  # of PyAV's, OpenCV's and others' code: resident, not written to, loaded with the first item
 ORPHAN_GRACE_S: Final = 5.0  # the engine stops a late worker first; this is for workers whose engine is gone
 
 
@@ -73,17 +72,6 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_PIECE_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-
-
-def _bound_resident_memory(limit_bytes: int) -> None:
-    """Let the next item take no more memory than leaves the process within the limit.
-
-    Linux has no limit of what is resident, but one of what a process may write to: what it maps now, and as much on top as is left.
-    """
-    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in status) if name in {"VmRSS", "VmData"}}
-    left_bytes = limit_bytes - 1024 * kib["VmRSS"] - _LIBRARIES_BYTES
-    resource.setrlimit(resource.RLIMIT_DATA, (1024 * kib["VmData"] + max(0, left_bytes), resource.RLIM_INFINITY))
 
 
 def _draw_strip(path: Path, title: str, inspection: Inspection, watch: Watch) -> None:
@@ -152,7 +140,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m curation.worker", description=__doc__)
     parser.add_argument("--jobs", default="curation.worker:JOBS", help="module:NAME of the jobs")
     parser.add_argument("--memory-limit-bytes", type=int, default=0, help="address space limit; 0 for none")
-    parser.add_argument("--resident-limit-bytes", type=int, default=0, help="limit of memory in use; 0 for none")
     parser.add_argument("--time-limit-s", type=float, default=0.0, help="time limit of one item; 0 for none")
     given = parser.parse_args(argv)
     # Native libraries print to descriptor 1; the protocol moves to another one so that they cannot garble it.
@@ -169,8 +156,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in sys.stdin:
             if given.time_limit_s:
                 signal.setitimer(signal.ITIMER_REAL, given.time_limit_s + ORPHAN_GRACE_S)
-            if given.resident_limit_bytes:
-                _bound_resident_memory(given.resident_limit_bytes)
             protocol.write(json.dumps(answer(line, jobs)) + "\n")
             protocol.flush()
             signal.setitimer(signal.ITIMER_REAL, 0.0)

@@ -74,8 +74,7 @@ class _Worker:
         self._ready = ready
         self._command = [
             sys.executable, "-m", "curation.worker", "--jobs", jobs,
-            "--memory-limit-bytes", str(settings.memory_limit_bytes), "--resident-limit-bytes", str(settings.resident_limit_bytes),
-            "--time-limit-s", str(settings.time_limit_s),
+            "--memory-limit-bytes", str(settings.memory_limit_bytes), "--time-limit-s", str(settings.time_limit_s),
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None

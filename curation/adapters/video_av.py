@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import resource
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -30,6 +31,8 @@ from curation.telemetry.embedded import h264_length_bytes
 from curation.telemetry.mp4_header import camera_model
 
 WORKING_WIDTH_PX: Final = 640
+RESIDENT_LIMIT_BYTES: Final = 600 * 1024 * 1024
+_LARGE_PICTURE_BYTES: Final = 12 * 1024 * 1024  # seventeen of anything smaller, the most that a codec refers to, stay far from the limit
 _WORKING_HEIGHT_MAX_PX: Final = 2560  # a picture of 16 x 20000 px must not grow to gigabytes on its way to 640 px
 _HVCC_LENGTH_AT: Final = 21  # ISO 14496-15, HEVCDecoderConfigurationRecord: lengthSizeMinusOne in the two lowest bits
 _SIDE_MAX_PX: Final = 65_535  # no codec of a recorder codes a longer side
@@ -48,7 +51,14 @@ _Opened = tuple[av.container.InputContainer, av.video.VideoStream]
 
 
 class AvVideoReader:
-    """Opens clips with PyAV."""
+    """Opens clips with PyAV.
+
+    Args:
+        resident_limit_bytes: memory that the process may hold; pictures so large that a few of them would exceed it end in MemoryError.
+    """
+
+    def __init__(self, *, resident_limit_bytes: int = RESIDENT_LIMIT_BYTES) -> None:
+        self._resident_limit_bytes = resident_limit_bytes
 
     @contextmanager
     def open(self, path: Path) -> Iterator[AvClipStream]:
@@ -65,7 +75,7 @@ class AvVideoReader:
         except ClipUnreadable:
             container.close()
             raise
-        clip = AvClipStream(path, said, (container, stream))
+        clip = AvClipStream(path, said, (container, stream), self._resident_limit_bytes)
         try:
             yield clip
         finally:
@@ -76,7 +86,8 @@ class AvClipStream:
     """One clip. A pass over it goes on with the file as it was opened where nothing was read yet, or where its container has an index
     to seek back by; else it opens the file anew."""
 
-    def __init__(self, path: Path, said: Container, fresh: _Opened) -> None:
+    def __init__(self, path: Path, said: Container, fresh: _Opened, resident_limit_bytes: int) -> None:
+        self._resident_limit_bytes = resident_limit_bytes
         self._path = path
         self._container = said
         self._opened = fresh
@@ -139,7 +150,11 @@ class AvClipStream:
         return packets, digest.hexdigest()
 
     def frames(self, chosen: Collection[int] | None = None) -> Iterator[AvFrame]:
-        """All decodable frames, or those of the chosen packets, as the port says; failures are counted and decoding goes on."""
+        """All decodable frames, or those of the chosen packets, as the port says; failures are counted and decoding goes on.
+
+        Raises:
+            MemoryError: the next picture might take the process beyond its limit.
+        """
         self._decode_errors = 0
         scaler = _Scaler()
         with self._pass() as (container, stream):
@@ -164,9 +179,15 @@ class AvClipStream:
                 if has_hole and packet.is_keyframe:  # what the decoder still holds belongs before the hole
                     yield from self._drained(stream, scaler, tick_s)
                     has_hole = False
+                self._stay_within(stream)
                 yield from self._decoded(packet, scaler, tick_s)
             if chosen is not None:
                 yield from self._drained(stream, scaler, tick_s)
+
+    def _stay_within(self, stream: av.video.VideoStream) -> None:
+        picture_bytes = 3 * stream.codec_context.width * stream.codec_context.height  # at most: 4:2:0 of 10 bits, or 4:4:4 of 8
+        if picture_bytes >= _LARGE_PICTURE_BYTES and _resident_bytes() + picture_bytes > self._resident_limit_bytes:
+            raise MemoryError(f"{self._path.name}: the next picture might need more memory than there is")
 
     def _drained(self, stream: av.video.VideoStream, scaler: _Scaler, tick_s: Fraction) -> Iterator[AvFrame]:
         try:
@@ -189,6 +210,12 @@ class AvClipStream:
         except (av.error.FFmpegError, ValueError):  # a picture format that cannot be converted is a ValueError
             failed = True
         self._decode_errors += failed
+
+
+def _resident_bytes() -> int:
+    """What the process holds in memory; 0 where the system has no /proc to say so."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text(encoding="ascii").split()[1]) * resource.getpagesize() if statm.exists() else 0
 
 
 class _Scaler:

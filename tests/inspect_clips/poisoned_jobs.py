@@ -30,10 +30,8 @@ def _act(item: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ClipUnreadable("is spoiled", subject="clip", fix="leave it out")
     if act == "hoard":
         return {"bytes": len(bytearray(1 << 40))}
-    if act == "fill":
-        return {"bytes": len(b"x" * item["bytes"])}
     if act == "picture":
-        return {"rows": len(cv2.resize(np.zeros((2, 2), np.uint8), (40_000, 20_000)))}
+        return {"rows": len(cv2.resize(np.zeros((2, 2), np.uint8), (30_000, 200_000)))}
     if act == "chatter":
         os.write(1, b'{"value": {"forged": true}}\n')
         sys.stdout.write("noise\n")

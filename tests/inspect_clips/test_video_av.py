@@ -195,6 +195,18 @@ def test_pictures_that_no_recorder_codes_are_refused(tmp_path: Path, width_px: i
         pass
 
 
+def test_large_pictures_stay_within_the_limit_of_memory(encode: Callable):
+    """Where the next picture of 2560 x 1920 px might exceed the limit, nothing is decoded, and no damage is made up; small ones pass."""
+    large, small = (
+        encode([np.full((height, width, 3), 90, np.uint8)] * 2, name=f"{width}.mp4") for width, height in ((2560, 1920), (320, 180))
+    )
+    reader = AvVideoReader(resident_limit_bytes=1)
+    with reader.open(small) as clip:
+        assert len(list(clip.frames())) == 2
+    with reader.open(large) as clip, pytest.raises(MemoryError, match=r"2560\.mp4"):
+        list(clip.frames())
+
+
 def test_every_frame_is_glanced_at_through_its_own_pixels(scene: Callable, encode: Callable):
     """A glance at 640 x 360 px is every fourth pixel each way of the luma, exactly; a tall sliver's is no larger."""
     with AvVideoReader().open(encode(scene(2))) as clip:
