@@ -22,7 +22,7 @@ from curation.errors import SettingsError
 from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
-INSPECTOR_VERSION = "4"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
+INSPECTOR_VERSION = "5"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
 TagName = Literal["timeofday", "weather", "scene"]
 TAG_VALUES: Mapping[str, tuple[str, ...]] = {"timeofday": TIMEOFDAY, "weather": WEATHER, "scene": SCENE}
 MIB = 1024 * 1024
