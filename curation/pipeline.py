@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -280,8 +281,9 @@ def cut_release(settings: Settings, *, requesters: Sequence[str], as_of: date | 
     snapshot_id = home.catalog.head(settings.curated_table)
     if snapshot_id is None:
         raise UsageError("is empty", subject=settings.curated_table, fix="ingest and validate a batch first")
+    rows = home.catalog.read(settings.curated_table, snapshot_id=snapshot_id)
     return release.run(
-        home.catalog.read(settings.curated_table, snapshot_id=snapshot_id),
+        rows,
         law=wiring.law(settings),
         request=release.Request(
             window=release.window_of(today),
@@ -295,6 +297,7 @@ def cut_release(settings: Settings, *, requesters: Sequence[str], as_of: date | 
         store=home.store,
         ledger=home.ledger,
         clock=home.clock,
+        audit=partial(proofs.of_release, settings, home, rows),
     )
 
 
@@ -467,7 +470,9 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
     home = wiring.home(settings)
     rows, at = curated(settings, snapshot_id=snapshot_id)
     withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
-    shard_set_id = shards.run(request, rows, at, store=home.store, ledger=home.ledger, withdrawn=withdrawn).shard_set_id
+    audit = partial(proofs.of_shards, settings, home, rows)
+    made = shards.run(request, rows, at, store=home.store, ledger=home.ledger, withdrawn=withdrawn, audit=audit)
+    shard_set_id = made.shard_set_id
     since = barred_clip_ids(home.store, list(home.ledger.entries()))
     if len(since) > len(withdrawn) and shard_set_id in sets_holding(since.to_pylist(), home.store):
         # A withdrawal is recorded and then looks for shard sets; we wrote one and then look for withdrawals: one of two sees the other.

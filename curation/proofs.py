@@ -61,6 +61,39 @@ def of_listing(settings: Settings, home: wiring.Ground, batch_id: str) -> None:
         _prove(settings, home, "listing", listing, subject=batch_id, related={"pulled": pulled.select(["name"])})
 
 
+def of_release(settings: Settings, home: wiring.Home, rows: pa.Table, release_id: str, tables: Mapping[str, pa.Table]) -> None:
+    """The decisions are about every row of the snapshot and agree with the mapping; the released rows keep what the contract says.
+
+    Args:
+        rows: the snapshot that was decided on.
+        tables: release, decisions and mapping, as they are about to be written.
+
+    Raises:
+        ValidationFailed: a suite did not pass; nothing of it is a release.
+    """
+    mapping = tables["mapping"]
+    related = {"clips": rows.select(["clip_id"]), "mapped_clips": mapping.select(["clip_id"])}
+    _prove(settings, home, "decisions", tables["decisions"], subject=release_id, related=related)
+    if tables["release"].num_rows or mapping.num_rows:  # a release of nothing is rightly empty
+        ids = {"mapping": mapping.select(["release_row_id"])}
+        _prove(settings, home, "release", tables["release"], subject=release_id, related=ids)
+
+
+def of_shards(settings: Settings, home: wiring.Home, rows: pa.Table, shard_set_id: str, tables: Mapping[str, pa.Table]) -> None:
+    """Each sample is an accepted clip of the snapshot in a shard of its split, and every clip that the request takes is one.
+
+    Args:
+        rows: the snapshot that was selected from.
+        tables: samples (schema SHARDS) and the selected rows.
+
+    Raises:
+        ValidationFailed: the suite did not pass; nothing of it is a shard set.
+    """
+    accepted = rows.filter(pc.equal(rows["verdict"], "accepted")).select(["clip_id"])
+    related = {"accepted": accepted, "selected": tables["selected"].select(["clip_id"])}
+    _prove(settings, home, "shards", tables["samples"], subject=shard_set_id, related=related)
+
+
 def held_against(settings: Settings, home: wiring.Home, batch_id: str, key: str) -> dict[str, pa.Table]:
     """The tables that a manifest is held against.
 

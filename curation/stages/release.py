@@ -43,6 +43,7 @@ from curation.tables import to_parquet
 from curation.withdrawal_files import barred_clip_ids
 
 _ID_BYTES = 16
+Audit = Callable[[str, Mapping[str, pa.Table]], None]
 ALREADY_PUBLISHED_RULE = "row.already_published"
 WITHDRAWN_RULE = "row.withdrawn"
 
@@ -98,6 +99,7 @@ def run(
     ledger: Ledger,
     clock: Clock,
     draw_id: Callable[[], str] = lambda: secrets.token_hex(_ID_BYTES),
+    audit: Audit = lambda *_: None,
 ) -> str:
     """Id of the window's release: cut now, or the one that was cut before from the same inputs.
 
@@ -106,6 +108,7 @@ def run(
 
     Args:
         rows: every row of the pinned snapshot, schema CLIPS.
+        audit: looks at the release's id and tables before they become a release; what it raises stops the cut.
 
     Raises:
         PackRefused: the pack may allow nothing; the refusal is in the ledger, and zero fields leave.
@@ -149,7 +152,9 @@ def run(
     if not folder.has(EVIDENCE_FILE):
         counted = counters.counted_rows(candidates, evaluation.outputs["clip_id"], pack)
         store.create(folder.key(COUNTED_FILE), to_parquet(counted, schema.COUNTED))
-        _write(folder, evaluation, gone, standings=standings, law=law, pack=pack, request=request, store=store, draw_id=draw_id)
+        _write(
+            folder, evaluation, gone, standings=standings, law=law, pack=pack, request=request, store=store, draw_id=draw_id, audit=audit
+        )
     _record(folder, ledger)
     return release_id
 
@@ -288,6 +293,7 @@ def _write(
     request: Request,
     store: ObjectStore,
     draw_id: Callable[[], str],
+    audit: Audit,
 ) -> None:
     outputs = evaluation.outputs.sort_by("clip_id")
     if not folder.has(MAPPING_FILE):
@@ -304,8 +310,10 @@ def _write(
         )
     release = outputs.append_column("release_row_id", mapping["release_row_id"])
     # Sorted by the random id, so that the order of rows says nothing of clips.
-    release_bytes = to_parquet(_columns(release, schema.RELEASE).sort_by("release_row_id"), schema.RELEASE)
-    decisions_bytes = to_parquet(_all_decisions(evaluation.decisions, gone), schema.DECISIONS)
+    released = _columns(release, schema.RELEASE).sort_by("release_row_id")
+    decisions = _all_decisions(evaluation.decisions, gone)
+    audit(folder.release_id, {"release": released, "decisions": decisions, "mapping": mapping})
+    release_bytes, decisions_bytes = to_parquet(released, schema.RELEASE), to_parquet(decisions, schema.DECISIONS)
     store.create(folder.key(RELEASE_FILE), release_bytes)
     store.create(folder.key(DECISIONS_FILE), decisions_bytes)
     pack_digest, signatures_digest = sha256_hex(law.pack_bytes), sha256_hex(law.signatures_bytes)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -25,7 +25,7 @@ from curation.errors import CurationError, EvidenceBroken, OutsideError, UsageEr
 from curation.layout import clip_key, object_uri, shard_key
 from curation.ports import Ledger, ObjectStore, StagedObject
 from curation.records import StageCount
-from curation.schema import CLIPS
+from curation.schema import CLIPS, SHARDS
 from curation.shard_filter import evaluated
 from curation.shard_request import GROUP_COLUMNS, PUBLIC_COLUMNS, TELLING_COLUMNS, ShardRequest
 
@@ -45,6 +45,9 @@ _OCTAL_LIMIT_BYTES: Final = 8**11  # USTAR gives a size eleven octal digits
 _CLIP_ID: Final = re.compile(r"[0-9a-f]{64}")
 _SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,8}")
 _CLOSED_VOCABULARIES: Final = frozenset({"datum", "ego_motion"})  # their few values name nobody
+
+
+Audit = Callable[[str, Mapping[str, pa.Table]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +95,14 @@ class _PlannedShard:
 
 
 def run(
-    request: ShardRequest, rows: pa.Table, snapshot_id: int, *, store: ObjectStore, ledger: Ledger, withdrawn: pa.Array = NONE
+    request: ShardRequest,
+    rows: pa.Table,
+    snapshot_id: int,
+    *,
+    store: ObjectStore,
+    ledger: Ledger,
+    withdrawn: pa.Array = NONE,
+    audit: Audit = lambda *_: None,
 ) -> ShardSet:
     """The shard set of a request, complete and recorded; a set that stands already is left as it is.
 
@@ -103,6 +113,8 @@ def run(
         store: the home store, with the clips' bytes.
         ledger: where the counts go.
         withdrawn: clips that a person had withdrawn; no shard set holds them.
+        audit: looks at the set's id, its `samples` (schema SHARDS) and the rows `selected`, before the index makes it a set; what it raises
+            stops the build.
 
     Raises:
         UsageError: the request takes no clip, its filter fails on a value, or its name tells a vehicle, person or place.
@@ -122,9 +134,20 @@ def run(
     if created:
         samples = _samples(selection.rows, request)
         shards = [_write_shard(shard, islice(samples, shard.sample_count), shard_set_id, store) for shard in plan]
+        audit(shard_set_id, {"samples": _samples_of(plan, selection.rows, request), "selected": selection.rows})
         index = _index(request, selection, shard_set_id, shards, filter_shown=filter_shown)
         store.create(shard_key(shard_set_id, INDEX_FILE), json.dumps(index, indent=2, sort_keys=True).encode() + b"\n")
     return _record(shard_set_id, request, snapshot_id, created=created, store=store, ledger=ledger)
+
+
+def _samples_of(plan: Sequence[_PlannedShard], rows: pa.Table, request: ShardRequest) -> pa.Table:
+    samples = _samples(rows, request)
+    found = (
+        {"shard": shard.name, "split": one.split, "clip_id": one.clip_id, "suffix": one.suffix, "size_bytes": one.size_bytes}
+        for shard in plan
+        for one in islice(samples, shard.sample_count)
+    )
+    return pa.Table.from_pylist(list(found), schema=SHARDS)
 
 
 def preview(request: ShardRequest, rows: pa.Table, *, withdrawn: pa.Array = NONE) -> dict[str, Any]:
