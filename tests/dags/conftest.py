@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,6 +85,8 @@ class FakePipeline:
             "evidence_digest": "c" * 64,
             "published": False,
         }
+        found = SimpleNamespace(row_count=7, asked=SimpleNamespace(num_rows=0), pack="cn 1", days_left=9, is_announced=True, expires_on="x")
+        self.reviewed = SimpleNamespace(found=found, withdrawal_id="", withdrawn=False)
         self.errors: dict[str, list[Exception]] = {}
 
     def _called(self, name: str, *args: Any) -> None:
@@ -132,6 +135,16 @@ class FakePipeline:
     def publish_release(self, settings: Any, release_id: str) -> None:
         """Publish."""
         self._called("publish_release", release_id)
+
+    def review(self, settings: Any) -> SimpleNamespace:
+        """Review."""
+        self._called("review")
+        return self.reviewed
+
+    def upkeep(self, settings: Any) -> list[SimpleNamespace]:
+        """Keep up."""
+        self._called("upkeep")
+        return [SimpleNamespace(table="curated.clips", compacted_files=3, expired_snapshots=2, removed_files=5)]
 
     def build_shards(self, settings: Any, request: Any, *, snapshot_id: Any = None) -> str:
         """Build."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-EXPECTED = {"ingest_clips", "validate_manifests", "publish_metadata", "curate_shards"}
+EXPECTED = {"ingest_clips", "validate_manifests", "publish_metadata", "curate_shards", "review_publications", "upkeep"}
 
 
 def test_every_dag_parses(dagbag: Any) -> None:

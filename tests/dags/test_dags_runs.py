@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from curation.errors import ApprovalRefused, GateRefused, OutsideError, ValidationFailed
+from curation.errors import ApprovalRefused, GateRefused, OutsideError, PackRefused, ValidationFailed
 
 BATCH = "north-0123456789abcdef"
 VIN = "LSVAA2180E2100001"  # as an error's own text may name it
@@ -302,3 +302,28 @@ def test_a_real_store_knows_no_such_batch(run_dag: Any) -> None:
     run = run_dag("validate_manifests", partition_key=BATCH)
     assert run.state == "failed"
     assert tries(run, "validate") == 1
+
+
+def test_a_review_that_needs_nobody_is_green_and_announces_expiry(run_dag: Any, fake_pipeline: Any, log_text: Any) -> None:
+    """Nothing to take back: the run succeeds, and the log says when the pack expires."""
+    assert run_dag("review_publications").state == "success"
+    assert "every row is withdrawn" in log_text()
+    fake_pipeline.reviewed.withdrawal_id, fake_pipeline.reviewed.withdrawn = "0123456789abcdef", True
+    assert run_dag("review_publications").state == "success"
+
+
+def test_a_review_that_fails_or_waits_for_a_second_person_fails_its_run(run_dag: Any, fake_pipeline: Any, log_text: Any) -> None:
+    """Somebody is told: a broken pack is final, and a withdrawal that nobody may confirm alone names the command."""
+    fake_pipeline.errors["review"] = [PackRefused("unsigned", subject="pack", fix="sign it")]
+    assert run_dag("review_publications").state == "failed"
+    fake_pipeline.reviewed.withdrawal_id = "0123456789abcdef"
+    assert run_dag("review_publications").state == "failed"
+    assert "curation withdraw confirm 0123456789abcdef" in log_text()
+    assert len(fake_pipeline.named("review")) == 2
+
+
+def test_upkeep_is_tried_again(run_dag: Any, fake_pipeline: Any) -> None:
+    """A catalog that failed once costs one more try."""
+    fake_pipeline.errors["upkeep"] = [OutsideError("no answer", subject="home catalog", fix="wait")]
+    assert run_dag("upkeep").state == "success"
+    assert len(fake_pipeline.named("upkeep")) == 2
