@@ -15,13 +15,14 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from curation import layout
 from curation.adapters import s3_bucket, s3_client, s3_upload
 from curation.adapters.s3_claim import claim
+from curation.adapters.s3_staged import S3StagedObject, disk
 from curation.adapters.spool import make_folder, open_locked, sweep
 from curation.errors import CurationError, ImmutableConflict, OutsideError
 from curation.layout import check_key, check_range
@@ -105,7 +106,7 @@ class S3Store:
     def stage(self) -> AbstractContextManager[S3StagedObject]:
         """A staged object; what was not committed is discarded on exit."""
         self._ready()
-        return S3StagedObject(self)
+        return S3StagedObject(*self._spool_file(), self.commit)
 
     def create(self, key: str, data: bytes) -> bool:
         """Write `data` under `key` once; True if created, False if the same bytes were there already.
@@ -165,11 +166,11 @@ class S3Store:
             CurationError: there is no such object.
             OutsideError: server, network or disk failed.
         """
-        path, file = self.spool_file()
+        path, file = self._spool_file()
         try:
             with file:
                 self._download(key, file)
-                with _disk(key):
+                with disk(key):
                     file.flush()
                 yield path
         finally:
@@ -225,9 +226,9 @@ class S3Store:
 
     # --- what a staged object needs ------------------------------------------------------------------------------------------------
 
-    def spool_file(self) -> tuple[Path, BinaryIO]:
+    def _spool_file(self) -> tuple[Path, BinaryIO]:
         """A new local file, locked while it is open, and its path."""
-        with _disk("spool"):
+        with disk("spool"):
             make_folder(self._spool)
             path = self._spool / secrets.token_hex(16)
             return path, open_locked(path)
@@ -358,7 +359,7 @@ class S3Store:
                     etag = answer["ETag"]
                     with contextlib.closing(answer["Body"]) as body:
                         for chunk in body.iter_chunks(_CHUNK_BYTES):
-                            with _disk(key):
+                            with disk(key):
                                 file.write(chunk)
                             done_bytes += len(chunk)
                 except ClientError as error:
@@ -429,61 +430,6 @@ class S3Store:
         return _no_such(key) if s3_client.code_of(error) in {"NoSuchKey", "404"} else error
 
 
-class S3StagedObject:
-    """A local file, uploaded under its key on commit, unlinked on exit."""
-
-    def __init__(self, store: S3Store) -> None:
-        self._store = store
-        self._path, self._file = store.spool_file()
-        self._size_bytes = 0
-        self._crc32 = 0
-        self._committed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # a close that fails to flush discards bytes that are discarded anyway
-            self._file.close()
-        self._path.unlink(missing_ok=True)
-
-    def write(self, data: bytes) -> None:
-        """Append bytes.
-
-        Raises:
-            OutsideError: the local disk failed or is full.
-        """
-        with _disk("spool"):
-            self._file.seek(0, os.SEEK_END)
-            self._file.write(data)
-        self._size_bytes += len(data)
-        self._crc32 = zlib.crc32(data, self._crc32)
-
-    @property
-    def path(self) -> Path:
-        """The staged file, with all bytes written so far."""
-        with _disk("spool"):
-            self._file.flush()
-        return self._path
-
-    def commit(self, key: str) -> bool:
-        """Upload the bytes under `key`; True if created, False if the same bytes were there already.
-
-        Raises:
-            CurationError: `key` is not a valid key, the object was committed before, or the server refuses for good.
-            ImmutableConflict: other bytes, or a folder of keys, stand under `key`.
-            OutsideError: server, network or disk failed.
-        """
-        check_key(key)
-        if self._committed:
-            raise CurationError("the staged object was committed before", subject=key, fix="stage the bytes again")
-        with _disk("spool"):
-            self._file.flush()
-        created = self._store.commit(key, self._file, self._size_bytes, self._crc32)
-        self._committed = True
-        return created
-
-
 def _when_free(write: Any) -> Mapping[str, Any] | None:
     """The server's answer, or None where it refused because the object is there; a conflict with a write under way is waited out."""
     for attempt in range(_TRIES):
@@ -518,13 +464,3 @@ def _md5(file: BinaryIO) -> str:
         digest.update(chunk)
     file.seek(0)
     return base64.b64encode(digest.digest()).decode()
-
-
-@contextmanager
-def _disk(subject: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutsideError(
-            f"the local disk failed: {error.strerror or error}", subject=subject, fix="see to space and rights of the spool folder"
-        ) from error
