@@ -85,6 +85,25 @@ def test_black_needs_almost_every_pixel_dark():
     assert [picture.is_black(night), picture.is_black(lit)] == [True, False]
 
 
+@pytest.mark.parametrize("share", [0.0005, 0.002, 0.02, 0.5])
+def test_what_a_few_pixels_settle_all_of_them_confirm(share: float):
+    """Of pictures with as many pixels lit, or moved, the sample never says "not black" or "differs" where the whole says otherwise."""
+    rng = np.random.default_rng(5)
+    night = np.full((360, 640), 16, np.uint8)
+    lit = np.where(rng.random(night.shape) < share, 90, night).astype(np.uint8)
+    sampled = np.ascontiguousarray(lit[::4, ::4])
+    assert picture.is_plainly_lit(sampled) == (share >= 0.02)
+    assert picture.is_plainly_lit(sampled) <= (not picture.is_black(lit))
+    assert picture.plainly_differ(np.ascontiguousarray(night[::4, ::4]), sampled) == (share >= 0.02)
+    assert picture.plainly_differ(np.ascontiguousarray(night[::4, ::4]), sampled) <= picture.differ(night, lit)
+
+
+def test_tiles_of_a_size_that_does_not_divide_are_means_all_the_same():
+    """Three by two tiles of 7 x 5 px have the mean of their own pixels, the last ones with their edge repeated."""
+    values = np.repeat([[1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 9.0]], 5, axis=0)
+    assert picture.tile_means(values, columns=3, rows=2).tolist() == [[pytest.approx(one) for one in (1.0, 5.0, 9.0)]] * 2
+
+
 def test_two_pictures_differ_by_moved_pixels_not_by_re_encoding():
     """Two luma steps everywhere are re-encoding; fifty in one of 5,000 pixels is movement; another size always differs."""
     wobble, moved = FLAT + 2, FLAT.copy()
