@@ -174,7 +174,7 @@ CLIPS: Final = _table(
         column("scene_confidence", pa.float64(), "internal", "confidence of scene", unit="ratio"),
         column("ego_motion", pa.string(), "vehicle", "whether the vehicle moved: moving, stationary, undefined"),
         column("ego_motion_confidence", pa.float64(), "internal", "confidence of ego_motion", unit="ratio"),
-        column("openlabel_ids", pa.string(), "internal", "class of ASAM OpenLABEL 1.0.0 for each tag that has one, URIs with spaces between"),
+        column("openlabel_ids", pa.string(), "internal", "class of ASAM OpenLABEL 1.0.0 of each tag that has one: URIs, spaces between"),
         column("tagger_version", pa.string(), "internal", "what made the tags"),
         column("packet_digest", pa.string(), "picture", "SHA-256 over the video packets, hex: equal for a re-wrapped stream"),
         column("signature", pa.string(), "picture", "up to 16 moments as at_ms:bits, what the clip looks like under re-encoding"),
