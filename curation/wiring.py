@@ -363,7 +363,7 @@ def law_of_release(settings: Settings, evidence: Mapping[str, Any]) -> Law:
 
 def _is_embedded(settings: Settings) -> bool:
     overseas_catalog, work = settings.overseas_catalog, settings.work.resolve()
-    if not overseas_catalog.uri.startswith("sqlite:///"):
+    if not overseas_catalog.uri.startswith("sqlite:///") or overseas_catalog.location is not None:
         return False
     places = (Path(overseas_catalog.uri.removeprefix("sqlite:///")), overseas_catalog.warehouse)
     return all(place.resolve().is_relative_to(work) for place in places)

@@ -91,10 +91,12 @@ def test_a_store_abroad_is_refused(tmp_path):
 
 def test_the_demo_pack_is_refused_beside_a_real_catalog(tmp_path):
     """allow_demo_pack with an overseas catalog outside the work folder stops before any pack is read."""
-    catalog = "[overseas_catalog]\nname = 'o'\nuri = 'postgresql://overseas/catalog'\nwarehouse = '/elsewhere'\n"
-    write(tmp_path, f"{catalog}[residency]\nallow_demo_pack = true\n")
-    with pytest.raises(SettingsError, match="allow_demo_pack goes only with the embedded overseas catalog"):
-        wiring.law(read_settings({}, work=tmp_path))
+    elsewhere = "uri = 'postgresql+psycopg2://overseas/catalog'\nwarehouse = '/elsewhere'\n"
+    bucket = f"uri = 'sqlite:///{tmp_path}/catalog.db'\nwarehouse = '{tmp_path}/warehouse'\nlocation = 's3://elsewhere'\n"
+    for where in (elsewhere, bucket):
+        write(tmp_path, f"[overseas_catalog]\nname = 'o'\n{where}[residency]\nallow_demo_pack = true\n")
+        with pytest.raises(SettingsError, match="allow_demo_pack goes only with the embedded overseas catalog"):
+            wiring.law(read_settings({}, work=tmp_path))
 
 
 def test_without_a_pack_the_unsigned_baseline_is_the_law(tmp_path):
