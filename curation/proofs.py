@@ -97,14 +97,15 @@ def of_shards(settings: Settings, home: wiring.Home, rows: pa.Table, shard_set_i
 def held_against(settings: Settings, home: wiring.Home, batch_id: str, key: str) -> dict[str, pa.Table]:
     """The tables that a manifest is held against.
 
-    - `stored`: the clips that its batch's pull stored, where the manifest is about all of them and not some rows that were restated
+    - `stored`: the clips whose bytes its batch's pull keeps, quarantined ones too, where the manifest is about all of them and not some rows that were restated
     - `history`: the signals of the last batches that passed before this batch's first manifest was written, whatever came since: a batch
       that is validated again is held against the same ones
     """
     related = {"history": _history(settings, home, batch_id)}
     if key in {layout.manifest_key(batch_id), layout.revision_key(batch_id, settings.inspect.digest())}:
         pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
-        related["stored"] = pulled.filter(pc.equal(pulled["outcome"], "stored")).select(["clip_id"])
+        is_held = pc.is_in(pulled["outcome"], value_set=pa.array(["stored", "quarantined"]))  # bytes that were read, good or bad
+        related["stored"] = pulled.filter(pc.and_(is_held, pulled["clip_id"].is_valid())).select(["clip_id"])
     return related
 
 

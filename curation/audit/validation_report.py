@@ -12,6 +12,7 @@ from curation.records import ValidationResult
 
 _TEMPLATE: Final = "validation_report.html.j2"
 CLIP_IDS_SHOWN: Final = 10
+_PROBLEMS_ZH: Final = {"unexpected": "不符合", "errored": "出错", "skipped": "未运行"}
 
 
 @cache
@@ -23,5 +24,5 @@ def _template() -> Template:
 
 
 def render(batch_id: str, result: ValidationResult) -> str:
-    """HTML of the result: verdict, proof that every declared check ran, and each failing check with counts and clip ids."""
-    return _template().render(batch_id=batch_id, result=result, shown=CLIP_IDS_SHOWN)
+    """HTML of the result in two languages: verdict, proof that every declared check ran, each failing check with counts and clip ids."""
+    return _template().render(batch_id=batch_id, result=result, shown=CLIP_IDS_SHOWN, problems=_PROBLEMS_ZH)

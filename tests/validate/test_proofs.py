@@ -51,7 +51,7 @@ def good(table: str) -> pa.Table:
 
 def write_listing(home, listing: pa.Table, names: list[str]) -> None:
     """A batch's listing, and outcomes under these names."""
-    pulled = [{"name": name, "outcome": "stored", "clip_id": f"{at:064x}"} for at, name in enumerate(names)]
+    pulled = [{"name": name, "outcome": "quarantined" if at else "stored", "clip_id": f"{at:064x}"} for at, name in enumerate(names)]
     home.store.create(layout.listing_key(BATCH), to_parquet(listing, schema.LISTING))
     home.store.create(layout.pulled_key(BATCH), to_parquet(pa.Table.from_pylist(pulled, schema=schema.PULLED), schema.PULLED))
 
@@ -138,14 +138,14 @@ def history_entry(home, manifests, number: int) -> None:
 def test_a_batch_is_held_against_those_before_it(settings, home, manifests) -> None:
     """The last batches that passed before its manifest was written, as many as the settings say, and none that came later."""
     short = settings.model_copy(update={"validation": settings.validation.model_copy(update={"history_batches": 5})})
-    write_listing(home, good("listing"), ["a"])
+    write_listing(home, good("listing"), ["a", "no video"])
     for number in range(1, 8):
         history_entry(home, manifests, number)
     home.ledger.record(StageCount(stage="manifest", subject=BATCH, rows_in=0, accounted={}), files={}, facts={})
     history_entry(home, manifests, 8)
     related = proofs.held_against(short, home, BATCH, layout.manifest_key(BATCH))
     assert [f"past-{number:016x}" for number in range(3, 8)] == pc.unique(related["history"]["batch_id"]).to_pylist()
-    assert [f"{0:064x}"] == related["stored"]["clip_id"].to_pylist()
+    assert [f"{0:064x}", f"{1:064x}"] == related["stored"]["clip_id"].to_pylist()
     assert {"history"} == proofs.held_against(short, home, BATCH, layout.revision_key(BATCH, "f" * 64)).keys()
 
 

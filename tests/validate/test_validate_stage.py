@@ -316,6 +316,27 @@ def test_four_processes_lose_no_row(tmp_path, manifests) -> None:
     assert sorted(wanted) == Home(tmp_path).clips()
 
 
+@pytest.mark.soak
+def test_eight_processes_lose_no_row(tmp_path, manifests) -> None:
+    """Eight processes with five batches each, one clip in all of them: every row is there once, and each batch kept its result."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["curation.adapters.catalog_home", "curation.stages.validate"])  # imported once, not eight times
+    work = []
+    for worker in range(8):
+        tables = [manifests.table(manifests.good(100 + 5 * worker + batch), manifests.good(99)) for batch in range(5)]
+        work.append([(f"w{worker}-{batch:016x}", rows) for batch, rows in enumerate(tables)])
+    processes = [server.Process(target=_validate_batches, args=(tmp_path, worker, tables)) for worker, tables in enumerate(work)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [0] * 8 == [process.exitcode for process in processes]
+    wanted = {clip_id for tables in work for _, rows in tables for clip_id in rows.column("clip_id").to_pylist()}
+    home = Home(tmp_path)
+    assert (41, sorted(wanted)) == (len(wanted), home.clips())
+    assert 40 == len({key.split("/")[1] for key in home.store.keys("validation/")})
+
+
 def test_the_report_shows_what_failed(manifests) -> None:
     """One page: verdict, counts, failing checks; escaped, without any address of another place."""
     failure = CheckFailure(
@@ -334,6 +355,6 @@ def test_the_report_shows_what_failed(manifests) -> None:
     )
     page = validation_report.render(BATCH, result)
     assert page == validation_report.render(BATCH, result)
-    assert [part for part in ("&lt;b&gt;", "n&amp;n", "Refused", "whole table", "and more") if part not in page] == []
+    assert [part for part in ("&lt;b&gt;", "n&amp;n", "Refused", "拒绝", "whole table", "整表", "and more") if part not in page] == []
     assert [part for part in ("<b>", "http:", "https:", "src=", "<script", "@import", f"{11:064x}") if part in page] == []
     assert "prefers-color-scheme: dark" in page
