@@ -97,7 +97,7 @@ def of_shards(settings: Settings, home: wiring.Home, rows: pa.Table, shard_set_i
 def held_against(settings: Settings, home: wiring.Home, batch_id: str, key: str) -> dict[str, pa.Table]:
     """The tables that a manifest is held against.
 
-    - `stored`: the clips whose bytes its batch's pull keeps, quarantined ones too, where the manifest is about all of them and not some rows that were restated
+    - `stored`: the clips whose bytes its batch's pull keeps, quarantined ones too; not for a manifest of a few restated rows
     - `history`: the signals of the last batches that passed before this batch's first manifest was written, whatever came since: a batch
       that is validated again is held against the same ones
     """
