@@ -11,17 +11,17 @@ from curation.coverage import covered
 from curation.records import LedgerEntry
 from curation.settings import DataClass, RetentionSettings
 
-# Class of data -> the kind of ledger entry that its term counts from, and where its objects lie.
-_CLASSES: Final[Mapping[DataClass, tuple[str, tuple[str, ...]]]] = {
-    "clips": ("pull", ("clips/", "quarantine/")),
-    "shards": ("shards", ("shards/",)),
-    "evidence": ("validate", ("validation/",)),
+# Class of data -> the kinds of ledger entries that its term counts from, and where its objects lie.
+_CLASSES: Final[Mapping[DataClass, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "clips": (("pull",), ("clips/", "quarantine/")),
+    "shards": (("shards",), ("shards/",)),
+    "evidence": (("validate", "proof"), ("validation/",)),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """Objects of one class that came about together: a batch's clips, a shard set, or the audits of a batch whose clips are all gone."""
+    """Objects of one class that came about together: a batch's clips, a shard set, or the audits of a batch or shard set that is gone."""
 
     data_class: DataClass
     subject: str
@@ -71,12 +71,15 @@ def _standing(data_class: DataClass, held: Iterable[Holding], term_days: int | N
 
 
 def _holdings(entries: Sequence[LedgerEntry]) -> dict[DataClass, list[Holding]]:
-    """By class, each subject with the objects that still stand, since it was last recorded; audits only of batches that hold no clip."""
+    """By class, each subject with the objects that still stand, since it was last recorded.
+
+    Audits only of batches that hold no clip and of shard sets that are gone; those of a release have no end, as the release.
+    """
     standing, _ = covered(entries)
     found: dict[DataClass, dict[str, Holding]] = {data_class: {} for data_class in _CLASSES}
     for entry in entries:
-        for data_class, (kind, folders) in _CLASSES.items():
-            keys = {key for key in entry.files if key.startswith(folders) and key in standing} if entry.kind == kind else set()
+        for data_class, (kinds, folders) in _CLASSES.items():
+            keys = {key for key in entry.files if key.startswith(folders) and key in standing} if entry.kind in kinds else set()
             before = found[data_class].get(entry.subject)
             if keys:
                 # A batch's clips count from their first pull, so that pulling again what is held lengthens nothing.
@@ -85,6 +88,7 @@ def _holdings(entries: Sequence[LedgerEntry]) -> dict[DataClass, list[Holding]]:
                 found[data_class][entry.subject] = Holding(
                     data_class=data_class, subject=entry.subject, since=since, keys=tuple(sorted(keys))
                 )
-    for batch_id in found["clips"]:
-        found["evidence"].pop(batch_id, None)
+    releases = {entry.subject for entry in entries if entry.kind == "release"}
+    for subject in (*found["clips"], *found["shards"], *releases):
+        found["evidence"].pop(subject, None)
     return {data_class: list(holdings.values()) for data_class, holdings in found.items()}
