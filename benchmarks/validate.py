@@ -40,8 +40,8 @@ _DAMAGE: Final[tuple[dict[str, Any], ...]] = (
 def figures(folder: Path, *, row_count: int = ROWS, peak_row_count: int = PEAK_ROWS, runs: int = RUNS) -> Iterator[Figure]:
     """CPU seconds over rows of which the first eight are damaged, and peak memory over more rows in a file.
 
-    DuckDB finds the same failed checks and counts the same rows. Great Expectations alone is given the checks of flat columns only, fewer than
-    ours: what is nested or related would have to be worked out row by row for it.
+    DuckDB finds the same failed checks and counts the same rows. Great Expectations alone is given the checks of flat columns only, fewer
+    than ours: what is nested or related would have to be worked out row by row for it.
     """
     clips, gx = _damaged(rows.clips(row_count)), GxValidator(EXPECTATIONS)
     checks = checks_of_rows()
