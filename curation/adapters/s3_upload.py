@@ -22,6 +22,7 @@ _MAX_PARTS: Final = 10_000
 _MISSING: Final = 404
 _NO_VERSIONS: Final = frozenset({"NotImplemented", "MethodNotAllowed"})
 _WORKERS: Final = 4  # with parts of 8 MiB, 32 MiB under way; the memory of one upload does not grow with the clip
+_PROBE_S: Final = 600.0  # a probe lasts seconds
 
 
 class UploadGone(Exception):
@@ -149,21 +150,22 @@ class Parts:
         return etags
 
 
-def begun(client: Any, bucket: str, prefix: str, *, stale_s: float, now_s: float) -> dict[str, list[str]]:
+def begun(client: Any, bucket: str, prefix: str, *, staging: str, stale_s: float, now_s: float) -> dict[str, list[str]]:
     """Ids of the uploads under way below `prefix`, by key, newest first.
 
-    Those that nobody goes on with are ended: begun longer ago than any write lasts, or of an object that stands. A server that lists no
-    uploads has none to end.
+    Those that nobody goes on with are ended: begun longer ago than any write lasts, or of an object that stands. Below `staging` lie the
+    probes of processes that start now, whose objects stand while they are written to: those are left for ten minutes. A server that lists
+    no uploads has none to end.
     """
     found: dict[str, list[tuple[float, str]]] = {}
     for one in _uploads(client, bucket, prefix):
         at = one.get("Initiated")
         begun_s = now_s if at is None else at.timestamp()
-        if now_s - begun_s > stale_s:
+        if now_s - begun_s > (_PROBE_S if one["Key"].startswith(staging) else stale_s):
             abort(client, bucket, one["Key"], one["UploadId"])
         else:
             found.setdefault(one["Key"], []).append((begun_s, one["UploadId"]))
-    for key in [key for key in found if _stands(client, bucket, key)]:
+    for key in [key for key in found if not key.startswith(staging) and _stands(client, bucket, key)]:
         for _, upload_id in found.pop(key):
             abort(client, bucket, key, upload_id)
     return {key: [upload_id for _, upload_id in sorted(uploads, reverse=True)] for key, uploads in found.items()}

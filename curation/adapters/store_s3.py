@@ -397,7 +397,9 @@ class S3Store:
             if self._findings is None:
                 found = s3_bucket.look(self._client, self._settings, home=self._home, staging=self._staging)
                 with self._outside("uploads"):
-                    self._begun = s3_upload.begun(self._client, self._bucket, self._prefix, stale_s=_STALE_S, now_s=time.time())
+                    self._begun = s3_upload.begun(
+                        self._client, self._bucket, self._prefix, staging=self._staging, stale_s=_STALE_S, now_s=time.time()
+                    )
                     s3_upload.sweep_staging(self._client, self._bucket, self._staging, older_than_s=_STALE_S, now_s=time.time())
                 sweep(self._spool)
                 self._findings = found

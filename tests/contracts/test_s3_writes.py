@@ -199,8 +199,20 @@ def test_an_upload_that_nobody_goes_on_with_is_ended_after_a_week(make: Make) ->
     key, week_s = f"{store._prefix}gone", 7 * 86_400.0
     upload_id = store._client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
     for age_s, left in ((week_s - 60, {key: [upload_id]}), (week_s + 60, {})):
-        assert left == s3_upload.begun(store._client, BUCKET, store._prefix, stale_s=week_s, now_s=time.time() + age_s)
+        now_s = time.time() + age_s
+        assert left == s3_upload.begun(store._client, BUCKET, store._prefix, staging=store._staging, stale_s=week_s, now_s=now_s)
         assert list(left) == _uploads(store)
+
+
+def test_a_probe_of_a_process_that_starts_beside_is_left_alone(make: Make) -> None:
+    """Its object stands while its upload is under way: ended, it would take conditional writes for missing. A dead one's goes."""
+    store = make()
+    key = f"{store._staging}probe-beside"
+    store._client.put_object(Bucket=BUCKET, Key=key, Body=b"1")
+    upload_id = store._client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+    for age_s, left in ((500.0, {key: [upload_id]}), (700.0, {})):
+        now_s = time.time() + age_s
+        assert left == s3_upload.begun(store._client, BUCKET, store._prefix, staging=store._staging, stale_s=7 * 86_400.0, now_s=now_s)
 
 
 def test_an_upload_of_an_object_that_stands_is_ended_at_the_next_start(make: Make) -> None:

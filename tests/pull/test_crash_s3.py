@@ -80,7 +80,8 @@ def _tree(store: S3Store) -> dict[str, str]:
 def _uploads(seaweed: Server, prefix: str) -> list[str]:
     """Uploads that nobody will ever end."""
     client = connect(seaweed.settings(), home=HomeSettings(), env=seaweed.env)
-    return [found["Key"] for found in client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix).get("Uploads", [])]
+    found = client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix).get("Uploads", [])
+    return [one["Key"] for one in found if ".staging/probe-" not in one["Key"]]  # a dead probe's goes after ten minutes
 
 
 def _leftovers(seaweed: Server, prefix: str) -> list[str]:
