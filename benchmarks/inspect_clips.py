@@ -5,6 +5,7 @@ One thread each.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,6 @@ from pathlib import Path
 from typing import Final, get_args
 
 import cv2
-from scenedetect import ContentDetector, SceneManager
-from scenedetect.backends.opencv import VideoCaptureAdapter
 
 from benchmarks.measure import PROJECT, RUNS, Figure, Work, cpu_s, figure, interleave, peak_mib, timed, within
 from curation import wiring
@@ -89,7 +88,11 @@ def _each(read: Callable[[Path], None], clips: Sequence[Path]) -> Work:
 
 def _decoders() -> list[tuple[str, Callable[[Path], None]]]:
     ffmpeg = shutil.which("ffmpeg")
-    peers = [("opencv", _read_by_opencv), ("pyscenedetect", _find_cuts_by_pyscenedetect)]
+    peers = [("opencv", _read_by_opencv)]
+    if importlib.util.find_spec("scenedetect") is None:
+        print("inspect: PySceneDetect is not installed (dependency group bench), so it is left out", file=sys.stderr)
+    else:
+        peers.append(("pyscenedetect", _find_cuts_by_pyscenedetect))
     if ffmpeg is None:
         print("inspect: ffmpeg is not installed, so nothing is compared with it", file=sys.stderr)
         return peers
@@ -101,6 +104,9 @@ def _opened_by_opencv(clip: Path) -> cv2.VideoCapture:
 
 
 def _find_cuts_by_pyscenedetect(clip: Path) -> None:
+    from scenedetect import ContentDetector, SceneManager  # noqa: PLC0415 - of the dependency group bench
+    from scenedetect.backends.opencv import VideoCaptureAdapter  # noqa: PLC0415 - of the dependency group bench
+
     video, manager = _opened_by_opencv(clip), SceneManager()
     manager.add_detector(ContentDetector())
     count = manager.detect_scenes(VideoCaptureAdapter(video))

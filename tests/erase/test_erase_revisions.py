@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 def test_revisions_and_survivors_are_scrubbed(store: DirectoryStore) -> None:
     """Both files that speak of the clip are found and rewritten without it; other rows and survivors stay, a second time too."""
-    asked = erase.Request(erasure_id="e", clip_ids=(GONE,), reason="r", requester="q", listed={})
+    asked = erase.Request(erasure_id="e", clip_ids=(GONE,), reason="r", requester="q", objects=(), listed={})
     found = erase._tables_of(asked, store)
     assert {layout.manifest_key("b1"), layout.revision_key("b1", "1" * 64)} == found
     for _ in range(2):

@@ -30,6 +30,7 @@ def fences() -> Fences:
 
 def _reasons(telemetry: Telemetry, fences: Fences) -> set[str]:
     row = {name: value for name, value in dataclasses.asdict(telemetry).items() if name in CLIPS.names}
+    row["duration_s"] = max((fix["offset_s"] for fix in row["track"] or ()), default=1.0)
     schema = pa.schema([CLIPS.field(name) for name in row])
     found = flags(pa.Table.from_pylist([row], schema=schema), fences, RULE)
     return {rule_id.partition(".")[2] for rule_id, hit in found.items() if np.asarray(hit)[0]}
