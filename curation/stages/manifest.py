@@ -84,14 +84,8 @@ def run(
         if entry["outcome"] not in {"stored", "quarantined"} or entry["clip_id"] is None:
             continue  # bytes that could not be read have no id to stand under; pulled.parquet accounts for them
         inspection = _inspection_of(entry, inspections, policy=policy, clock=clock)
-        row = {name: listed[entry["name"]][name] for name in _TELEMETRY} | {
-            "clip_id": entry["clip_id"],
-            "batch_id": batch_id,
-            "source_uri": layout.entry_uri(base_uri, entry["name"]),
-            "object_uri": store_uri(entry["object_key"]),
-            "size_bytes": entry["size_bytes"],
-            "duplicate_of": None,
-        }
+        uris = {"source_uri": layout.entry_uri(base_uri, entry["name"]), "object_uri": store_uri(entry["object_key"])}
+        row = _held_row(entry, listed[entry["name"]]) | uris | {"batch_id": batch_id}
         rows.append(_on_its_way(_under_the_sun(_placed(inspected_row(row, inspection), places))))
         disbelieved.update(inspection.disbelieved)
     rows.sort(key=lambda row: str(row["clip_id"]))
@@ -107,6 +101,15 @@ def run(
     if key is None:
         store.create(layout.finished_key(batch_id), json.dumps({manifest_key: manifest_digest}).encode())
     return count
+
+
+def _held_row(entry: _Row, listed: _Row) -> _Row:
+    """What pull knows of a clip, and its telemetry as it was listed."""
+    return {name: listed[name] for name in _TELEMETRY} | {
+        "clip_id": entry["clip_id"],
+        "size_bytes": entry["size_bytes"],
+        "duplicate_of": None,
+    }
 
 
 def _with_survivors(table: pa.Table, survivors: Callable[[pa.Table], Mapping[str, str | None]]) -> pa.Table:

@@ -67,12 +67,10 @@ def approve(
     """Write approval.json: the release's bytes, its pack, recipient and purpose, under an approver's name and ticket.
 
     Args:
-        folder: the release.
         approver: who approves; must not be among those who asked for the release.
         ticket: reference of the transfer assessment the approver rests on.
         requesters: who triggered any run of the chain; `scheduler` where nobody did.
         digests: `release` and `evidence` as the approver saw them.
-        valid_for: how long the approval holds.
         seal: the approver's Ed25519 signature of some bytes, hex; None where somebody else vouches for who the approver is, as Airflow.
 
     Raises:
@@ -94,21 +92,14 @@ def approve(
     }
     _refuse(folder, checks)
     now = clock.now()
-    said = {
-        "release_id": folder.release_id,
-        "digests": current,
-        "pack_digest": evidence["pack"]["digest"],
-        "recipient": evidence["recipient"],
-        "purpose": evidence["purpose"],
-        "ticket": ticket.strip(),
-        "approver": approver,
-    }
+    said = {"release_id": folder.release_id, "digests": current, "ticket": ticket.strip(), "approver": approver}
+    said |= {"pack_digest": evidence["pack"]["digest"], "recipient": evidence["recipient"], "purpose": evidence["purpose"]}
     if not folder.has(APPROVAL_FILE):
         times = {"approved_at": now.isoformat(), "expires_at": (now + valid_for).isoformat()}
         body = {**said, "requesters": everybody, **times}
         store.create(folder.key(APPROVAL_FILE), canonical_json({**body, "signature": seal(canonical_json(body)) if seal else ""}))
-    approval = _approval_document(folder)
     # A file that lies there already is this very approval, written by a run that died, or nothing that may be recorded as one.
+    approval = _approval_document(folder)
     stands = {
         "another approval of it is there already": any(approval[name] != value for name, value in said.items()),
         "its approval was not written by `approve`": not approval["approved_at"] <= now < approval["expires_at"] <= now + valid_for,
@@ -256,21 +247,17 @@ def run(
     """Rows published, counted; a release that is published already changes nothing.
 
     Args:
-        folder: an approved release.
         home_rows: the clips whose raw values must not be found in anything that leaves, schema CLIPS.
         check_law: raises PackRefused if the release's pack may allow nothing any more.
-        catalog: the overseas catalog.
-        table: its table.
+        table: of the overseas catalog.
         approvers: public keys, hex, of those who may sign an approval, by name.
 
     Raises:
-        UsageError: there is no such release.
-        ApprovalRefused: the approval does not hold.
+        UsageError, ApprovalRefused: there is no such release, or its approval does not hold.
         PackRefused: the pack expired, or was replaced, since the release was cut.
         EvidenceBroken: a file of the release is not what its evidence says.
-        GateRefused: what was about to leave, or what the catalog wrote, is not exactly what was approved, or its clips are decided
-            otherwise now. Whatever is refused, rows that an earlier try left abroad are taken back. So too where anything fails after
-            the commit: nothing stays abroad that was not read back, gated and receipted.
+        GateRefused: what was about to leave, or what the catalog wrote, is not exactly what was approved, or decided otherwise now, or
+            anything else failed after the commit. Nothing stays abroad that was not read back, gated and receipted.
         OutsideError: something failed before the commit, or in taking back; a retry goes on where this run stopped.
     """
     done = _published(folder, ledger)
@@ -287,10 +274,8 @@ def run(
         check_law()
         release = _decided_rows(folder, home_rows, store=store, ledger=ledger)
         if snapshot is None:
-            # The intent, and then another look: of two writers that meet, at least one sees the other's file and stops.
-            store.create(folder.key(INTENT_FILE), canonical_json({"release_id": folder.release_id, "table": table}))
+            _intend(folder, table, store=store, ledger=ledger)
             check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
-            _check_left_once(folder, store=store, ledger=ledger)
         _check_not_withdrawn(folder, store=store, ledger=ledger)
     except CurationError as refusal:
         if not refusal.retryable:
@@ -307,6 +292,12 @@ def run(
             return done
         _take_back(folder, snapshot, failure, catalog=catalog, table=table, ledger=ledger)
         raise _failed_abroad(folder, failure) from failure
+
+
+def _intend(folder: ReleaseFolder, table: str, *, store: ObjectStore, ledger: Ledger) -> None:
+    """Write the intent, and look another time: of two writers that meet, at least one sees the other's file and stops."""
+    store.create(folder.key(INTENT_FILE), canonical_json({"release_id": folder.release_id, "table": table}))
+    _check_left_once(folder, store=store, ledger=ledger)
 
 
 def _failed_abroad(folder: ReleaseFolder, failure: CurationError) -> GateRefused:

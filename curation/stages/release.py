@@ -108,7 +108,7 @@ def run(
 
     Args:
         rows: every row of the pinned snapshot, schema CLIPS.
-        audit: looks at the release's id and tables before they become a release; what it raises stops the cut.
+        audit: looks at id and tables before they become a release; what it raises stops the cut.
 
     Raises:
         PackRefused: the pack may allow nothing; the refusal is in the ledger, and zero fields leave.
@@ -131,23 +131,10 @@ def run(
         if waiting is not None:
             return waiting
         folder = ReleaseFolder(store, release_id)
-        cells = published_cells(published, pack.quasi_identifiers())
-        evaluation = evaluate.decide(candidates, pack=pack, fences=law.fences_bytes, published=cells)
-        evaluation, standings = counters.limit(
-            evaluation,
-            candidates,
-            pack=pack,
-            limits=limits,
-            reservations=[one for one in held if one.release_id != release_id],
-            as_of=request.as_of,
-            published=cells,
-        )
+        others = [one for one in held if one.release_id != release_id]
+        evaluation, standings = _evaluated(candidates, published, law=law, pack=pack, limits=limits, others=others, as_of=request.as_of)
     except PackRefused as refusal:
-        ledger.record(
-            StageCount(stage="release_refused", subject=request.window, rows_in=rows.num_rows, accounted={"withheld": rows.num_rows}),
-            files={},
-            facts={"reason": refusal.problem, "pack_digest": sha256_hex(law.pack_bytes)},
-        )
+        _record_refusal(refusal, rows.num_rows, window=request.window, law=law, ledger=ledger)
         raise
     if not folder.has(EVIDENCE_FILE):
         counted = counters.counted_rows(candidates, evaluation.outputs["clip_id"], pack)
@@ -157,6 +144,30 @@ def run(
         )
     _record(folder, ledger)
     return release_id
+
+
+def _evaluated(
+    candidates: pa.Table,
+    published: Sequence[ReleaseFolder],
+    *,
+    law: Law,
+    pack: packs.Pack,
+    limits: Sequence[counters.Limit],
+    others: Sequence[counters.Reservation],
+    as_of: date,
+) -> tuple[evaluate.Evaluation, tuple[counters.Standing, ...]]:
+    """What the rules let out, within what the caps leave after all other releases; and how each counter stands then."""
+    cells = published_cells(published, pack.quasi_identifiers())
+    evaluation = evaluate.decide(candidates, pack=pack, fences=law.fences_bytes, published=cells)
+    return counters.limit(evaluation, candidates, pack=pack, limits=limits, reservations=others, as_of=as_of, published=cells)
+
+
+def _record_refusal(refusal: PackRefused, row_count: int, *, window: str, law: Law, ledger: Ledger) -> None:
+    ledger.record(
+        StageCount(stage="release_refused", subject=window, rows_in=row_count, accounted={"withheld": row_count}),
+        files={},
+        facts={"reason": refusal.problem, "pack_digest": sha256_hex(law.pack_bytes)},
+    )
 
 
 def _candidates(rows: pa.Table, published: Sequence[ReleaseFolder], barred: pa.Array) -> tuple[pa.Table, dict[str, pa.Table]]:

@@ -84,11 +84,7 @@ def decide(
         fences_bytes: the geofences in force.
         trusted_keys: whom the operator trusts, by role.
         allow_demo_pack: whether a demo pack counts.
-        catalog: the overseas catalog.
-        table: its table.
-        store: the home store.
-        ledger: the ledger.
-        clock: tells today.
+        table: of the overseas catalog.
 
     Raises:
         PackRefused: the pack cannot be loaded, is not signed or not yet valid, or a rule fails.
