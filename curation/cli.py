@@ -21,6 +21,7 @@ from rich.table import Table
 from curation import __version__, cli_erase, cli_residency, cli_review, cli_validate, cli_withdraw, pipeline, shard_request
 from curation.audit.trace import Row as TracedRow
 from curation.audit.verify import Clips
+from curation.cli_text import out, shown
 from curation.errors import CurationError, OutsideError, UsageError
 from curation.records import StageCount
 from curation.residency import sites
@@ -39,7 +40,6 @@ app.command()(cli_review.review)
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
-out = Console(markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def _leave(number: int, _: object) -> NoReturn:
 
 
 def _refuse(error: CurationError) -> NoReturn:
-    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(_shown(f"curation: {error}"), style="red")
+    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(shown(f"curation: {error}"), style="red")
     sys.exit(error.exit_code)
 
 
@@ -142,20 +142,15 @@ def _json_line(row: Mapping[str, Any]) -> str:
     return line
 
 
-def _shown(text: str) -> str:
-    """The text without terminal codes, which a file name or an error about it may hold."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
 def _inspection_cells(row: Mapping[str, Any]) -> list[str]:
     size = f"{row['width_px']}x{row['height_px']}" if row["width_px"] else "-"
     numbers = [f"{row[name]:{shape}}" if row[name] is not None else "-" for name, shape in (("sharpness", ".0f"), ("brightness", ".2f"))]
     length = f"{row['duration_s']:.1f} s" if row["duration_s"] is not None else "-"
     why = ", ".join(row["reasons"]) or row["error"] or ""
     return [
-        _shown(Path(row["source_uri"]).name),
+        shown(Path(row["source_uri"]).name),
         row["verdict"],
-        _shown(why),
+        shown(why),
         row["video_codec"] or "-",
         size,
         length,
@@ -191,11 +186,11 @@ def store(work: Work = None, as_json: AsJson = False) -> None:
         print(json.dumps(dict(found), ensure_ascii=False))
         return
     for name, words in found.items():
-        out.print(f"{name:16}{_shown(words)}")
+        out.print(f"{name:16}{shown(words)}")
 
 
 def _approval_cells(approval: SiteApproval | None) -> tuple[str, str, str]:
-    return ("-", "-", "-") if approval is None else (str(approval.expires_on), _shown(approval.reference), _shown(approval.holder))
+    return ("-", "-", "-") if approval is None else (str(approval.expires_on), shown(approval.reference), shown(approval.holder))
 
 
 @app.command(name="pull")
@@ -214,7 +209,7 @@ def pull_command(
     if not as_json:  # there each line is a batch
         _say(StageCount(stage="list", subject=source, rows_in=sum(found.fates.values()), accounted=found.fates), as_json=False)
         for name, reason in found.growing.items():
-            out.print(_shown(f"growing {name}: {reason}; the next pull looks at it again"))
+            out.print(shown(f"growing {name}: {reason}; the next pull looks at it again"))
         _say_unused(found.dropped_keys, found.malformed_values)
         if not found.batch_ids:
             out.print(f"pull {source}: nothing new")
@@ -242,13 +237,13 @@ def _prospect_cells(prospect: Prospect) -> tuple[str, ...]:
     at = "-" if telemetry.captured_at is None else f"{telemetry.captured_at:%Y-%m-%dT%H:%M:%SZ}"
     name = prospect.entry.name if prospect.reason is None else f"{prospect.entry.name}: {prospect.reason}"
     said = (str(prospect.entry.size_bytes), at, telemetry.camera or "-", telemetry.drive_id or "-", name)
-    return prospect.fate, *map(_shown, said)
+    return prospect.fate, *map(shown, said)
 
 
 def _say_unused(dropped_keys: Mapping[str, int], malformed_values: Mapping[str, int]) -> None:
     for what, counts in (("unknown keys dropped", dropped_keys), ("values not believed", malformed_values)):
         if counts:
-            out.print(_shown(f"{what}: {', '.join(f'{key} ({count})' for key, count in counts.items())}"))
+            out.print(shown(f"{what}: {', '.join(f'{key} ({count})' for key, count in counts.items())}"))
 
 
 @app.command()
@@ -377,24 +372,24 @@ def audit_trace(
         print(json.dumps(asdict(found), ensure_ascii=False))
         return
     left = [row for row in found.rows if row.at or row.state == "under way"]
-    out.print(_shown(f"{found.kind} {found.subject}: {len(found.clip_ids)} clips, {len(left)} rows left"))
+    out.print(shown(f"{found.kind} {found.subject}: {len(found.clip_ids)} clips, {len(left)} rows left"))
     for row in found.rows:
         _show_traced(row)
     for one in found.withheld:
-        out.print(_shown(f"release {one.release_id} ({one.at}) withheld clip {one.clip_id} under {', '.join(one.rules)}"))
+        out.print(shown(f"release {one.release_id} ({one.at}) withheld clip {one.clip_id} under {', '.join(one.rules)}"))
 
 
 def _show_traced(row: TracedRow) -> None:
-    out.print(_shown(f"row {row.release_row_id} of clip {row.clip_id}: {row.state}"))
+    out.print(shown(f"row {row.release_row_id} of clip {row.clip_id}: {row.state}"))
     if row.at:
-        out.print(_shown(f"  left {row.at} in release {row.release_id}, snapshot {row.snapshot_id}, to {row.recipient} for {row.purpose}"))
+        out.print(shown(f"  left {row.at} in release {row.release_id}, snapshot {row.snapshot_id}, to {row.recipient} for {row.purpose}"))
     approval = f"approved by {row.approver} under ticket {row.ticket}" if row.approver else "approved by nobody"
-    out.print(_shown(f"  pack {row.pack} ({row.pack_digest}), {approval}, asked for by {', '.join(row.requesters)}"))
+    out.print(shown(f"  pack {row.pack} ({row.pack_digest}), {approval}, asked for by {', '.join(row.requesters)}"))
     back = row.came_back
     if back is not None:
         under = f", rules {', '.join(back.rules)}" if back.rules else ""
         who = f"asked for by {back.requester}" + (f", confirmed by {back.approver}" if back.approver else "")
-        out.print(_shown(f"  came back {back.at} by withdrawal {back.withdrawal_id} ({back.cause}: {back.reason}{under}), {who}"))
+        out.print(shown(f"  came back {back.at} by withdrawal {back.withdrawal_id} ({back.cause}: {back.reason}{under}), {who}"))
     _table(out, ("column", "value", "rule that let it"), [(one.column, str(one.value), one.rule) for one in row.fields])
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from curation import pipeline
+from curation.cli_text import out
 from curation.errors import UsageError
 from curation.settings import DataClass
 from curation.stages.erase import Selection
 
 app = typer.Typer(no_args_is_help=True, help="Erase clips from home: one person asks, another confirms; a receipt stays.")
-out: Final = Console(markup=False, highlight=False, soft_wrap=True)
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line, for programs.")]

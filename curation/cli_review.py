@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from curation import pipeline
-
-out: Final = Console(markup=False, highlight=False, soft_wrap=True)
+from curation.cli_text import out
 
 
 def review(

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Protocol
 
 import typer
-from rich.console import Console
 
 from curation import pipeline, proofs
+from curation.cli_text import out, shown
 from curation.errors import ValidationFailed
 from curation.records import CheckFailure, StageCount, ValidationResult
 from curation.settings import Settings
 from curation.stages.validate import as_json as plain
-
-out = Console(markup=False, highlight=False, soft_wrap=True)
 
 
 class Say(Protocol):
@@ -49,10 +47,10 @@ def of_file(path: Path, *, as_json: bool) -> None:
 def _show(path: Path, result: ValidationResult) -> None:
     verdict = "passed" if result.passed else "refused"
     ran = f"{result.executed} of {result.declared} checks ran over {result.rows_examined} of {result.rows_present} rows"
-    out.print(f"{_printable(str(path))}: {verdict}; suite {result.suite}, {ran}")
+    out.print(f"{shown(str(path))}: {verdict}; suite {result.suite}, {ran}")
     for mark, findings in (("failed", result.failures), ("warned", result.warnings)):
         for one in findings:
-            out.print(f"  {mark} {one.check}: {_rows(one)}. {_printable(one.note)}")
+            out.print(f"  {mark} {one.check}: {_rows(one)}. {shown(one.note)}")
             for clip_id in one.clip_ids[:3]:
                 out.print(f"    clip {clip_id}")
             if len(one.clip_ids) > 3:
@@ -63,7 +61,3 @@ def _show(path: Path, result: ValidationResult) -> None:
 
 def _rows(one: CheckFailure) -> str:
     return f"{one.row_count} rows" if one.problem == "unexpected" else one.problem
-
-
-def _printable(text: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

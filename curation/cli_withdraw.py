@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from curation import pipeline
+from curation.cli_text import out
 from curation.errors import UsageError
 from curation.stages.withdraw import Selection
 
 app = typer.Typer(no_args_is_help=True, help="Take rows back from overseas: one person asks, another confirms; a receipt stays at home.")
-out: Final = Console(markup=False, highlight=False, soft_wrap=True)
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]

@@ -11,7 +11,7 @@ import cv2
 import pytest
 from typer.testing import CliRunner
 
-from curation import cli
+from curation import cli_text
 from curation.cli import app
 from curation.errors import UsageError
 from curation.schema import CLIPS, SIGNALS
@@ -63,7 +63,7 @@ def test_a_mixed_bag_gives_a_row_for_each_file(bag: Path):
 
 def test_the_table_names_each_file_and_why(bag: Path, monkeypatch: pytest.MonkeyPatch):
     """One line a file with its verdict; the sizes and lengths of what was measured."""
-    monkeypatch.setattr(cli.out, "width", 200)
+    monkeypatch.setattr(cli_text.out, "width", 200)
     done = CliRunner().invoke(app, ["inspect", str(bag / "deep"), str(bag / "empty.mp4")])
     assert done.exit_code == 0
     head, good, empty = done.stdout.splitlines()
