@@ -60,7 +60,7 @@ def test_a_pull_says_what_is_held_and_what_still_grows(work: Path, put: Callable
     def meanwhile(_: float) -> None:
         growing.write_bytes(b"half and more")
 
-    monkeypatch.setattr("curation.pipeline.pull.Settling", _with(meanwhile))
+    monkeypatch.setattr("curation.pipeline.batch.pull.Settling", _with(meanwhile))
     shown = _curation("pull", "fleet", "--work", work)
     assert "list fleet: 2 in = 1 pull, 1 growing" in shown  # a.mp4 is to do until its batch has a manifest
     assert "growing b.mp4: changed between two looks; the next pull looks at it again" in shown

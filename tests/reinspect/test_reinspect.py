@@ -17,6 +17,7 @@ import pytest
 from curation import layout, pipeline, wiring
 from curation.audit.ledger import StoreLedger
 from curation.errors import ValidationFailed
+from curation.pipeline import batch
 from curation.records import CheckFailure, ValidationResult
 from curation.settings import Settings
 
@@ -139,7 +140,7 @@ def _before_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object, **__: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(pipeline.validate, "run", killed)
+    monkeypatch.setattr(batch.validate, "run", killed)
 
 
 def _before_the_ledger_knows(monkeypatch: pytest.MonkeyPatch) -> None:

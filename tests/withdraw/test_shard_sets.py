@@ -13,6 +13,7 @@ from curation.demo import law, run_demo
 from curation.digests import sha256_hex
 from curation.errors import ConcurrentChange
 from curation.layout import clip_key, shard_key, withdrawal_key
+from curation.pipeline import shard_set
 from curation.records import StageCount
 from curation.shard_files import sets_holding
 from curation.shard_request import from_mapping
@@ -139,17 +140,17 @@ def test_an_erasure_may_follow(settings):
 
 def test_a_clip_withdrawn_while_its_shard_set_is_built_is_told(settings, monkeypatch):
     """The set is not passed off as good; asking once more removes it."""
-    own = pipeline.shards.run
+    own = shard_set.shards.run
     withdrawal_id = ask(settings, 0)
 
     def slow(*given, **named):
         pipeline.confirm_withdrawal(settings, withdrawal_id, approver="officer")
         return own(*given, **named)
 
-    monkeypatch.setattr(pipeline.shards, "run", slow)
+    monkeypatch.setattr(shard_set.shards, "run", slow)
     with pytest.raises(ConcurrentChange, match="withdrawn while it was built"):
         pipeline.build_shards(settings, from_mapping(SHOWN))
-    monkeypatch.setattr(pipeline.shards, "run", own)
+    monkeypatch.setattr(shard_set.shards, "run", own)
     store = wiring.store(settings)
     assert sets_holding([held(0)["clip_id"]], store) != {}
     selection = withdraw.Selection(by="clip", value=held(0)["clip_id"])

@@ -1,0 +1,39 @@
+"""Settings, the day at home and the rows of curated.clips: what every part of the pipeline begins with."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from curation import wiring
+from curation.errors import UsageError
+from curation.ports import Clock
+from curation.settings import Settings, read_settings
+
+HOME_ZONE = ZoneInfo("Asia/Shanghai")
+
+
+def open_settings(work: Path | None = None) -> Settings:
+    """The settings of `work`, else of `CURATION_WORK`."""
+    return read_settings(work=work)
+
+
+def today_at_home(clock: Clock) -> date:
+    """The day it is in China now, by which packs and windows go."""
+    return clock.now().astimezone(HOME_ZONE).date()
+
+
+def curated(settings: Settings, *, snapshot_id: int | None = None) -> tuple[pa.Table, int]:
+    """All rows of curated.clips, now or at a snapshot, and the snapshot they were read from.
+
+    Raises:
+        UsageError: nothing was validated yet, or there is no such snapshot any more.
+    """
+    home = wiring.home(settings)
+    snapshot_id = home.catalog.head(settings.curated_table) if snapshot_id is None else snapshot_id
+    if snapshot_id is None:
+        raise UsageError("is empty", subject=settings.curated_table, fix="ingest and validate a batch first")
+    return home.catalog.read(settings.curated_table, snapshot_id=snapshot_id), snapshot_id

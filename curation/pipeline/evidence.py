@@ -1,0 +1,65 @@
+"""What can be proved, traced and kept up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pyarrow as pa
+
+from curation import wiring
+from curation.audit import trace as tracing
+from curation.audit import verify as verification
+from curation.records import LedgerEntry, UpkeepCount
+from curation.settings import Settings
+from curation.stages import upkeep as keeping
+
+_DRAWN_OR_HASHED = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")  # ids of released rows and of clips, for which no vehicle is looked up
+
+
+def ledger_entries(settings: Settings) -> Iterator[LedgerEntry]:
+    """All entries of the ledger, in order."""
+    return wiring.home(settings).ledger.entries()
+
+
+def verify(settings: Settings, *, head: str | None = None, clips: verification.Clips | None = None) -> verification.Proof:
+    """Proof that nothing the ledger covers has changed; `clips` says of which the bytes are read, None leaves it to their size.
+
+    Raises:
+        EvidenceBroken: names the first thing that does not hold.
+    """
+    return verification.verify(wiring.store(settings), wiring.ledger_public_key(settings), head=head, clips=clips)
+
+
+def trace(settings: Settings, subject: str) -> tracing.Trace:
+    """What left of a clip, a released row or a vehicle, under which rule and pack, on whose word, and whether it came back.
+
+    Raises:
+        UsageError: no release speaks of it.
+        EvidenceBroken: the ledger, or a document that the answer rests on, is not what was recorded.
+    """
+    on, of_vehicle = wiring.ground(settings), list[str]()
+    if _DRAWN_OR_HASHED.fullmatch(subject) is None:  # a catalog takes longer to open than the answer to find
+        of_vehicle = wiring.home(settings).catalog.clip_ids(settings.curated_table, "vehicle_id", subject).to_pylist()
+    return tracing.trace(subject, store=on.store, entries=list(on.ledger.entries()), clip_ids=of_vehicle)
+
+
+def upkeep(settings: Settings) -> tuple[UpkeepCount, UpkeepCount]:
+    """What upkeep did to the home catalog and to the overseas one."""
+    on = wiring.ground(settings)
+    return keeping.run(
+        home=wiring.home_upkeep(settings),
+        curated_table=settings.curated_table,
+        overseas=wiring.overseas(settings),
+        published_table=settings.publish.table,
+        keep=timedelta(hours=settings.upkeep.keep_hours),
+        store=on.store,
+        ledger=on.ledger,
+        clock=on.clock,
+    )
+
+
+def published(settings: Settings) -> pa.Table:
+    """All rows that are overseas now."""
+    return wiring.overseas(settings).read(settings.publish.table)

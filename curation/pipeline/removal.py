@@ -1,0 +1,192 @@
+"""The way out of home, and the way back from overseas."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from curation import layout, retention, wiring
+from curation.erasure_files import RECEIPT_FILE
+from curation.errors import UsageError
+from curation.pipeline.release import tell_lineage
+from curation.records import StageCount
+from curation.settings import DataClass, Settings
+from curation.stages import erase, publish, withdraw
+from curation.stages import review as reviewing
+
+
+def retention_standings(settings: Settings) -> tuple[retention.Standing, ...]:
+    """How long each class of data is kept, what is held of it, and what is past its term."""
+    on = wiring.ground(settings)
+    return retention.standings(list(on.ledger.entries()), settings.retention, now=on.clock.now())
+
+
+def request_erasure(settings: Settings, selection: erase.Selection, *, reason: str, requester: str) -> erase.Request:
+    """The recorded request to erase the selected clips.
+
+    Raises:
+        UsageError: nothing is held of what is named.
+    """
+    on = wiring.ground(settings)
+    return erase.request(selection, reason=reason, requester=requester, store=on.store, ledger=on.ledger)
+
+
+def request_expiry(settings: Settings, data_class: DataClass, *, reason: str, requester: str) -> erase.Request:
+    """The recorded request to erase all of a class that is past the term that the settings set for it.
+
+    Raises:
+        UsageError: no term is set, or nothing is past it.
+    """
+    on, days = wiring.ground(settings), settings.retention.term_days(data_class)
+    if days is None:
+        fix = f"set {data_class}_days, or name a clip, vehicle or drive"
+        raise UsageError(f"sets no term for {data_class}", subject="[retention]", fix=fix)
+    if data_class == "clips":
+        return request_erasure(settings, erase.past_term(days, on.clock), reason=reason, requester=requester)
+    keys = retention.due_keys(list(on.ledger.entries()), settings.retention, data_class, now=on.clock.now())
+    return erase.request_objects(keys, reason=reason, requester=requester, store=on.store, ledger=on.ledger)
+
+
+def confirm_erasure(settings: Settings, erasure_id: str, *, approver: str) -> StageCount:
+    """The clips erased from home; an interrupted erasure is finished.
+
+    Raises:
+        ApprovalRefused: who confirms is who asked.
+    """
+    home = wiring.home(settings)
+    return erase.confirm(
+        erasure_id,
+        approver=approver,
+        store=home.store,
+        eraser=wiring.eraser(settings),
+        catalog=home.catalog,
+        table=settings.curated_table,
+        ledger=home.ledger,
+        clock=home.clock,
+        retention=settings.retention,
+    )
+
+
+def erasure_receipt(settings: Settings, erasure_id: str) -> dict[str, Any]:
+    """What an erasure removed, for whoever asked for it.
+
+    Raises:
+        UsageError: there is none, or it is not finished.
+    """
+    return _receipt(settings, layout.erasure_key(erasure_id, RECEIPT_FILE), f"erasure {erasure_id}", "curation erase confirm")
+
+
+def _receipt(settings: Settings, key: str, subject: str, command: str) -> dict[str, Any]:
+    store = wiring.store(settings)
+    if store.size(key) is None:
+        raise UsageError("is not finished", subject=subject, fix=f"a second person confirms it (`{command}`)")
+    receipt: dict[str, Any] = json.loads(store.read(key))
+    return receipt
+
+
+def request_withdrawal(settings: Settings, selection: withdraw.Selection, *, reason: str, requester: str) -> withdraw.Request:
+    """The recorded request to take the selected rows back from overseas.
+
+    Raises:
+        UsageError: nothing is known of what is named, or reason or requester is missing.
+    """
+    home = wiring.home(settings)
+    return withdraw.request(
+        selection,
+        reason=reason,
+        requester=requester,
+        store=home.store,
+        catalog=home.catalog,
+        table=settings.curated_table,
+        ledger=home.ledger,
+    )
+
+
+def confirm_withdrawal(settings: Settings, withdrawal_id: str, *, approver: str) -> StageCount:
+    """The clips asked for: withdrawn, or not overseas; an interrupted withdrawal is finished.
+
+    Raises:
+        ApprovalRefused: who confirms is who asked.
+    """
+    home = wiring.home(settings)
+    count = withdraw.confirm(
+        withdrawal_id,
+        approver=approver,
+        store=home.store,
+        eraser=wiring.eraser(settings),
+        catalog=wiring.overseas(settings),
+        table=settings.publish.table,
+        ledger=home.ledger,
+        clock=home.clock,
+    )
+    tell_lineage(settings, home)
+    return count
+
+
+def withdrawal_receipt(settings: Settings, withdrawal_id: str) -> dict[str, Any]:
+    """What a withdrawal took away, for whoever asked for it.
+
+    Raises:
+        UsageError: there is none, or it is not finished.
+    """
+    return _receipt(
+        settings, layout.withdrawal_key(withdrawal_id, RECEIPT_FILE), f"withdrawal {withdrawal_id}", "curation withdraw confirm"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed:
+    """What a review found and did: the withdrawal that it asked for, empty for none, and whether that was carried out."""
+
+    found: reviewing.Review
+    withdrawal_id: str
+    withdrawn: bool
+
+
+def review(settings: Settings, *, requester: str = publish.SCHEDULER) -> Reviewed:
+    """Decide again on everything overseas under today's pack, and withdraw what may not stay, or ask for a second person.
+
+    Raises:
+        PackRefused, SettingsError, NotConserved, EvidenceBroken, GateRefused: the review failed; nothing was withdrawn, and nothing is
+            published until one succeeds.
+    """
+    home = wiring.home(settings)
+    catalog, table = wiring.overseas(settings), settings.publish.table
+    pack_bytes = b""
+    try:
+        law = wiring.law(settings)
+        pack_bytes = law.pack_bytes
+        found = reviewing.decide(
+            home.catalog.read(settings.curated_table),
+            pack_bytes=law.pack_bytes,
+            signatures_bytes=law.signatures_bytes,
+            fences_bytes=law.fences_bytes,
+            trusted_keys=law.trusted_keys,
+            allow_demo_pack=law.allow_demo_pack,
+            catalog=catalog,
+            table=table,
+            store=home.store,
+            ledger=home.ledger,
+            clock=home.clock,
+        )
+    except reviewing.FAILURES as problem:
+        reviewing.record_failure(problem, pack_bytes=pack_bytes, clock=home.clock, ledger=home.ledger)
+        raise
+    withdrawal_id, withdrawn = "", False
+    if found.asked.num_rows:
+        asked = withdraw.ask(
+            found.asked,
+            cause=found.cause,
+            reason=f"review under pack {found.pack}",
+            requester=requester,
+            alone=found.alone,
+            facts={"pack_digest": found.pack_digest},
+            store=home.store,
+            ledger=home.ledger,
+        )
+        withdrawal_id, withdrawn = asked.withdrawal_id, found.alone
+        if withdrawn:
+            confirm_withdrawal(settings, withdrawal_id, approver="")
+    reviewing.record(found, withdrawal_id=withdrawal_id, withdrawn=withdrawn, ledger=home.ledger)
+    return Reviewed(found=found, withdrawal_id=withdrawal_id, withdrawn=withdrawn)
