@@ -24,7 +24,7 @@ from curation import layout, schema, wiring
 from curation.digests import canonical_json, file_digest
 from curation.ports import Ledger, ObjectStore
 from curation.settings import Settings, embedded_defaults
-from curation.shard_request import ShardRequest
+from curation.shards.request import ShardRequest
 from curation.stages import shards
 
 CLIPS: Final = 32

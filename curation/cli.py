@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from curation import __version__, cli_erase, cli_residency, cli_review, cli_validate, cli_withdraw, pipeline, shard_request
+from curation import __version__, cli_erase, cli_residency, cli_review, cli_validate, cli_withdraw, pipeline
 from curation.audit.trace import Row as TracedRow
 from curation.audit.verify import Clips
 from curation.cli_text import out, shown
@@ -26,6 +26,7 @@ from curation.errors import CurationError, OutsideError, UsageError
 from curation.records import StageCount
 from curation.residency import sites
 from curation.settings import Depth, SiteApproval
+from curation.shards.request import ShardRequest, parse
 from curation.stages.pull import Outlook, Prospect
 
 app = typer.Typer(name="curation", no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -393,9 +394,9 @@ def _show_traced(row: TracedRow) -> None:
     _table(out, ("column", "value", "rule that let it"), [(one.column, str(one.value), one.rule) for one in row.fields])
 
 
-def _request(path: Path) -> shard_request.ShardRequest:
+def _request(path: Path) -> ShardRequest:
     try:
-        return shard_request.parse(path.read_bytes(), str(path))
+        return parse(path.read_bytes(), str(path))
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", subject=str(path), fix="give the path of a shard request in YAML") from error
 

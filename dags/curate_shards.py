@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from shared.retries import RETRIES, step
 
 if TYPE_CHECKING:
-    from curation.shard_request import ShardRequest
+    from curation.shards.request import ShardRequest
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def parsed(text: str) -> ShardRequest:
         AirflowFailException: it is none; names the line and what would be right, but repeats nothing of the text.
     """
     from curation.errors import UsageError
-    from curation.shard_request import parse
+    from curation.shards.request import parse
 
     try:
         return parse(text.encode(), "the request")

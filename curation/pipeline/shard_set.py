@@ -12,8 +12,9 @@ from curation import layout, proofs, wiring
 from curation.errors import ConcurrentChange, UsageError
 from curation.pipeline.base import curated
 from curation.settings import Settings
-from curation.shard_files import sets_holding
-from curation.shard_request import ShardRequest, from_mapping
+from curation.shards.card import FILTER_WITHHELD, preview
+from curation.shards.files import sets_holding
+from curation.shards.request import ShardRequest, from_mapping
 from curation.stages import shards
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
 
@@ -44,7 +45,7 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
 def preview_shards(settings: Settings, request: ShardRequest) -> dict[str, Any]:
     """What a request would give, before any copy."""
     on = wiring.ground(settings)
-    return shards.preview(request, curated(settings)[0], withdrawn=barred_clip_ids(on.store, list(on.ledger.entries())))
+    return preview(request, curated(settings)[0], withdrawn=barred_clip_ids(on.store, list(on.ledger.entries())))
 
 
 def rebuild_shard_sets(settings: Settings, withdrawal_id: str) -> dict[str, str | None]:
@@ -59,7 +60,7 @@ def rebuild_shard_sets(settings: Settings, withdrawal_id: str) -> dict[str, str 
 
 def _rebuilt(settings: Settings, said: Mapping[str, Any]) -> str | None:
     request = said["request"]
-    if request is None or str(request.get("filter")).startswith(shards.FILTER_WITHHELD):
+    if request is None or str(request.get("filter")).startswith(FILTER_WITHHELD):
         return None
     for snapshot_id in (int(said["snapshot_id"] or 0) or None, None):
         try:

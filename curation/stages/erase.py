@@ -29,7 +29,7 @@ from curation.records import REMOVED, LedgerEntry, StageCount
 from curation.release_files import left_releases, published_clip_ids
 from curation.retention import class_of, due_keys
 from curation.settings import RetentionSettings
-from curation.shard_files import objects_of, sets_holding
+from curation.shards.files import objects_of, sets_holding
 from curation.tables import from_parquet, to_parquet
 
 REQUEST: Final = "erase_request"  # kinds of ledger entries

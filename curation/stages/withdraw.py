@@ -23,7 +23,7 @@ from curation.names import is_among
 from curation.ports import Clock, Eraser, HomeCatalog, Ledger, ObjectStore, OverseasCatalog
 from curation.records import REMOVED, LedgerEntry, StageCount
 from curation.release_files import PUBLISHED, REFUSED, ReleaseFolder, cut_releases, kinds_of, left_releases
-from curation.shard_files import is_of, objects_of, sets_holding
+from curation.shards.files import is_of, objects_of, sets_holding
 from curation.tables import to_parquet
 from curation.withdrawal_files import (
     ASKED,

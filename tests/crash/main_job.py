@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from curation import pipeline
-from curation.shard_request import from_mapping
+from curation.shards.request import from_mapping
 
 PRELOADED = ("curation.adapters.catalog_home", "curation.adapters.source_folder", "curation.adapters.video_av", "great_expectations")
 SOURCE = "demo"

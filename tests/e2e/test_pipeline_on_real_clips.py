@@ -18,7 +18,7 @@ from curation.demo import run_demo
 from curation.errors import EvidenceBroken
 from curation.release_files import ReleaseFolder
 from curation.schema import CLIPS, RELEASE
-from curation.shard_request import from_mapping
+from curation.shards.request import from_mapping
 from curation.tables import from_parquet
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "clips"

@@ -17,7 +17,7 @@ from curation.demo import fleet, run_demo
 from curation.erasure_files import ERASED
 from curation.errors import ApprovalRefused, ConcurrentChange, EvidenceBroken, SettingsError, UsageError
 from curation.settings import Settings
-from curation.shard_request import from_mapping
+from curation.shards.request import from_mapping
 from curation.stages import erase
 from curation.stages.erase import Selection
 from curation.tables import from_parquet

@@ -9,11 +9,11 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from curation import shard_filter
 from curation.errors import UsageError
 from curation.schema import CLIPS
-from curation.shard_filter import MAX_FILTER_CHARS, check_filter, evaluated
-from curation.shard_request import from_mapping
+from curation.shards import filter as shard_filter
+from curation.shards.filter import MAX_FILTER_CHARS, check_filter, evaluated
+from curation.shards.request import from_mapping
 
 HOSTILE = {
     "weather IN (SELECT 'rainy')": "a subquery",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from curation.errors import UsageError
 from curation.schema import CLIPS, sensitivity_of
-from curation.shard_request import MAX_REQUEST_BYTES, ShardRequest, from_mapping, parse
+from curation.shards.request import MAX_REQUEST_BYTES, ShardRequest, from_mapping, parse
 
 FULL = b"""\
 name: night-rain

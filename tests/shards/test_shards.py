@@ -23,7 +23,10 @@ from curation.errors import CurationError, EvidenceBroken, NotConserved, UsageEr
 from curation.layout import clip_key, shard_key
 from curation.ports import StagedObject
 from curation.schema import CLIPS
-from curation.shard_request import ShardRequest, from_mapping
+from curation.shards import archive
+from curation.shards.card import preview
+from curation.shards.request import ShardRequest, from_mapping
+from curation.shards.selection import select
 from curation.stages import shards
 
 SNAPSHOT = 4242
@@ -192,9 +195,9 @@ def test_gnu_tar_lists_a_shard(make_home: MakeHome, tmp_path: Path) -> None:
 def test_a_member_beyond_the_octal_limit_gets_a_pax_size() -> None:
     """A clip of over 8 GiB keeps its size in the header."""
     size_bytes = 9 * 2**30
-    assert shards._member_bytes(size_bytes) == len(shards._header("a.mp4", size_bytes)) + size_bytes
-    assert shards._member_bytes(8**11 - 512) == len(shards._header("a.mp4", 8**11 - 512)) + 8**11 - 512
-    with tarfile.open(fileobj=io.BytesIO(shards._header("a.mp4", size_bytes)), mode="r:", errorlevel=0) as tar:
+    assert archive._member_bytes(size_bytes) == len(archive._header("a.mp4", size_bytes)) + size_bytes
+    assert archive._member_bytes(8**11 - 512) == len(archive._header("a.mp4", 8**11 - 512)) + 8**11 - 512
+    with tarfile.open(fileobj=io.BytesIO(archive._header("a.mp4", size_bytes)), mode="r:", errorlevel=0) as tar:
         (member,) = [tar.next()]
     assert member is not None
     assert (member.name, member.size) == ("a.mp4", size_bytes)
@@ -216,7 +219,7 @@ class _Sink:
 @given(st.lists(st.sampled_from("abcd"), max_size=6))
 def test_interleaved_or_duplicate_keys_are_impossible(keys: list[str]) -> None:
     """The tar takes strictly ascending keys and refuses any other order."""
-    stream = shards.TarStream(_Sink())
+    stream = archive.TarStream(_Sink())
     refused = False
     try:
         for key in keys:
@@ -229,7 +232,7 @@ def test_interleaved_or_duplicate_keys_are_impossible(keys: list[str]) -> None:
 def test_a_member_of_another_size_than_promised_is_refused() -> None:
     """A header never lies about the bytes that follow."""
     with pytest.raises(CurationError, match="3 bytes promised"):
-        shards.TarStream(_Sink()).add("a", [("a.json", 3, [b"{}"])])
+        archive.TarStream(_Sink()).add("a", [("a.json", 3, [b"{}"])])
 
 
 def test_a_clip_that_stands_twice_is_named(make_home: MakeHome) -> None:
@@ -421,7 +424,7 @@ def test_rows_of_another_schema_are_refused(make_home: MakeHome) -> None:
     """A table that lacks a column is not guessed at."""
     home = make_home(1)
     with pytest.raises(CurationError, match="weather"):
-        shards.select(home.rows.drop_columns(["weather"]), ask())
+        select(home.rows.drop_columns(["weather"]), ask())
 
 
 def test_preview_counts_what_the_build_gives(make_home: MakeHome) -> None:
@@ -430,7 +433,7 @@ def test_preview_counts_what_the_build_gives(make_home: MakeHome) -> None:
     request = ask(filter="sharpness > 2", max_samples=12)
     index = index_of(home, build(home, request))
     shutil.rmtree(home.root / "clips")
-    seen = shards.preview(request, home.rows)
+    seen = preview(request, home.rows)
     assert index["splits"] == seen["splits"]
     assert index["rows"] == {name: seen[name] for name in ("considered", "filtered_out", "over_max_samples")}
     assert seen["samples"] == 12
@@ -459,7 +462,7 @@ def test_a_group_never_straddles_two_splits(groups: list[str | None], seed: int,
     splits = {f"s{number}": weight / sum(weights) for number, weight in enumerate(weights)}
     request = ask(seed=seed, splits=splits)
     rows = _row_table(groups)
-    chosen = shards.select(rows, request)
+    chosen = select(rows, request)
     assert chosen.num_rows == rows.num_rows
     by_drive: dict[str, set[str]] = {}
     for drive, split in zip(chosen.column("drive_id").to_pylist(), chosen.column("split").to_pylist(), strict=True):
@@ -467,7 +470,7 @@ def test_a_group_never_straddles_two_splits(groups: list[str | None], seed: int,
         if drive is not None:
             by_drive.setdefault(drive, set()).add(split)
     assert all(len(found) == 1 for found in by_drive.values())
-    fewer = shards.select(rows.slice(0, len(groups) // 2 + 1), request)
+    fewer = select(rows.slice(0, len(groups) // 2 + 1), request)
     split_of = dict(zip(chosen.column("clip_id").to_pylist(), chosen.column("split").to_pylist(), strict=True))
     assert all(
         split_of[clip] == split for clip, split in zip(fewer.column("clip_id").to_pylist(), fewer.column("split").to_pylist(), strict=True)
@@ -477,14 +480,14 @@ def test_a_group_never_straddles_two_splits(groups: list[str | None], seed: int,
 def test_splits_follow_the_ratios() -> None:
     """Over many groups the shares come close to what was asked."""
     rows = _row_table([f"D{number}" for number in range(4_000)])
-    chosen = shards.select(rows, ask(splits={"train": 0.8, "val": 0.2}))
+    chosen = select(rows, ask(splits={"train": 0.8, "val": 0.2}))
     share = chosen.column("split").to_pylist().count("train") / 4_000
     assert share == pytest.approx(0.8, abs=0.03)
 
 
 def test_rows_without_a_group_stand_alone() -> None:
     """Clips without a drive do not all land in one split."""
-    chosen = shards.select(_row_table([None] * 40), ask())
+    chosen = select(_row_table([None] * 40), ask())
     assert {"train", "val"} == set(chosen.column("split").to_pylist())
 
 
@@ -493,6 +496,6 @@ def test_rows_without_a_group_stand_alone() -> None:
 def test_a_larger_limit_only_adds_samples(limit: int) -> None:
     """What max_samples drew stays drawn when it grows, in the same splits."""
     rows = _row_table([f"D{number % 5}" for number in range(30)])
-    fewer, more = (shards.select(rows, ask(max_samples=number)).select(["clip_id", "split"]).to_pylist() for number in (limit, limit + 1))
+    fewer, more = (select(rows, ask(max_samples=number)).select(["clip_id", "split"]).to_pylist() for number in (limit, limit + 1))
     assert len(fewer) == limit
     assert all(row in more for row in fewer)

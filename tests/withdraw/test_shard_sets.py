@@ -15,8 +15,8 @@ from curation.errors import ConcurrentChange
 from curation.layout import clip_key, shard_key, withdrawal_key
 from curation.pipeline import shard_set
 from curation.records import StageCount
-from curation.shard_files import sets_holding
-from curation.shard_request import from_mapping
+from curation.shards.files import sets_holding
+from curation.shards.request import from_mapping
 from curation.stages import withdraw
 from tests.release.conftest import NOW, clip, table
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, Valid
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import UsageError
 from curation.schema import CLIPS, sensitivity_of
-from curation.shard_filter import MAX_FILTER_CHARS, check_filter, near_columns
+from curation.shards.filter import MAX_FILTER_CHARS, check_filter, near_columns
 
 MAX_REQUEST_BYTES: Final = 64 * 1024
 MAX_REQUEST_DEPTH: Final = 8
