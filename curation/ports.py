@@ -336,7 +336,14 @@ class Upkeep(Protocol):
         """
 
 
-class Ledger(Protocol):
+class LedgerView(Protocol):
+    """A ledger to be read, for whoever holds no key of it."""
+
+    def entries(self) -> Iterator[LedgerEntry]:
+        """All entries in order."""
+
+
+class Ledger(LedgerView, Protocol):
     """Append-only, signed, hash-chained record of every event that matters."""
 
     def record(self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None) -> LedgerEntry:
@@ -345,9 +352,6 @@ class Ledger(Protocol):
         Raises:
             NotConserved: the counts do not add up.
         """
-
-    def entries(self) -> Iterator[LedgerEntry]:
-        """All entries in order."""
 
     def head(self) -> LedgerEntry | None:
         """The last entry, None for an empty ledger."""

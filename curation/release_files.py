@@ -19,7 +19,7 @@ from curation import schema, withdrawal_files
 from curation.digests import sha256_hex
 from curation.errors import CurationError, EvidenceBroken, GateRefused, LedgerUnreachable, OutsideError, UsageError
 from curation.layout import release_key
-from curation.ports import Clock, Ledger, ObjectStore
+from curation.ports import Clock, Ledger, LedgerView, ObjectStore
 from curation.tables import from_parquet, to_parquet
 
 MAPPING_FILE: Final = "mapping.parquet"
@@ -157,7 +157,7 @@ def left_releases(store: ObjectStore, ledger: Ledger) -> list[ReleaseFolder]:
     return [ReleaseFolder(store, release_id, withdrawn=withdrawn, going=going) for release_id in ids]
 
 
-def counted_releases(store: ObjectStore, ledger: Ledger) -> Iterator[tuple[str, date, pa.Table]]:
+def counted_releases(store: ObjectStore, ledger: LedgerView) -> Iterator[tuple[str, date, pa.Table]]:
     """Id, day and what counters count (schema COUNTED) of every release that the ledger says was ever cut, in its order.
 
     A superseded, refused or withdrawn release stays counted: what was reserved once is never given back.

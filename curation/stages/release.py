@@ -17,7 +17,7 @@ from curation import schema
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import ConcurrentChange, EvidenceBroken, ImmutableConflict, PackRefused
 from curation.layout import fences_key, pack_key, signatures_key
-from curation.ports import Clock, Ledger, ObjectStore
+from curation.ports import Clock, Ledger, LedgerView, ObjectStore
 from curation.records import StageCount
 from curation.release_files import (
     APPROVAL_FILE,
@@ -178,7 +178,7 @@ def _candidates(rows: pa.Table, published: Sequence[ReleaseFolder], barred: pa.A
     return rest.filter(pc.invert(is_out)), {WITHDRAWN_RULE: rows.filter(is_barred), ALREADY_PUBLISHED_RULE: rest.filter(is_out)}
 
 
-def reservations(store: ObjectStore, ledger: Ledger) -> list[counters.Reservation]:
+def reservations(store: ObjectStore, ledger: LedgerView) -> list[counters.Reservation]:
     """What every release that was ever cut reserved of the counters, in the order of the ledger.
 
     Raises:
