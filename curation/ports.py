@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curation.model_settings import ModelSettings, ObjectKind
 from curation.records import (
     Container,
+    Detection,
     Embedded,
     LedgerEntry,
     LineageRun,
@@ -213,6 +215,32 @@ class Tagger(Protocol):
         """Tags of a clip from some of its BGR frames; `undefined` rather than a guess."""
 
 
+class Detector(Protocol):
+    """Finds faces, or plates, in a picture."""
+
+    version: str
+    finds: ObjectKind
+
+    def find(self, picture: npt.NDArray[np.uint8], *, min_score: float | None = None) -> Sequence[Detection]:
+        """What is seen in a BGR picture (height x width x 3), highest score first, none of it twice; boxes lie within the picture.
+
+        Args:
+            min_score: from which score something counts, None for the one that the settings name.
+        """
+
+
+class ModelSource(Protocol):
+    """Where the bytes of models come from."""
+
+    def read(self, name: str, model: ModelSettings) -> bytes:
+        """The bytes that the model's source holds, whatever they are.
+
+        Raises:
+            CurationError: the source holds no such file.
+            OutsideError: it cannot be reached.
+        """
+
+
 class Places(Protocol):
     """Offline reverse geocoding."""
 
@@ -346,8 +374,13 @@ class LedgerView(Protocol):
 class Ledger(LedgerView, Protocol):
     """Append-only, signed, hash-chained record of every event that matters."""
 
-    def record(self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None) -> LedgerEntry:
+    def record(
+        self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None, unless: Collection[str] = ()
+    ) -> LedgerEntry:
         """The entry of this event; an equal event (kind, subject, counts, files, facts) is recorded once.
+
+        Where the subject has an entry of one of the kinds in `unless`, that one, and nothing is recorded: of two events that exclude each
+        other the ledger takes the first, whoever reports them.
 
         Raises:
             NotConserved: the counts do not add up.

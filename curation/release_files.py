@@ -34,6 +34,7 @@ SENT_FOLDER: Final = "sent/"
 RELEASED: Final = "release"  # kinds of ledger entries
 PUBLISHED: Final = "publish"
 REFUSED: Final = "publish_refused"
+FAILED: Final = "publish_failed"  # after its commit: from here on it gets no receipt and is taken back; then REFUSED follows
 REVIEWED: Final = "review"
 REVIEW_FAILED: Final = "review_failed"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
@@ -119,10 +119,13 @@ class StoreLedger:
             self._read_on()
             return self._known[-1] if self._known else None
 
-    def record(self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None) -> LedgerEntry:
+    def record(
+        self, count: StageCount, *, files: Mapping[str, str], facts: Mapping[str, str] | None = None, unless: Collection[str] = ()
+    ) -> LedgerEntry:
         """The entry of this event; an equal event is recorded once, however often and from wherever it is reported.
 
-        Where files of it were removed since, it happened again, and is recorded again.
+        Where files of it were removed since, it happened again, and is recorded again. Where its subject has one of a kind of `unless`,
+        that one, and nothing is recorded.
 
         Raises:
             NotConserved: the counts do not add up.
@@ -131,11 +134,14 @@ class StoreLedger:
         count.check()
         counts = {"rows_in": count.rows_in} | {name: rows for name, rows in count.accounted.items() if rows}
         with self._turn, self._lock():
-            return self._append((count.stage, count.subject, counts, dict(files), dict(facts or {})))
+            return self._append((count.stage, count.subject, counts, dict(files), dict(facts or {})), frozenset(unless))
 
-    def _append(self, event: _Event) -> LedgerEntry:
+    def _append(self, event: _Event, unless: frozenset[str]) -> LedgerEntry:
         for _ in range(_ATTEMPTS):
             self._read_on()
+            for entry in self._known:
+                if entry.kind in unless and entry.subject == event[1]:
+                    return entry
             removed: set[str] = set()
             for entry in reversed(self._known):
                 if entry.kind == REMOVED:

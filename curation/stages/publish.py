@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -17,10 +18,11 @@ from curation.digests import canonical_json, sha256_hex
 from curation.errors import ApprovalRefused, CurationError, EvidenceBroken, GateRefused
 from curation.names import is_among
 from curation.ports import Clock, Ledger, ObjectStore, OverseasCatalog
-from curation.records import SnapshotInfo, StageCount
+from curation.records import LedgerEntry, SnapshotInfo, StageCount
 from curation.release_files import (
     APPROVAL_FILE,
     EVIDENCE_FILE,
+    FAILED,
     INTENT_FILE,
     PUBLISHED,
     REFUSED,
@@ -40,6 +42,8 @@ from curation.residency import evaluate, gate
 from curation.residency import pack as packs
 from curation.tables import from_parquet
 from curation.withdrawal_files import barred_clip_ids
+
+log = logging.getLogger(__name__)
 
 RELEASE_PROPERTY: Final = "curation.release-id"
 EVIDENCE_PROPERTY: Final = "curation.evidence-digest"
@@ -175,7 +179,7 @@ def check_approval(folder: ReleaseFolder, *, ledger: Ledger, clock: Clock, appro
     _refuse(
         folder,
         {
-            "its publication was refused before": REFUSED in kinds_of(folder.release_id, ledger),
+            "its publication was refused before": not {REFUSED, FAILED}.isdisjoint(kinds_of(folder.release_id, ledger)),
             "the approval is not the one that the ledger recorded": not _is_recorded(folder, ledger),
             "the approval's signature is not its approver's": not _is_signed(folder, approvers),
         },
@@ -278,20 +282,20 @@ def run(
             check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
         _check_not_withdrawn(folder, store=store, ledger=ledger)
     except CurationError as refusal:
-        if not refusal.retryable:
-            _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
-        raise
+        done = None if refusal.retryable else _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
+        if done is None:
+            raise
+        return done
     if snapshot is None:
         snapshot = _commit(folder, release, catalog=catalog, table=table, ledger=ledger)
     try:
         files = _gated_again(folder, release, snapshot, home_rows, catalog=catalog, table=table)
         return _receipt(folder, snapshot, files, release.num_rows, store=store, ledger=ledger)
     except CurationError as failure:
-        done = _published(folder, ledger)  # by another publisher of the same release
-        if done is not None:
-            return done
-        _take_back(folder, snapshot, failure, catalog=catalog, table=table, ledger=ledger)
-        raise _failed_abroad(folder, failure) from failure
+        done = _take_back(folder, snapshot, failure, catalog=catalog, table=table, ledger=ledger)
+        if done is None:
+            raise _failed_abroad(folder, failure) from failure
+        return done
 
 
 def _intend(folder: ReleaseFolder, table: str, *, store: ObjectStore, ledger: Ledger) -> None:
@@ -419,22 +423,41 @@ def _commit(folder: ReleaseFolder, release: pa.Table, *, catalog: OverseasCatalo
 
 def _take_back(
     folder: ReleaseFolder, snapshot: SnapshotInfo | None, refusal: CurationError, *, catalog: OverseasCatalog, table: str, ledger: Ledger
-) -> None:
-    """Leave nothing abroad, and close for good a release whose publication had begun; one that had not begun stays as it is."""
+) -> StageCount | None:
+    """Leave nothing abroad, and close for good a release whose publication had begun; one that had not begun stays as it is.
+
+    What another publisher's receipt covers stays, and is returned. Receipt and failure are both recorded unless the other is: whichever the
+    ledger takes first holds, so nothing that has a receipt is taken back, and nothing that is taken back gets one.
+    """
+    if snapshot is None and not folder.has(INTENT_FILE):
+        return None
     if snapshot is not None:
+        if _is_receipted(folder, refusal, ledger):
+            return _published(folder, ledger)
         catalog.withdraw(table, snapshot.snapshot_id)
         catalog.withdraw_rows(table, _recorded_row_ids(folder, ledger))  # what was rewritten since is no more of that snapshot
-    elif not folder.has(INTENT_FILE):
-        return
-    rows = sum(
-        entry.counts.get("released", 0) for entry in ledger.entries() if (entry.kind, entry.subject) == ("release", folder.release_id)
-    )
-    ledger.record(
-        StageCount(
-            stage=REFUSED, subject=folder.release_id, rows_in=rows, accounted={"withdrawn" if snapshot is not None else "withheld": rows}
-        ),
+    last = _record_failure(folder, REFUSED, "withheld" if snapshot is None else "withdrawn", refusal, ledger)
+    return _published(folder, ledger) if last.kind == PUBLISHED else None
+
+
+def _is_receipted(folder: ReleaseFolder, failure: CurationError, ledger: Ledger) -> bool:
+    """Whether the release has a receipt; if not, it never gets one. Where nobody can tell, no: rows without a record are the worse harm."""
+    try:
+        return _record_failure(folder, FAILED, "taken_back", failure, ledger).kind == PUBLISHED
+    except CurationError as error:
+        log.warning("%s: %s; its rows are taken back all the same", folder.release_id, error)
+        return False
+
+
+def _record_failure(folder: ReleaseFolder, kind: str, outcome: str, failure: CurationError, ledger: Ledger) -> LedgerEntry:
+    """The entry that tells it, or the release's receipt where there is one."""
+    cut = (entry for entry in ledger.entries() if (entry.kind, entry.subject) == (RELEASED, folder.release_id))
+    rows = sum(entry.counts.get("released", 0) for entry in cut)
+    return ledger.record(
+        StageCount(stage=kind, subject=folder.release_id, rows_in=rows, accounted={outcome: rows}),
         files={folder.key(INTENT_FILE): folder.digest(INTENT_FILE)} if folder.has(INTENT_FILE) else {},
-        facts={"reason": refusal.problem},
+        facts={"reason": failure.problem},
+        unless={PUBLISHED},
     )
 
 
@@ -481,7 +504,11 @@ def _receipt(
         key = folder.key(f"{SENT_FOLDER}{number:05d}.parquet")
         store.create(key, data)
         sent[key] = sha256_hex(data)
-    count = StageCount(stage="publish", subject=folder.release_id, rows_in=rows, accounted={"published": rows})
+    count = StageCount(stage=PUBLISHED, subject=folder.release_id, rows_in=rows, accounted={"published": rows})
     intent = {folder.key(INTENT_FILE): folder.digest(INTENT_FILE)}
-    ledger.record(count, files={**sent, **intent}, facts={"snapshot_id": str(snapshot.snapshot_id)})
+    facts = {"snapshot_id": str(snapshot.snapshot_id)}
+    entry = ledger.record(count, files={**sent, **intent}, facts=facts, unless={FAILED, REFUSED})
+    if entry.kind != PUBLISHED:
+        why = entry.facts["reason"]
+        raise GateRefused(f"another publisher of it failed: {why}", subject=f"release {folder.release_id}", fix="cut a new release")
     return count

@@ -66,6 +66,25 @@ def test_an_equal_event_is_recorded_once(store, key, filled):
     assert len(list(filled.entries())) == 3
 
 
+def test_of_two_events_that_exclude_each_other_the_first_holds(store, key):
+    """Two writers report one each, at once, for many subjects: of every subject one is recorded, and both are told which."""
+    told = {kind: {} for kind in ("done", "failed")}
+
+    def report(kind, other):
+        ledger = StoreLedger(store, CLOCK, key)
+        for number in range(20):
+            count = StageCount(stage=kind, subject=f"s{number}", rows_in=1, accounted={kind: 1})
+            told[kind][count.subject] = ledger.record(count, files={}, unless={other}).kind
+
+    threads = [threading.Thread(target=report, args=pair) for pair in (("done", "failed"), ("failed", "done"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    recorded = [(entry.subject, entry.kind) for entry in StoreLedger(store, CLOCK, key).entries()]
+    assert sorted(recorded) == sorted(told["done"].items()) == sorted(told["failed"].items())
+
+
 def test_rows_that_are_not_accounted_for_are_refused(store, key):
     """A stage that lost a row cannot record anything."""
     with pytest.raises(NotConserved, match="3 rows in, 2 accounted for"):

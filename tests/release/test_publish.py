@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from curation.audit.leaks import find_home_values
 from curation.audit.ledger import StoreLedger
 from curation.audit.verify import verify
-from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, EvidenceBroken, GateRefused, PackRefused
+from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, EvidenceBroken, GateRefused, OutsideError, PackRefused
 from curation.release_files import RELEASE_FILE, SUPERSEDED_FILE
 from curation.stages.publish import RELEASE_PROPERTY, recorded_digests
 
@@ -249,10 +249,10 @@ def test_a_catalog_that_writes_other_rows_is_taken_back(world, rows, approved):
 
 
 class FaultAt:
-    """A port that fails at its n-th call, before or after doing what was asked."""
+    """A port that fails at its n-th call, or from then on, before or after doing what was asked."""
 
-    def __init__(self, port, names, *, at, after, error=None):
-        self._port, self._names, self._at, self._after, self.calls = port, names, at, after, 0
+    def __init__(self, port, names, *, at, after, error=None, lasts=False):
+        self._port, self._names, self._at, self._after, self._lasts, self.calls = port, names, at, after, lasts, 0
         self._error = error or ConcurrentChange("injected", subject="port", fix="retry")
 
     def __getattr__(self, name):
@@ -262,10 +262,11 @@ class FaultAt:
 
         def call(*args, **kwargs):
             self.calls += 1
-            if self.calls == self._at and not self._after:
+            is_due = self.calls == self._at or (self._lasts and self.calls > self._at)
+            if is_due and not self._after:
                 raise self._error
             result = method(*args, **kwargs)
-            if self.calls == self._at:
+            if is_due:
                 raise self._error
             return result
 
@@ -318,7 +319,7 @@ def test_a_fault_at_any_call_leaves_nothing_half_done(world, rows, approved, num
     assert told.value.exit_code == 1
     assert world.catalog.read(TABLE).num_rows == 0
     assert world.catalog.holding(TABLE, world.folder(approved).release()["release_row_id"].combine_chunks()) == []
-    assert world.kinds() == ["release", "approve", "publish_refused"]
+    assert world.kinds() == ["release", "approve", "publish_failed", "publish_refused"]
     again = world.cut(rows)
     world.approve(again)
     assert world.publish(again, rows).accounted == {"published": 2}
@@ -328,15 +329,94 @@ def test_a_take_back_that_ends_half_way_is_recorded_by_the_next(world, rows, app
     """Killed between the withdrawal and its entry: the next run records it, so that the rows are known not to be abroad."""
     meddling = Meddling(world.catalog, lambda table: table.slice(0, 1))
     with pytest.raises(Killed):
-        replace(world, ledger=FaultAt(world.ledger, {"record"}, at=1, after=False, error=Killed())).publish(
+        replace(world, ledger=FaultAt(world.ledger, {"record"}, at=2, after=False, error=Killed())).publish(
             approved, rows, catalog=meddling
         )
     assert world.catalog.read(TABLE).num_rows == 0
-    assert world.kinds() == ["release", "approve"]
+    assert world.kinds() == ["release", "approve", "publish_failed"]
     with pytest.raises(GateRefused, match="was withdrawn"):
         world.publish(approved, rows)
-    assert world.kinds() == ["release", "approve", "publish_refused"]
+    assert world.kinds()[-1] == "publish_refused"
     assert world.cut(rows) != approved
+
+
+def test_a_take_back_that_was_killed_before_it_began_is_done_by_the_next(world, rows, approved):
+    """Killed between the failure's entry and the withdrawal: the rows get no receipt any more, and the next run takes them back."""
+    meddling = Meddling(world.catalog, lambda table: table.slice(0, 1))
+    with pytest.raises(Killed):
+        world.publish(approved, rows, catalog=FaultAt(meddling, {"withdraw"}, at=1, after=False, error=Killed()))
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()[-1]) == (1, "publish_failed")
+    with pytest.raises(ApprovalRefused, match="refused before"):
+        world.publish(approved, rows)
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()[-1]) == (0, "publish_refused")
+
+
+def test_rows_are_taken_back_though_the_ledger_takes_no_entry(world, rows, approved):
+    """Neither receipt nor failure can be recorded: nothing stays abroad without a record, and the next run records that."""
+    fault = OutsideError("injected", subject="ledger", fix="retry")
+    with pytest.raises(OutsideError, match="injected"):
+        replace(world, ledger=FaultAt(world.ledger, {"record"}, at=1, after=False, error=fault, lasts=True)).publish(approved, rows)
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()[-1]) == (0, "approve")
+    with pytest.raises(GateRefused, match="was withdrawn"):
+        world.publish(approved, rows)
+    assert world.kinds()[-1] == "publish_refused"
+
+
+class Interleaved:
+    """A port before whose call of this name another publisher does something, once."""
+
+    def __init__(self, port, name, meanwhile):
+        self.port, self.name, self.meanwhile = port, name, meanwhile
+
+    def __getattr__(self, name):
+        real = getattr(self.port, name)
+        if name != self.name:
+            return real
+
+        def call(*args, **kwargs):
+            meanwhile, self.meanwhile = self.meanwhile, lambda: None
+            meanwhile()
+            return real(*args, **kwargs)
+
+        return call
+
+
+FAULT = OutsideError("injected", subject="port", fix="retry")
+
+
+def test_a_release_that_another_publisher_took_back_gets_no_receipt(world, rows, approved):
+    """Two publishers of one release: the second fails between the first's reading back and its receipt. Both are refused, nothing stays."""
+
+    def other_fails():
+        with pytest.raises(GateRefused, match="injected"):
+            world.publish(approved, rows, catalog=FaultAt(world.catalog, {"written"}, at=1, after=False, error=FAULT))
+
+    with pytest.raises(GateRefused, match="another publisher of it failed: injected"):
+        replace(world, ledger=Interleaved(world.ledger, "record", other_fails)).publish(approved, rows)
+    assert world.catalog.read(TABLE).num_rows == 0
+    assert set(world.kinds()) == {"release", "approve", "publish_failed", "publish_refused"}
+    assert world.cut(rows) != approved
+
+
+def test_what_another_publisher_has_a_receipt_of_stays(world, rows, approved):
+    """The first ends between the second's failure and its entry: the ledger has the receipt first, and the second takes nothing back."""
+    fails = FaultAt(world.catalog, {"written"}, at=1, after=False, error=FAULT)
+    second = replace(world, ledger=Interleaved(world.ledger, "record", lambda: world.publish(approved, rows)))
+    assert second.publish(approved, rows, catalog=fails).accounted == {"published": 2}
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (2, ["release", "approve", "publish"])
+
+
+def test_a_refusal_that_finds_a_receipt_takes_nothing_back(world, rows, approved):
+    """The second finds the first's snapshot and a law that lapsed; meanwhile the first wrote its receipt: the rows stay."""
+    with pytest.raises(Killed):
+        broken_at(world, 5, after=False, error=Killed()).publish(approved, rows)
+
+    def lapsed():
+        world.publish(approved, rows)
+        raise PackRefused("expired", subject="pack", fix="renew it")
+
+    assert world.publish(approved, rows, check_law=lapsed).accounted == {"published": 2}
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (2, ["release", "approve", "publish"])
 
 
 def test_racing_publishers_publish_once(world, rows, approved):
