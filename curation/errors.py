@@ -102,3 +102,11 @@ class EvidenceBroken(CurationError):
 
 class ValidationFailed(CurationError):
     """The manifest did not pass its suite, or not every declared check ran."""
+
+
+class ModelRefused(CurationError):
+    """A model that may not be run: missing, other bytes than the settings name, or not what it says when it is run."""
+
+
+class EvaluationRefused(CurationError):
+    """Nothing may be masked: the evaluation of the models in use is missing, expired, unsigned, of other models, or not passed."""

@@ -52,6 +52,21 @@ def overrun_key(settings_digest: str, limits_digest: str, clip_id: str) -> str:
     return f"inspections/{settings_digest}/overrun/{limits_digest}/{clip_id}.json"
 
 
+def model_key(sha256: str, suffix: str) -> str:
+    """Bytes of a model that finds faces or plates; `suffix` with its dot."""
+    return f"models/{sha256}{suffix}"
+
+
+def model_card_key(sha256: str) -> str:
+    """Where a model came from, and its licence."""
+    return f"models/{sha256}.json"
+
+
+def evaluation_key(evaluation_id: str, name: str) -> str:
+    """A file of an evaluation of the models in use: evaluation.json, report.en.html, report.zh.html."""
+    return f"evaluations/{evaluation_id}/{name}"
+
+
 def tombstone_key(clip_id: str) -> str:
     """Says that a clip was erased, so that no pull brings it back."""
     return f"tombstones/{clip_id}.json"

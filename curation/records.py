@@ -216,6 +216,31 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """A face or plate that a model found in a picture: pixels from the top left, and a score in [0, 1]."""
+
+    x_px: float
+    y_px: float
+    width_px: float
+    height_px: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledModel:
+    """A model that rests in the home store; `is_new` where it came there just now."""
+
+    name: str
+    version: str
+    finds: str
+    sha256: str
+    licence: str
+    key: str
+    size_bytes: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotInfo:
     """One snapshot of an Iceberg table."""
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
+from curation.model_settings import ModelSettings, PrivacySettings, with_defaults
 from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
@@ -494,7 +495,22 @@ class Settings(_Frozen):
     retention: RetentionSettings = RetentionSettings()
     lineage: LineageSettings = LineageSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
+    models: Mapping[str, ModelSettings] = Field(default_factory=lambda: with_defaults({}), validate_default=True)
+    privacy: PrivacySettings = PrivacySettings()
     sources: Mapping[str, AnySourceSettings] = Field(default_factory=dict)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _over_the_shipped(cls, given: object) -> object:
+        return with_defaults(given) if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _models_that_are_known(self) -> Settings:
+        for name, finds in ((self.privacy.face_model, "face"), (self.privacy.plate_model, "plate")):
+            if name not in self.models or self.models[name].finds != finds:
+                fitting = ", ".join(sorted(one for one, model in self.models.items() if model.finds == finds))
+                raise ValueError(f"privacy.{finds}_model names {name}, which is no model that finds a {finds} ({fitting} are)")
+        return self
 
 
 def _is_canonical_address(host: str) -> bool:
@@ -557,6 +573,6 @@ def read_settings(env: Mapping[str, str] | None = None, *, work: Path | None = N
 
 def _where(place: tuple[str | int, ...], *, no_such_kind: bool) -> str:
     """The setting as the file writes it: pydantic puts the kind of a store or source between its table and its keys."""
-    tagged = {"store": 1, "sources": 2}.get(str(place[0]), len(place))
+    tagged = {"store": 1, "sources": 2}.get(str(place[0]) if place else "", len(place))
     parts = [str(part) for index, part in enumerate(place) if index != tagged]
-    return ".".join([*parts, "kind"] if no_such_kind else parts)
+    return ".".join([*parts, "kind"] if no_such_kind else parts) or "the settings"

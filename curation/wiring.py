@@ -30,6 +30,7 @@ from curation.ports import (
     HomeCatalog,
     Ledger,
     Lineage,
+    ModelSource,
     ObjectStore,
     OverseasCatalog,
     Places,
@@ -269,6 +270,13 @@ def tagger(settings: OnnxTaggerSettings | None = None) -> Tagger:
     from curation.adapters.tagger_onnx import OnnxTagger
 
     return OnnxTagger(settings, otherwise=PictureTagger())
+
+
+def model_source(objects: ObjectStore) -> ModelSource:
+    """Where the bytes of models come from."""
+    from curation.adapters.models_fetch import FetchedModels
+
+    return FetchedModels(objects)
 
 
 def hash_index() -> HashIndex:

