@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import UsageError
@@ -45,6 +45,17 @@ Split = Annotated[str, AfterValidator(_split_name)]
 Column = Annotated[str, AfterValidator(_known_column)]
 
 
+class FrameRequest(BaseModel):
+    """Which pictures of a clip become samples. A side that is not given follows the clip's own shape."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    fps: float = Field(default=2.0, gt=0, le=240, allow_inf_nan=False, description="pictures per second of the clip, above 0 to 240")
+    width_px: int | None = Field(default=None, ge=16, le=8192, description="whole pixels from 16 to 8192, or nothing")
+    height_px: int | None = Field(default=None, ge=16, le=8192, description="whole pixels from 16 to 8192, or nothing")
+    jpeg_quality: int = Field(default=90, ge=1, le=100, description="a whole number from 1 to 100")
+
+
 class ShardRequest(BaseModel):
     """A checked request. Equal requests have equal digests; the order of splits and columns carries no meaning."""
 
@@ -70,8 +81,14 @@ class ShardRequest(BaseModel):
     shard_size_bytes: int = Field(
         default=256 * 1024 * 1024, ge=10_240, le=2**40, description="a whole number of bytes from 10240 to 2^40, such as 268435456"
     )
-    format: Literal["webdataset"] = Field(default="webdataset", description="webdataset, the only format built")
-    form: Literal["clips"] = Field(default="clips", description="clips, the only form built: whole clips")
+    format: Literal["webdataset", "mds"] = Field(
+        default="webdataset", description="webdataset (tars for the webdataset library) or mds (shards of MosaicML Streaming)"
+    )
+    form: Literal["clips", "frames"] = Field(default="clips", description="clips (whole clips) or frames (JPEG pictures of them)")
+    frames: FrameRequest | None = Field(
+        default=None,
+        description="a mapping of fps, width_px, height_px and jpeg_quality, such as {fps: 2, width_px: 640}; only with form: frames",
+    )
     columns: tuple[Column, ...] = Field(
         default=PUBLIC_COLUMNS,
         min_length=1,
@@ -107,6 +124,21 @@ class ShardRequest(BaseModel):
         if len(set(columns)) != len(columns):
             raise ValueError("a column is named twice")
         return tuple(sorted(columns))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _frames_where_asked(cls, value: Any) -> Any:
+        """Frames are asked for with defaults where the form alone says so."""
+        if isinstance(value, dict) and value.get("form") == "frames" and value.get("frames") is None:
+            return {**value, "frames": {}}
+        return value
+
+    @field_validator("frames")
+    @classmethod
+    def _no_frames_of_whole_clips(cls, frames: FrameRequest | None, info: ValidationInfo) -> FrameRequest | None:
+        if frames is not None and info.data.get("form") == "clips":
+            raise ValueError("is asked for, but the form is clips")
+        return frames
 
     @field_validator("masked")
     @classmethod
@@ -172,9 +204,9 @@ def _problem(first: Mapping[str, Any], loc: _Path) -> str:
 
 def _right(loc: _Path) -> str:
     field = ShardRequest.model_fields.get(str(loc[0])) if loc else None
-    if field is None:
-        keys = tuple(ShardRequest.model_fields)
-        close = difflib.get_close_matches(str(loc[0]) if loc else "", keys, n=2, cutoff=0.5)
+    if field is None or (loc[0] == "frames" and len(loc) > 1 and loc[1] not in FrameRequest.model_fields):
+        keys = tuple(ShardRequest.model_fields if field is None else FrameRequest.model_fields)
+        close = difflib.get_close_matches(str(loc[-1]) if loc else "", keys, n=2, cutoff=0.5)
         return f"did you mean {' or '.join(close)}?" if close else f"use only {', '.join(keys)}"
     return f"give {loc[0]} as {field.description}"
 

@@ -69,6 +69,8 @@ def run(
         CurationError: the rows do not fit the schema, or a clip stands twice.
         OutsideError: a clip's bytes could not be read.
     """
+    if (request.form, request.format) != ("clips", "webdataset"):
+        raise UsageError("cannot be built yet", subject=f"shards of {request.form} as {request.format}", fix="ask for clips as webdataset")
     selection = choose(rows, request, withdrawn)
     filter_shown = check_nothing_told(request, rows)
     plan, digest = plan_shards(selection.rows, request)

@@ -72,8 +72,11 @@ def test_the_digest_ignores_order_and_sees_every_value() -> None:
         ("name: a\ncolums: [weather]", 2, "there is no key colums", "did you mean columns"),
         ("name: a\nzzzzzz: 1", 2, "there is no key zzzzzz", "use only name, filter"),
         ("name: a\nmasked: true", 2, "masking is not built yet", "false"),
-        ("name: a\nformat: mds", 2, "format", "webdataset"),
-        ("name: a\nform: frames", 2, "form", "whole clips"),
+        ("name: a\nformat: parquet", 2, "format", "webdataset"),
+        ("name: a\nform: pictures", 2, "form", "whole clips"),
+        ("name: a\nform: frames\nframes:\n  fps: 0", 4, "frames.fps", "jpeg_quality"),
+        ("name: a\nform: frames\nframes: {fsp: 2}", 3, "frames.fsp", "did you mean fps"),
+        ("name: a\nframes: {fps: 2}", 2, "the form is clips", "form: frames"),
         ("name: a\nshard_size_bytes: 10", 2, "10240", "whole number of bytes"),
         ("name: a\nmax_samples: 0", 2, "max_samples", "at least 1"),
         ("name: a\nseed: true", 2, "seed", "whole number"),
@@ -142,6 +145,15 @@ def test_the_documented_request_is_one() -> None:
     """The example of docs/shards.md parses as it stands."""
     page = (Path(__file__).parents[2] / "docs" / "shards.md").read_text(encoding="utf-8")
     assert parse(page.split("```yaml\n")[1].split("```")[0].encode(), "docs/shards.md").name == "night-rain"
+
+
+def test_frames_follow_their_form() -> None:
+    """The form alone asks for frames with defaults, which is the same request as one that names them."""
+    plain = parse(b"name: a\nform: frames", "request.yaml")
+    assert plain.frames is not None
+    assert (plain.frames.fps, plain.frames.width_px, plain.frames.jpeg_quality) == (2.0, None, 90)
+    assert plain.digest() == parse(b"name: a\nform: frames\nframes: {fps: 2, jpeg_quality: 90}", "request.yaml").digest()
+    assert parse(b"name: a", "request.yaml").frames is None
 
 
 def test_the_documentation_names_every_key() -> None:
