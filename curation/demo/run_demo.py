@@ -56,7 +56,7 @@ def run(*, clips: Path | None, fleet: Path | None, work: Path, say: Console) -> 
         say.print(f"[7/7] asking for training shards: {dict(SHARD_REQUEST)}")
         run_id = airflow.trigger("curate_shards", {"request": json.dumps(SHARD_REQUEST)}, user="engineer")
         airflow.require_success("curate_shards", run_id, limit_s=_LIMIT_S)
-    _close(settings, before, say)
+    show_results(settings, before, say)
     say.print(f"done in {time.monotonic() - started:.0f} s")
 
 
@@ -192,7 +192,13 @@ def _sequence(settings: Settings) -> int:
     return sum(1 for _ in pipeline.ledger_entries(settings))
 
 
-def _close(settings: Settings, before: int, say: Console) -> None:
+def show_results(settings: Settings, before: int, say: Console) -> None:
+    """Print what each stage did since ledger entry `before`, what left and where to look.
+
+    Raises:
+        GateRefused: a raw value of home was found overseas.
+        EvidenceBroken: the ledger does not hold.
+    """
     entries = list(pipeline.ledger_entries(settings))
     say.print("\nPer stage in this run, rows in = rows accounted for by name:")
     say.print(_stage_table(entries, before))

@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import io
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -46,9 +48,11 @@ def run_main_job(settings):
         pipeline.ingest_batch(settings, batch_id)
         pipeline.validate_batch(settings, batch_id)
     release_id = pipeline.cut_release(settings, requesters=["engineer"])
-    if not pipeline.release_summary(settings, release_id)["published"]:
-        pipeline.approve(settings, release_id, approver="officer", ticket="T-1")
-    pipeline.publish_release(settings, release_id)
+    summary = pipeline.release_summary(settings, release_id)
+    if summary["rows"]:
+        if not summary["published"]:
+            pipeline.approve(settings, release_id, approver="officer", ticket="T-1")
+        pipeline.publish_release(settings, release_id)
     return batches, release_id, pipeline.build_shards(settings, from_mapping(dict(run_demo.SHARD_REQUEST)))
 
 
@@ -178,3 +182,19 @@ def test_one_changed_byte_of_any_covered_file_is_named(job):
         path.write_bytes(original)
         path.chmod(mode)
     assert pipeline.verify(settings) == proof
+
+
+def test_without_a_fleet_file_nothing_leaves_and_the_demo_says_so(tmp_path):
+    """Real clips without telemetry: all are curated, no row is released, and what the demo prints says so."""
+    said, videos = io.StringIO(), tmp_path / "videos"
+    videos.mkdir()
+    for clip in sorted((SHARED / "videos").iterdir(), key=lambda path: path.stat().st_size)[:3]:
+        shutil.copyfile(clip, videos / clip.name)
+    say = Console(file=said, width=160, markup=False)
+    settings = run_demo.prepare(videos, None, tmp_path / "work", say)
+    _, release_id, _ = run_main_job(settings)
+    run_demo.show_results(settings, 0, say)
+    assert "no clip has a fix, so nothing may leave" in said.getvalue()
+    assert f"release {release_id} (not published: no row may leave)" in said.getvalue()
+    assert 0 == pipeline.published(settings).num_rows
+    assert 3 == pipeline.curated(settings)[0].num_rows
