@@ -16,6 +16,7 @@ from curation.pipeline.batch import (
 )
 from curation.pipeline.evidence import ledger_entries, published, trace, upkeep, verify
 from curation.pipeline.privacy import pull_models
+from curation.pipeline.reading import Reading
 from curation.pipeline.release import (
     History,
     approve,
@@ -44,6 +45,7 @@ from curation.pipeline.shard_set import build_shards, preview_shards, rebuild_sh
 
 __all__ = [
     "History",
+    "Reading",
     "Reviewed",
     "approve",
     "approver_of",
