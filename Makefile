@@ -47,9 +47,10 @@ bench: $(STAMP) ## the benchmarks; prints ratios, writes benchmarks/latest.json
 soak: $(STAMP) ## long kill and endurance runs
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
-expectations: $(STAMP) ## rewrite the Great Expectations suites and the packs' JSON Schema from the code
+expectations: $(STAMP) ## rewrite the Great Expectations suites and the JSON Schemas of packs and shard requests from the code
 	@$(BIN)/python -m curation.adapters.validator_suites --write
 	@$(BIN)/python -m curation.residency.pack_schema --write
+	@$(BIN)/python -m curation.shards.request_schema --write
 
 constraints: $(STAMP) ## resolve the pins anew
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-annotate --group dev --group bench pyproject.toml .ci/tools.in -o constraints.txt

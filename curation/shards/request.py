@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, Literal
+from functools import partial
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import UsageError
-from curation.schema import CLIPS, sensitivity_of
+from curation.schema import CLIPS, EGO_MOTION, SCENE, SIGNALS, TIMEOFDAY, WEATHER, sensitivity_of
 from curation.shards.filter import MAX_FILTER_CHARS, check_filter, near_columns
 
 MAX_REQUEST_BYTES: Final = 64 * 1024
 MAX_REQUEST_DEPTH: Final = 8
 GROUP_COLUMNS: Final[Mapping[str, str]] = {"drive": "drive_id", "vehicle": "vehicle_id", "clip": "clip_id"}
+QUALITY_COLUMNS: Final[tuple[str, ...]] = (*SIGNALS, "fps", "duration_s", "width_px", "height_px")
+TAGS: Final[Mapping[str, tuple[str, ...]]] = {"timeofday": TIMEOFDAY, "weather": WEATHER, "scene": SCENE, "ego_motion": EGO_MOTION}
 _SLUG: Final = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 _SPLIT: Final = re.compile(r"[a-z0-9]{1,24}")
+_TAKEN_NAMES: Final = frozenset({"considered", "withdrawn"})  # all other names of what is left out hold an underscore
 _RATIO_TOLERANCE: Final = 1e-9
 
 PUBLIC_COLUMNS: Final[tuple[str, ...]] = tuple(sorted(field.name for field in CLIPS if sensitivity_of(field) == "public"))
@@ -32,7 +36,26 @@ TELLING_COLUMNS: Final[frozenset[str]] = frozenset(
 def _split_name(split: str) -> str:
     if not _SPLIT.fullmatch(split):
         raise ValueError(f"{split!r} cannot name a split: up to 24 lower-case letters and digits can")
+    if split in _TAKEN_NAMES:
+        raise ValueError(f"{split!r} cannot name a split: in the counts it names clips that are left out")
     return split
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word.lower(), list(known), n=2, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"use only {', '.join(known)}"
+
+
+def _quality_column(column: str) -> str:
+    if column not in QUALITY_COLUMNS:
+        raise ValueError(f"there is no signal {column!r}; {_near(column, QUALITY_COLUMNS)}")
+    return column
+
+
+def _tag_value(tag: str, value: str) -> str:
+    if value not in TAGS[tag]:
+        raise ValueError(f"{tag} is never {value!r}; {_near(value, TAGS[tag])}")
+    return value
 
 
 def _known_column(column: str) -> str:
@@ -56,6 +79,64 @@ class FrameRequest(BaseModel):
     jpeg_quality: int = Field(default=90, ge=1, le=100, description="a whole number from 1 to 100")
 
 
+class QualityLimit(BaseModel):
+    """Between what a signal must lie. A clip of which it could not be measured passes no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min: float | None = Field(default=None, allow_inf_nan=False, description="the least value that passes, in the signal's unit")
+    max: float | None = Field(default=None, allow_inf_nan=False, description="the largest value that passes, in the signal's unit")
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> QualityLimit:
+        if self.min is None and self.max is None:
+            raise ValueError("limits nothing: min, max or both are missing")
+        if self.min is not None and self.max is not None and not self.min <= self.max:
+            raise ValueError(f"nothing lies between min {self.min:g} and max {self.max:g}")
+        return self
+
+
+_Count = Annotated[int, Strict(), Field(ge=1)]
+_Ratio = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+_TimeOfDay = Annotated[str, AfterValidator(partial(_tag_value, "timeofday")), Field(json_schema_extra={"enum": [*TIMEOFDAY]})]
+_Weather = Annotated[str, AfterValidator(partial(_tag_value, "weather")), Field(json_schema_extra={"enum": [*WEATHER]})]
+_Scene = Annotated[str, AfterValidator(partial(_tag_value, "scene")), Field(json_schema_extra={"enum": [*SCENE]})]
+_EgoMotion = Annotated[str, AfterValidator(partial(_tag_value, "ego_motion")), Field(json_schema_extra={"enum": [*EGO_MOTION]})]
+
+
+class Quotas(BaseModel):
+    """Of which tag values at least how many clips are wanted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    timeofday: Mapping[_TimeOfDay, _Count] = Field(default_factory=dict, description="clips wanted at least, by time of day")
+    weather: Mapping[_Weather, _Count] = Field(default_factory=dict, description="clips wanted at least, by weather")
+    scene: Mapping[_Scene, _Count] = Field(default_factory=dict, description="clips wanted at least, by scene")
+    ego_motion: Mapping[_EgoMotion, _Count] = Field(default_factory=dict, description="clips wanted at least, by ego motion")
+
+    def wanted(self) -> tuple[tuple[str, str, int], ...]:
+        """(tag, value, clips), in the order of tags and values."""
+        return tuple((tag, value, count) for tag in sorted(TAGS) for value, count in sorted(getattr(self, tag).items()))
+
+
+class Balance(BaseModel):
+    """How many times the clips of its rarest value a tag's most frequent value may have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    timeofday: _Ratio | None = Field(default=None, description="most over fewest clips of a time of day, 1 or more")
+    weather: _Ratio | None = Field(default=None, description="most over fewest clips of a weather, 1 or more")
+    scene: _Ratio | None = Field(default=None, description="most over fewest clips of a scene, 1 or more")
+    ego_motion: _Ratio | None = Field(default=None, description="most over fewest clips of an ego motion, 1 or more")
+
+    def ratios(self) -> tuple[tuple[str, float], ...]:
+        """(tag, ratio) of the tags that are balanced, in their order."""
+        return tuple((tag, getattr(self, tag)) for tag in sorted(TAGS) if getattr(self, tag) is not None)
+
+
+GroupBy = Literal["drive", "vehicle_day", "vehicle", "time", "clip"]
+
+
 class ShardRequest(BaseModel):
     """A checked request. Equal requests have equal digests; the order of splits and columns carries no meaning."""
 
@@ -74,9 +155,26 @@ class ShardRequest(BaseModel):
         default_factory=lambda: {"train": 1.0},
         description="names with ratios above 0 that add up to 1, such as {train: 0.8, val: 0.1, test: 0.1}",
     )
-    group_by: Literal["drive", "vehicle", "clip"] = Field(
-        default="drive", description="drive, vehicle or clip: what never straddles two splits"
+    group_by: GroupBy = Field(
+        default="drive",
+        description="vehicle, time (blocks of days), vehicle_day, drive or clip; drives, vehicle-days and near-duplicates never straddle",
     )
+    time_block_days: int = Field(default=1, ge=1, le=366, description="whole days of a block, from 1 to 366; only with group_by: time")
+    near_duplicates: Literal["drop", "keep_together"] = Field(
+        default="drop", description="drop (the best of those that pass stays) or keep_together (all stay, in one split)"
+    )
+    quality: Mapping[
+        Annotated[str, AfterValidator(_quality_column), Field(json_schema_extra={"enum": [*QUALITY_COLUMNS]})], QualityLimit
+    ] = Field(default_factory=dict, description="a mapping of signals to limits, such as {sharpness: {min: 40}, blockiness: {max: 3}}")
+    quotas: Quotas = Field(
+        default_factory=Quotas,
+        description="the least clips wanted of tag values, such as {timeofday: {night: 500}, weather: {rainy: 200}}",
+    )
+    balance: Balance = Field(
+        default_factory=Balance, description="a mapping of tags to the most that one value may outnumber another, such as {weather: 2}"
+    )
+    max_per_vehicle: int | None = Field(default=None, ge=1, description="a whole number of at least 1, or nothing for no cap")
+    max_per_drive: int | None = Field(default=None, ge=1, description="a whole number of at least 1, or nothing for no cap")
     max_samples: int | None = Field(default=None, ge=1, description="a whole number of at least 1, or nothing for all")
     shard_size_bytes: int = Field(
         default=256 * 1024 * 1024, ge=10_240, le=2**40, description="a whole number of bytes from 10240 to 2^40, such as 268435456"
@@ -110,6 +208,23 @@ class ShardRequest(BaseModel):
         if not abs(total - 1) <= _RATIO_TOLERANCE:
             raise ValueError(f"the ratios add up to {total:.6g}, not 1")
         return dict(sorted(splits.items()))
+
+    @field_validator("quality", "quotas", "balance", mode="before")
+    @classmethod
+    def _nothing_asked(cls, value: object) -> object:
+        return {} if value is None else value
+
+    @field_validator("quality")
+    @classmethod
+    def _quality_in_order(cls, quality: Mapping[str, QualityLimit]) -> Mapping[str, QualityLimit]:
+        return dict(sorted(quality.items()))
+
+    @field_validator("time_block_days")
+    @classmethod
+    def _days_of_blocks(cls, days: int, info: ValidationInfo) -> int:
+        if days != 1 and info.data.get("group_by") != "time":
+            raise ValueError("is asked for, but group_by is not time")
+        return days
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -203,12 +318,26 @@ def _problem(first: Mapping[str, Any], loc: _Path) -> str:
 
 
 def _right(loc: _Path) -> str:
-    field = ShardRequest.model_fields.get(str(loc[0])) if loc else None
-    if field is None or (loc[0] == "frames" and len(loc) > 1 and loc[1] not in FrameRequest.model_fields):
-        keys = tuple(ShardRequest.model_fields if field is None else FrameRequest.model_fields)
-        close = difflib.get_close_matches(str(loc[-1]) if loc else "", keys, n=2, cutoff=0.5)
-        return f"did you mean {' or '.join(close)}?" if close else f"use only {', '.join(keys)}"
-    return f"give {loc[0]} as {field.description}"
+    """What would be right at `loc`, in the words of the innermost field that stands there."""
+    model: type[BaseModel] | None = ShardRequest
+    words, is_free = _near("", ShardRequest.model_fields), False
+    for depth, part in enumerate(loc):
+        if is_free or model is None:
+            is_free = False
+            continue
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return _near(str(part), model.model_fields)
+        words = f"give {'.'.join(map(str, loc[: depth + 1]))} as {field.description}"
+        model, is_free = _below(field.annotation)
+    return words
+
+
+def _below(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The model of what stands below a field, and whether a key that the request chooses comes first; None where there is no model."""
+    parts = get_args(annotation)
+    found = [one for one in (annotation, *parts) if isinstance(one, type) and issubclass(one, BaseModel)]
+    return (found[0], get_origin(annotation) is Mapping) if found else (None, False)
 
 
 def _subject(name: str, lines: Mapping[_Path, int], loc: _Path) -> str:

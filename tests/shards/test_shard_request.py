@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import UsageError
 from curation.schema import CLIPS, sensitivity_of
+from curation.shards import request_schema
 from curation.shards.request import MAX_REQUEST_BYTES, ShardRequest, from_mapping, parse
 
 FULL = b"""\
@@ -17,7 +20,14 @@ name: night-rain
 filter: timeofday = 'night' AND weather = 'rainy'
 seed: 7
 splits: {train: 0.8, val: 0.2}
-group_by: vehicle
+group_by: time
+time_block_days: 7
+quality: {sharpness: {min: 40}, blockiness: {max: 3}}
+quotas: {weather: {rainy: 200}, timeofday: {night: 500}}
+balance: {weather: 2}
+max_per_vehicle: 50
+max_per_drive: 5
+near_duplicates: keep_together
 max_samples: 100
 shard_size_bytes: 1000000
 columns: [weather, timeofday]
@@ -33,6 +43,17 @@ def test_a_full_request_is_read() -> None:
     assert request.splits == {"train": 0.8, "val": 0.2}
     assert request.columns == ("timeofday", "weather")
     assert request.filter_columns() == {"timeofday", "weather"}
+    assert {"sharpness": (40.0, None), "blockiness": (None, 3.0)} == {name: (one.min, one.max) for name, one in request.quality.items()}
+    assert request.quotas.wanted() == (("timeofday", "night", 500), ("weather", "rainy", 200))
+    assert request.balance.ratios() == (("weather", 2.0),)
+    assert (50, 5, "keep_together", "time", 7) == (
+        request.max_per_vehicle,
+        request.max_per_drive,
+        request.near_duplicates,
+        request.group_by,
+        request.time_block_days,
+    )
+    assert request == from_mapping(request.model_dump(mode="json"))
 
 
 def test_without_columns_only_public_ones_enter() -> None:
@@ -44,7 +65,7 @@ def test_without_columns_only_public_ones_enter() -> None:
 
 def test_a_form_and_a_file_make_the_same_request() -> None:
     """A mapping with nulls for what is not asked equals the file without these keys."""
-    form = from_mapping({"name": "a", "filter": None, "max_samples": None, "columns": None})
+    form = from_mapping({"name": "a", "filter": None, "max_samples": None, "columns": None, "quotas": None, "quality": None})
     assert parse(b"name: a", "request.yaml") == form
 
 
@@ -74,9 +95,24 @@ def test_the_digest_ignores_order_and_sees_every_value() -> None:
         ("name: a\nmasked: true", 2, "masking is not built yet", "false"),
         ("name: a\nformat: parquet", 2, "format", "webdataset"),
         ("name: a\nform: pictures", 2, "form", "whole clips"),
-        ("name: a\nform: frames\nframes:\n  fps: 0", 4, "frames.fps", "jpeg_quality"),
+        ("name: a\nform: frames\nframes:\n  fps: 0", 4, "frames.fps", "pictures per second"),
         ("name: a\nform: frames\nframes: {fsp: 2}", 3, "frames.fsp", "did you mean fps"),
         ("name: a\nframes: {fps: 2}", 2, "the form is clips", "form: frames"),
+        ("name: a\nquality:\n  sharpness:\n    mim: 3", 4, "no key quality.sharpness.mim", "did you mean min"),
+        ("name: a\nquality:\n  sharpnes: {min: 3}", 3, "did you mean sharpness", "limits"),
+        ("name: a\nquality:\n  sharpness:\n    min: x", 4, "quality.sharpness.min", "the least value"),
+        ("name: a\nquality: {sharpness: {}}", 2, "limits nothing", "{min: 40}"),
+        ("name: a\nquality: {sharpness: {min: 3, max: 2}}", 2, "nothing lies between", "{min: 40}"),
+        ("name: a\nquotas:\n  wether: {rainy: 3}", 3, "no key quotas.wether", "did you mean weather"),
+        ("name: a\nquotas:\n  weather:\n    rain: 3", 4, "did you mean rainy", "by weather"),
+        ("name: a\nquotas:\n  weather:\n    rainy: 0", 4, "quotas.weather.rainy", "by weather"),
+        ("name: a\nbalance: {weather: 0.5}", 2, "balance.weather", "1 or more"),
+        ("name: a\nmax_per_vehicle: 0", 2, "max_per_vehicle", "at least 1"),
+        ("name: a\nmax_per_drive: x", 2, "max_per_drive", "at least 1"),
+        ("name: a\nnear_duplicates: keep", 2, "near_duplicates", "keep_together"),
+        ("name: a\ngroup_by: city", 2, "group_by", "never straddle"),
+        ("name: a\ntime_block_days: 7", 2, "group_by is not time", "only with group_by"),
+        ("name: a\nsplits: {withdrawn: 1.0}", 2, "left out", "names with ratios"),
         ("name: a\nshard_size_bytes: 10", 2, "10240", "whole number of bytes"),
         ("name: a\nmax_samples: 0", 2, "max_samples", "at least 1"),
         ("name: a\nseed: true", 2, "seed", "whole number"),
@@ -160,3 +196,16 @@ def test_the_documentation_names_every_key() -> None:
     """A key that is added to the request is explained there."""
     page = (Path(__file__).parents[2] / "docs" / "shards.md").read_text(encoding="utf-8")
     assert [key for key in ShardRequest.model_fields if f"`{key}`" not in page] == []
+
+
+def test_the_json_schema_is_that_of_the_model() -> None:
+    """The committed file is what the model says; `make expectations` rewrites it."""
+    assert request_schema.text() == request_schema.PATH.read_text(encoding="utf-8")
+
+
+def test_the_json_schema_takes_what_the_reader_takes() -> None:
+    """The documented request fits the schema, and a misspelt tag value, key or signal does not."""
+    checked = jsonschema.Draft202012Validator(request_schema.schema())
+    assert [] == list(checked.iter_errors(yaml.safe_load(FULL)))
+    for wrong in ({"quotas": {"weather": {"rain": 3}}}, {"quality": {"sharpnes": {"min": 3}}}, {"colums": ["weather"]}, {"seed": "7"}):
+        assert [] != list(checked.iter_errors({"name": "a"} | wrong))
