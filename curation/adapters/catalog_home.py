@@ -13,7 +13,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
 from curation.adapters.catalog_files import WRITING_S, entries_of, files_of, remove_files, sweep
-from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, among, ancestors, commit, outside, ref_of
+from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, among, ancestors, begin, commit, outside, ref_of
 from curation.adapters.catalog_lists import is_struct_list
 from curation.errors import ConcurrentChange, CurationError, UsageError
 from curation.records import SnapshotInfo
@@ -106,7 +106,7 @@ class IcebergHome(IcebergTables):
                 fix="make the new column nullable, and no list of structs, in curation/schema.py",
             )
         if later:
-            transaction = found.transaction()
+            transaction = begin(found)
             with transaction.update_schema() as update:
                 update.union_by_name(pa.schema(later))
             commit(transaction, found)
@@ -116,7 +116,7 @@ class IcebergHome(IcebergTables):
     def _rooted(self, table: str) -> Table:
         found = self._grown(table)
         if ref_of(found, MAIN_BRANCH) is None:
-            transaction = found.transaction()
+            transaction = begin(found)
             transaction.append(self._schema(table).empty_table(), snapshot_properties={ROOT: "true"})
             commit(transaction, found)
         return found
@@ -126,7 +126,7 @@ class IcebergHome(IcebergTables):
         base = ref_of(found, MAIN_BRANCH)
         if base is None:
             raise LostRace
-        transaction = found.transaction()
+        transaction = begin(found)
         with ManageSnapshots(transaction) as refs:
             refs.create_branch(base, branch)
         if replace:
@@ -152,7 +152,7 @@ class IcebergHome(IcebergTables):
                 return False
             if main not in {snapshot.snapshot_id for snapshot in ancestors(found, tip)}:
                 return False
-            transaction = found.transaction()
+            transaction = begin(found)
             # The first requirement staged is the one that is kept: main is still what we grew from.
             ManageSnapshots(transaction).set_current_snapshot(ref_name=branch).remove_branch(branch).commit()
             commit(transaction, found)
@@ -183,7 +183,7 @@ class IcebergHome(IcebergTables):
             own = [snapshot for snapshot in ancestors(found, tip) if snapshot.snapshot_id not in kept]
             ids = {snapshot.snapshot_id for snapshot in own}
             files = {entry.data_file.file_path for snapshot in own for entry in entries_of(found, snapshot) if entry.snapshot_id in ids}
-            transaction = found.transaction()
+            transaction = begin(found)
             ManageSnapshots(transaction).remove_branch(branch).commit()
             if ids:
                 ExpireSnapshots(transaction).by_ids(sorted(ids)).commit()
@@ -215,7 +215,7 @@ class IcebergHome(IcebergTables):
         found = self._ensure(table)
         count: int = self._rows(table, found, ref_of(found, MAIN_BRANCH), clip_ids).num_rows
         if count:
-            transaction = found.transaction()
+            transaction = begin(found)
             transaction.delete(among(self._schema(table).names[0], clip_ids), snapshot_properties={ERASED: str(count)})
             commit(transaction, found)
         return count
@@ -227,7 +227,7 @@ class IcebergHome(IcebergTables):
         old = [snapshot for snapshot in found.metadata.snapshots if snapshot.snapshot_id not in tips]
         shown = {path for snapshot in old for path in files_of(found, snapshot)}
         if old:
-            transaction = found.transaction()
+            transaction = begin(found)
             for name, ref in found.metadata.refs.items():
                 if ref.snapshot_id not in tips:
                     ManageSnapshots(transaction).remove_tag(name).commit()

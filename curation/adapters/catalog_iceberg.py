@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
@@ -29,11 +29,13 @@ from pyiceberg.exceptions import (
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, In
-from pyiceberg.table import Table, Transaction
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.table import FileScanTask, Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from curation.adapters.catalog_files import entries_of, remove_files
+from curation.adapters.catalog_files import among_in, entries_of, remove_files
 from curation.adapters.catalog_lists import marked, unmarked
 from curation.adapters.catalog_open import open_catalog
 from curation.errors import ConcurrentChange, CurationError, OutsideError, UsageError
@@ -130,7 +132,9 @@ class IcebergTables:
         only: BooleanExpression = AlwaysTrue() if keys is None else among(first, keys)
         known = {field.name for field in found.scan(snapshot_id=snapshot_id).projection().fields}
         scan = found.scan(row_filter=only, snapshot_id=snapshot_id, selected_fields=tuple(name for name in schema.names if name in known))
-        return unmarked(with_later_columns(scan.to_arrow(), schema).select(schema.names).cast(schema).sort_by(first))
+        tasks = scan.plan_files() if keys is None else _holding(found, scan.plan_files(), first, keys)
+        arrow = ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter, scan.case_sensitive).to_table(tasks)
+        return unmarked(with_later_columns(arrow, schema).select(schema.names).cast(schema).sort_by(first))
 
     def _retried(self, subject: str, attempt: Callable[[], _T]) -> _T:
         for turn in range(_TRIES):
@@ -139,6 +143,32 @@ class IcebergTables:
             except LostRace:
                 time.sleep(random.uniform(0.0, 0.01 * min(turn + 1, 20)))  # noqa: S311 - jitter, no secret
         raise ConcurrentChange(f"other writers were faster {_TRIES} times", subject=subject, fix="try again when fewer batches run")
+
+
+def _holding(found: Table, tasks: Iterable[FileScanTask], column: str, values: Sequence[str]) -> list[FileScanTask]:
+    """The files that hold one of the values: bounds are never written, so a scan by itself would read every column of every file."""
+    wanted = pa.array(values, pa.string())
+    held = ((task, among_in(found.io, task.file.file_path, column, wanted)) for task in tasks)
+    return [task for task, rows in held if rows.true_count or not len(rows)]  # a file that is missing is the scan's to tell
+
+
+class _Transaction(Transaction):
+    """PyIceberg's own works out anew, copying every snapshot there is, what its updates make of the table, 30 times in an append."""
+
+    _worked_out: tuple[object, object, TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table's metadata with all updates applied."""
+        base, updates, known = self._table.metadata, self._updates, self._worked_out
+        if known is None or known[0] is not base or known[1] is not updates:
+            self._worked_out = known = (base, updates, super().table_metadata)
+        return known[2]
+
+
+def begin(found: Table) -> Transaction:
+    """A transaction that costs what it changes, and not what the table has lived through."""
+    return _Transaction(found)
 
 
 def among(column: str, values: Sequence[str]) -> BooleanExpression:

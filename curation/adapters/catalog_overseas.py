@@ -29,7 +29,7 @@ from curation.adapters.catalog_files import (
     stored_below,
     sweep,
 )
-from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, commit, outside, ref_of
+from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, begin, commit, outside, ref_of
 from curation.adapters.catalog_open import is_sqlite, warehouse_of
 from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN, registered, registry_of, releases_of
 from curation.errors import ConcurrentChange, CurationError, UsageError
@@ -85,7 +85,7 @@ class IcebergOverseas(IcebergTables):
                     raise UsageError("was withdrawn", subject=f"release {release_id}", fix="cut a new release")
                 return known
             sweep(found, only=self._is_leftover(set()))
-            transaction = found.transaction()
+            transaction = begin(found)
             transaction.append(fitting, snapshot_properties=dict(properties))
             staged = transaction.table_metadata.current_snapshot()
             if staged is None:
@@ -168,7 +168,7 @@ class IcebergOverseas(IcebergTables):
         entries = [] if current is None else [one for one in entries_of(found, current) if one.data_file.file_path in hits]
         if not entries:
             return found
-        transaction = found.transaction()
+        transaction = begin(found)
         marked = {WITHDRAWN: "rows"}
         with transaction.update_snapshot(snapshot_properties=marked).overwrite() as overwrite:
             for entry in entries:
@@ -212,7 +212,7 @@ class IcebergOverseas(IcebergTables):
         gone = added_by(found, current, snapshot_id)
         if current is None or not gone:
             return found
-        transaction = found.transaction()
+        transaction = begin(found)
         with transaction.update_snapshot(snapshot_properties={WITHDRAWN: str(snapshot_id)}).overwrite() as overwrite:
             for entry in entries_of(found, current):
                 if entry.data_file.file_path in gone:
@@ -231,7 +231,7 @@ class IcebergOverseas(IcebergTables):
     def _expire_snapshots(self, table: str, found: Table, showing: set[int]) -> Table:
         if not showing:
             return found
-        transaction = found.transaction()
+        transaction = begin(found)
         for name, ref in found.metadata.refs.items():
             if ref.snapshot_id in showing and name != MAIN_BRANCH:  # a reader's tag or branch would hold the rows
                 refs = ManageSnapshots(transaction)

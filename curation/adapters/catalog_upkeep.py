@@ -18,7 +18,7 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
 from curation.adapters.catalog_files import WRITING_S, Stored, entries_of, files_of, opened, remove_files, stored_below
 from curation.adapters.catalog_home import IcebergHome
-from curation.adapters.catalog_iceberg import IcebergTables, commit, outside
+from curation.adapters.catalog_iceberg import IcebergTables, begin, commit, outside
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.catalog_registry import registry_names
 from curation.errors import NotConserved
@@ -74,7 +74,7 @@ class _Upkeep(IcebergTables):
         known = {snapshot.snapshot_id for snapshot in found.metadata.snapshots}
         wanted = {f"{PIN}{name}": snapshot_id for name, snapshot_id in pins.items() if snapshot_id in known}
         standing = {name: ref.snapshot_id for name, ref in found.metadata.refs.items() if name.startswith(PIN)}
-        transaction = found.transaction()
+        transaction = begin(found)
         for name in sorted(name for name, snapshot_id in standing.items() if wanted.get(name) != snapshot_id):
             ManageSnapshots(transaction).remove_tag(name).commit()
         for name in sorted(name for name, snapshot_id in wanted.items() if standing.get(name) != snapshot_id):
@@ -90,7 +90,7 @@ class _Upkeep(IcebergTables):
         small = [entry for entry in entries if entry.data_file.file_size_in_bytes < SMALL_BYTES]
         if len(small) < 2:
             return 0
-        transaction = found.transaction()
+        transaction = begin(found)
         said = {COMPACTED: str(len(small))}
         with transaction.update_snapshot(snapshot_properties=said).overwrite() as overwrite:
             for entry in small:
@@ -135,7 +135,7 @@ class _Upkeep(IcebergTables):
         if not old and not names:
             return 0
         shown.update(path for snapshot in old for path in files_of(found, snapshot))
-        transaction = found.transaction()
+        transaction = begin(found)
         if old:
             ExpireSnapshots(transaction).by_ids(sorted(snapshot.snapshot_id for snapshot in old)).commit()
         if names:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyiceberg.io.pyarrow import ArrowScan
 
 from curation import schema
 from curation.adapters import catalog_home, catalog_iceberg
@@ -84,6 +85,21 @@ def test_every_kind_of_value_comes_back(home) -> None:
     assert home.read(TABLE).equals(table.sort_by("clip_id"), check_metadata=True)
     put(home, "two", rows("d", share=math.nan))
     assert math.isnan(home.read(TABLE, clip_ids=["d"]).column("share")[0].as_py())
+
+
+def test_only_files_that_hold_a_clip_are_read_for_it(home, tmp_path, monkeypatch) -> None:
+    """Of three files one is read for one clip's rows, and none for a clip that is nowhere; a file that is missing is told."""
+    for name in ("a", "b", "c"):
+        put(home, name, rows(name))
+    read: list[int] = []
+    real = ArrowScan.to_table
+    monkeypatch.setattr(ArrowScan, "to_table", lambda self, tasks: (read.append(len(tasks)), real(self, tasks))[1])
+    assert ["b"] == home.read(TABLE, clip_ids=["b", "z"])["clip_id"].to_pylist()
+    assert KINDS.empty_table().equals(home.read(TABLE, clip_ids=["z"]), check_metadata=True)
+    assert [1, 0] == read
+    data_files(tmp_path)[0].unlink()
+    with pytest.raises(OutsideError, match="warehouse failed"):
+        home.read(TABLE, clip_ids=["z"])
 
 
 def test_some_columns_come_back_alone(home) -> None:
