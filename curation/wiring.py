@@ -101,6 +101,16 @@ def _turn_at_ledger(settings: Settings, objects: ObjectStore) -> Callable[[], Ab
     return turn
 
 
+def turn_at_main(settings: Settings) -> Callable[[], AbstractContextManager[None]]:
+    """What lets one batch at a time be audited for main, so that none is audited in vain; nothing where the catalog is no SQL database."""
+    from curation.adapters.ledger_lock_sql import SqlTurn
+
+    try:
+        return SqlTurn(settings.home_catalog.uri, at="main")
+    except SettingsError:  # then compare-and-set alone decides, as it always does
+        return nullcontext
+
+
 def home(settings: Settings) -> Home:
     """Store, ledger, catalog and clock at home."""
     from curation.adapters.catalog_home import IcebergHome

@@ -174,6 +174,7 @@ def _validate(settings: Settings, home: wiring.Home, batch_id: str, key: str) ->
         report=validation_report.render,
         key=key,
         related=proofs.held_against(settings, home, batch_id, key),
+        turn=wiring.turn_at_main(settings),
     )
 
 

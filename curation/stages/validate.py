@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import schema
-from curation.errors import ConcurrentChange, ImmutableConflict, NotConserved, ValidationFailed
+from curation.errors import ConcurrentChange, ImmutableConflict, NotConserved, OutsideError, ValidationFailed
 from curation.layout import manifest_key, validation_key
 from curation.ports import HomeCatalog, Ledger, ObjectStore, Validator
 from curation.records import SnapshotInfo, StageCount, ValidationResult
@@ -36,6 +37,7 @@ _COUNTED: Final = ("added", "replaced", "already_curated")
 _ATTEMPTS: Final = 32  # a batch loses at most one round to each batch that runs beside it
 
 Report = Callable[[str, ValidationResult], str]
+Turn = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ def run(
     report: Report,
     key: str | None = None,
     related: Mapping[str, pa.Table] | None = None,
+    turn: Turn = nullcontext,
 ) -> StageCount:
     """Where each row of the manifest went: added, replaced or already_curated.
 
@@ -68,6 +71,8 @@ def run(
         report: renders a result as a page of HTML.
         key: where the manifest rests, if it is not the batch's first: then its rows replace what is curated of those clips.
         related: tables that the manifest is held against: `stored` and `history`, as `expectations/` names them.
+        turn: keeps other batches away from main during a round, so that none audits in vain; compare-and-set alone keeps main right, so
+            whoever cannot have it goes on without.
 
     Raises:
         ValidationFailed: names the failing checks; the branch is dropped, main stays as it was, result and report are kept.
@@ -81,19 +86,19 @@ def run(
     digest = hashlib.sha256(data).hexdigest()
     books = _Books(batch_id=batch_id, manifest_key=key, manifest_digest=digest, store=store, ledger=ledger, report=report)
     audited = partial(validator.validate, SUITE, related=related)
-    is_revision = key != manifest_key(batch_id)
+    rounds = _Rounds(
+        catalog=catalog, table=table, manifest=manifest, books=books, audited=audited, is_revision=key != manifest_key(batch_id)
+    )
     for _ in range(_ATTEMPTS):
-        done = _taken_in(catalog, table, batch_id, digest, last_only=is_revision)
-        if done is not None:
-            return books.passed(audited(manifest), done)
-        plan = _plan(catalog, table, manifest, of_the_run=OF_THE_RUN if is_revision else (*OF_THE_RUN, DUPLICATE_OF))
-        # Main forgets snapshots after a while, the ledger does not: an older manifest must not bring its rows back.
-        recorded = None if plan.counts["added"] else books.taken_in(catalog.snapshots(table), last_only=is_revision)
-        if recorded is not None or not plan.write.num_rows:
-            return books.passed(audited(manifest), recorded or plan.counts)
-        result = _audit(catalog, table, plan, books=books, manifest=manifest, audited=audited)
-        if result is not None:
-            return books.passed(result, plan.counts)
+        with ExitStack() as held:
+            try:
+                held.enter_context(turn())
+            except OutsideError:  # its holder hangs, or its database does: compare-and-set needs neither
+                turn = nullcontext
+            found = rounds.one()
+        if found is not None:
+            result, counts = found
+            return books.passed(result or audited(manifest), counts)
     raise ConcurrentChange(
         f"main moved on {_ATTEMPTS} times", subject=f"batch {batch_id}", fix="validate it again when fewer batches run at once"
     )
@@ -145,32 +150,59 @@ def _texts(rows: pa.Table) -> list[str]:
     return [plain(row) for row in rows.to_pylist()]
 
 
-def _audit(
-    catalog: HomeCatalog, table: str, plan: _Plan, *, books: _Books, manifest: pa.Table, audited: Callable[[pa.Table], ValidationResult]
-) -> ValidationResult | None:
-    """The result under which the branch became main; None if main moved on meanwhile."""
-    branch = f"batch-{books.batch_id}"
-    properties = {BATCH_ID: books.batch_id, MANIFEST_DIGEST: books.manifest_digest}
-    properties |= {f"curation.{name}": str(plan.counts[name]) for name in _COUNTED}
-    catalog.write_branch(table, branch, plan.write, replace=plan.replace, properties=properties)
-    if catalog.head(table) != plan.head:  # the branch may have grown from rows that the plan has not seen
-        catalog.drop_branch(table, branch)
-        return None
-    rows = catalog.read(table, branch=branch, clip_ids=sorted(set(manifest.column("clip_id").to_pylist())))
-    result = audited(rows)
-    if not result.passed:
-        catalog.drop_branch(table, branch)
-        books.refused(result, manifest.num_rows)
-    written = rows.filter(pc.is_in(rows.column("clip_id"), plan.write.column("clip_id")))
-    if rows.num_rows != manifest.num_rows or not written.equals(plan.write.sort_by("clip_id")):
-        catalog.drop_branch(table, branch)
-        raise NotConserved(
-            f"{manifest.num_rows} rows in, {rows.num_rows} came back from the branch, or not as they were written",
-            subject=f"batch {books.batch_id}",
-            fix="report this as a defect of the catalog; main stays as it was",
-        )
-    books.keep(result)  # before main advances: a row of main always has its proof
-    return result if catalog.advance(table, branch) else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rounds:
+    """Plan, branch, audit, advance: one round of a manifest against main as it finds it."""
+
+    catalog: HomeCatalog
+    table: str
+    manifest: pa.Table
+    books: _Books
+    audited: Callable[[pa.Table], ValidationResult]
+    is_revision: bool
+
+    def one(self) -> tuple[ValidationResult | None, Mapping[str, int]] | None:
+        """The result under which main took the manifest in, and its counts; no result where main holds it already.
+
+        None if main moved on meanwhile.
+        """
+        catalog, table, books = self.catalog, self.table, self.books
+        done = _taken_in(catalog, table, books.batch_id, books.manifest_digest, last_only=self.is_revision)
+        if done is not None:
+            return None, done
+        plan = _plan(catalog, table, self.manifest, of_the_run=OF_THE_RUN if self.is_revision else (*OF_THE_RUN, DUPLICATE_OF))
+        # Main forgets snapshots after a while, the ledger does not: an older manifest must not bring its rows back.
+        recorded = None if plan.counts["added"] else books.taken_in(catalog.snapshots(table), last_only=self.is_revision)
+        if recorded is not None or not plan.write.num_rows:
+            return None, recorded or plan.counts
+        result = self._audit(plan)
+        return None if result is None else (result, plan.counts)
+
+    def _audit(self, plan: _Plan) -> ValidationResult | None:
+        """The result under which the branch became main; None if main moved on meanwhile."""
+        catalog, table, books = self.catalog, self.table, self.books
+        branch = f"batch-{books.batch_id}"
+        properties = {BATCH_ID: books.batch_id, MANIFEST_DIGEST: books.manifest_digest}
+        properties |= {f"curation.{name}": str(plan.counts[name]) for name in _COUNTED}
+        catalog.write_branch(table, branch, plan.write, replace=plan.replace, properties=properties)
+        if catalog.head(table) != plan.head:  # the branch may have grown from rows that the plan has not seen
+            catalog.drop_branch(table, branch)
+            return None
+        rows = catalog.read(table, branch=branch, clip_ids=sorted(set(self.manifest.column("clip_id").to_pylist())))
+        result = self.audited(rows)
+        if not result.passed:
+            catalog.drop_branch(table, branch)
+            books.refused(result, self.manifest.num_rows)
+        written = rows.filter(pc.is_in(rows.column("clip_id"), plan.write.column("clip_id")))
+        if rows.num_rows != self.manifest.num_rows or not written.equals(plan.write.sort_by("clip_id")):
+            catalog.drop_branch(table, branch)
+            raise NotConserved(
+                f"{self.manifest.num_rows} rows in, {rows.num_rows} came back from the branch, or not as they were written",
+                subject=f"batch {books.batch_id}",
+                fix="report this as a defect of the catalog; main stays as it was",
+            )
+        books.keep(result)  # before main advances: a row of main always has its proof
+        return result if catalog.advance(table, branch) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

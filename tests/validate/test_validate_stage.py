@@ -6,22 +6,24 @@ import hashlib
 import json
 import multiprocessing
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
-from curation import schema
+from curation import schema, wiring
 from curation.adapters.catalog_home import IcebergHome
 from curation.adapters.catalog_upkeep import HomeUpkeep
+from curation.adapters.ledger_lock_sql import SqlTurn
 from curation.adapters.store_local import DirectoryStore
 from curation.adapters.validator_gx import GxValidator
 from curation.audit import validation_report
-from curation.errors import ConcurrentChange, NotConserved, ValidationFailed
+from curation.errors import ConcurrentChange, NotConserved, OutsideError, ValidationFailed
 from curation.layout import manifest_key, validation_key
 from curation.records import CheckFailure, StageCount, ValidationResult
-from curation.settings import CatalogSettings
+from curation.settings import CatalogSettings, Settings, embedded_defaults
 from curation.stages import validate
 from curation.tables import to_parquet
 
@@ -292,40 +294,24 @@ def test_losing_every_time_ends(home, manifests, monkeypatch) -> None:
     assert len(home.validator.seen) == 3
 
 
-def _validate_batches(folder: Path, worker: int, tables: list[tuple[str, pa.Table]]) -> None:
+def _validate_batches(folder: Path, tables: list[tuple[str, pa.Table]], audits: multiprocessing.Queue) -> None:
     home = Home(folder)
     for batch_id, rows in tables:
-        home.run(batch_id, rows)
+        home.run(batch_id, rows, turn=SqlTurn(f"sqlite:///{folder}/catalog.db", at="main"))
+    audits.put(len(home.validator.seen))
 
 
-def test_four_processes_lose_no_row(tmp_path, manifests) -> None:
-    """Four processes with three batches each, some clips in several batches: every row is there once."""
-    spawn = multiprocessing.get_context("spawn")
-    work = []
-    for worker in range(4):
-        numbers = [[10 * worker + 3 * batch + step for step in range(2)] + [99] for batch in range(3)]
-        tables = [manifests.table(*(manifests.good(number) for number in some)) for some in numbers]
-        work.append([(f"w{worker}-{batch:016x}", rows) for batch, rows in enumerate(tables)])
-    processes = [spawn.Process(target=_validate_batches, args=(tmp_path, worker, tables)) for worker, tables in enumerate(work)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
-    wanted = {clip_id for tables in work for _, rows in tables for clip_id in rows.column("clip_id").to_pylist()}
-    assert sorted(wanted) == Home(tmp_path).clips()
-
-
-@pytest.mark.soak
 def test_eight_processes_lose_no_row(tmp_path, manifests) -> None:
-    """Eight processes with five batches each, one clip in all of them: every row is there once, and each batch kept its result."""
+    """Eight processes with five batches each, one clip in all of them: every row is there once, each batch kept its result, and since
+    they take turns at main few are audited again."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["curation.adapters.catalog_home", "curation.stages.validate"])  # imported once, not eight times
+    audits = server.Queue()
     work = []
     for worker in range(8):
         tables = [manifests.table(manifests.good(100 + 5 * worker + batch), manifests.good(99)) for batch in range(5)]
         work.append([(f"w{worker}-{batch:016x}", rows) for batch, rows in enumerate(tables)])
-    processes = [server.Process(target=_validate_batches, args=(tmp_path, worker, tables)) for worker, tables in enumerate(work)]
+    processes = [server.Process(target=_validate_batches, args=(tmp_path, tables, audits)) for tables in work]
     for process in processes:
         process.start()
     for process in processes:
@@ -335,6 +321,43 @@ def test_eight_processes_lose_no_row(tmp_path, manifests) -> None:
     home = Home(tmp_path)
     assert (41, sorted(wanted)) == (len(wanted), home.clips())
     assert 40 == len({key.split("/")[1] for key in home.store.keys("validation/")})
+    assert 40 <= sum(audits.get(timeout=10) for _ in processes) < 80
+
+
+def test_batches_take_turns_where_the_catalog_is_a_database(tmp_path) -> None:
+    """The wired turn is a lock beside the home catalog's; a catalog behind HTTP has none."""
+    settings = Settings.model_validate(embedded_defaults(tmp_path))
+    with wiring.turn_at_main(settings)(), pytest.raises(OutsideError, match="cannot be had"):
+        SqlTurn(settings.home_catalog.uri, at="main", wait_s=0.01)().__enter__()
+    assert (tmp_path / "home" / "main-lock.db").exists()
+    behind_http = settings.home_catalog.model_copy(update={"uri": "https://catalog"})
+    assert nullcontext is wiring.turn_at_main(settings.model_copy(update={"home_catalog": behind_http}))
+
+
+@pytest.mark.parametrize("turn", ["frozen", "none"])
+def test_without_a_turn_main_is_still_right(tmp_path, manifests, turn) -> None:
+    """A holder that hangs is waited for once and then passed by; without any turn, compare-and-set alone keeps what came between."""
+    home, others = Home(tmp_path), Home(tmp_path)
+    uri = f"sqlite:///{tmp_path}/catalog.db"
+    frozen = SqlTurn(uri, at="main") if turn == "frozen" else nullcontext
+    waits: list[float] = []
+
+    def taken() -> AbstractContextManager[None]:
+        waits.append(0.05)
+        return SqlTurn(uri, at="main", wait_s=0.05)()
+
+    class Meddling(Counting):
+        def validate(self, suite: str, rows: pa.Table, related: Mapping[str, pa.Table] | None = None) -> ValidationResult:
+            if len(self.seen) < 2:
+                others.run(f"other-{len(self.seen):016x}", manifests.table(manifests.good(10 + len(self.seen))), turn=nullcontext)
+            return super().validate(suite, rows, related)
+
+    meddled = Meddling()
+    with frozen():
+        count = home.run(BATCH, manifests.table(manifests.good(1)), validator=meddled, turn=nullcontext if turn == "none" else taken)
+    assert {"added": 1, "replaced": 0, "already_curated": 0} == count.accounted
+    assert (3, [f"{number:064x}" for number in (1, 10, 11)]) == (len(meddled.seen), home.clips())
+    assert len(waits) == (turn == "frozen")
 
 
 def test_the_report_shows_what_failed(manifests) -> None:
