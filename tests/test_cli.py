@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +13,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from curation import pipeline, wiring
+from curation import pipeline
 from curation.cli import main
-from curation.demo import fleet, process_tree, run_demo
+from curation.demo import process_tree, run_demo
 from curation.residency import signing
+from tests.rendered import render
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -110,10 +110,7 @@ def test_releases_under_the_unsigned_baseline_are_refused(tmp_path, rendered_job
 def rendered_job(tmp_path_factory):
     """A work folder with one small validated batch, made by the CLI itself: two clips that may leave, one too black, one no video."""
     clips, work = tmp_path_factory.mktemp("clips") / "fleet", tmp_path_factory.mktemp("work")
-    small = fleet.ClipFormat(width_px=320, height_px=180, fps=8, duration_s=1.25)
-    fleet.make_fleet(clips, writer=wiring.video_writer(), clip_format=small, only=("city-day", "highway-overcast", "black", "text"))
-    shutil.copy(clips / "fences.geojson", clips.with_name("fences-test.geojson"))
-    run_demo.prepare(clips, None, work, Console(quiet=True))
+    run_demo.prepare(render(clips, "city-day", "highway-overcast", "black", "text"), None, work, Console(quiet=True))
     result = entered("pull", run_demo.SOURCE, "--work", work, "--json", check=0)
     batch = json.loads(result.stdout.splitlines()[0])["subject"]
     entered("manifest", batch, "--work", work, check=0)

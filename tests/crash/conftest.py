@@ -16,13 +16,13 @@ from rich.console import Console
 
 from curation import pipeline, wiring
 from curation.adapters.store_local import STAGING
-from curation.demo import fleet, run_demo
+from curation.demo import run_demo
 from curation.settings import Settings
+from tests.rendered import few_checks, render
 
 NOW = "2026-11-25T08:00:00+08:00"
 # Two batches: two clips that may leave and one too black; then one more of another vehicle, one with bytes of the first batch, no video.
 CLIPS = ("city-day", "city-day-back", "black", "duplicate", "highway-overcast", "text")
-SMALL = fleet.ClipFormat(width_px=320, height_px=180, fps=8, duration_s=1.25)
 BATCH_SIZE = 3
 CHECKS = 8  # of the suite's 103, which take 3 s over any batch; `make soak` runs them all
 EQUAL_BYTES = ("clips/", "manifests/", "shards/", "batches/", "quarantine/", "validation/", "packs/", "fences/", "inspections/")
@@ -85,13 +85,7 @@ def leftovers(work: Path) -> list[Path]:
 def crash(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """The means of crash tests: `prepare`, `run_main_job`, `end_state`, `differences`, `leftovers`, and the script for killable runs."""
     root = tmp_path_factory.mktemp("crash")
-    clips, law, few_checks = root / "fleet", root / "law", root / "expectations"
-    fleet.make_fleet(clips, writer=wiring.video_writer(), clip_format=SMALL, only=CLIPS)
-    shutil.copy(clips / "fences.geojson", root / "fences-test.geojson")
-    few_checks.mkdir()
-    for file in (run_demo.ROOT / "expectations").glob("*.json"):
-        suite = json.loads(file.read_text(encoding="utf-8"))
-        (few_checks / file.name).write_text(json.dumps({**suite, "expectations": suite["expectations"][:CHECKS]}), encoding="utf-8")
+    clips, law, few = render(root / "fleet", *CLIPS), root / "law", few_checks(root / "expectations", CHECKS)
 
     def prepare(work: Path, *, all_checks: bool = False) -> Path:
         """A work folder with the same law as every other one, so that release ids are equal too."""
@@ -101,7 +95,7 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         if not law.is_dir():
             shutil.copytree(work / "home" / "law", law)
         written = (work / "curation.toml").read_text(encoding="utf-8")
-        expectations = "" if all_checks else f"expectations = {json.dumps(str(few_checks))}\n"
+        expectations = "" if all_checks else f"expectations = {json.dumps(str(few))}\n"
         (work / "curation.toml").write_text(f"{expectations}{written}\n[pull]\nbatch_size = {BATCH_SIZE}\n", encoding="utf-8")
         return work
 

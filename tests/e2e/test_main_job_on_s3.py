@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import runpy
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,14 @@ from rich.console import Console
 
 from curation import pipeline, wiring
 from curation.adapters.s3_client import connect
-from curation.demo import fleet, run_demo
+from curation.demo import run_demo
 from curation.errors import EvidenceBroken, SiteRefused
 from curation.settings import HomeSettings, Settings
 from curation.stages.erase import Selection
+from tests.rendered import few_checks, render
 from tests.seaweed import BUCKET, Server
 
 CLIPS = ("city-day", "tunnel", "highway-overcast", "text")
-SMALL = fleet.ClipFormat(width_px=320, height_px=180, fps=8, duration_s=1.25)
 PREFIX = "main-job/"
 SITE = """
 [site]
@@ -41,14 +40,8 @@ secret_key_variable = "PUBLISHER_S3_SECRET"
 def settings(seaweed: Server, tmp_path_factory):
     """Settings of a work folder whose store is a bucket; its source is a few rendered clips."""
     root = tmp_path_factory.mktemp("s3-job")
-    fleet.make_fleet(root / "fleet", writer=wiring.video_writer(), clip_format=SMALL, only=CLIPS)
-    shutil.copy(root / "fleet" / "fences.geojson", root / "fences-test.geojson")
-    run_demo.prepare(root / "fleet", None, root / "work", Console(quiet=True))
-    few = root / "expectations"
-    few.mkdir()
-    for file in (run_demo.ROOT / "expectations").glob("*.json"):
-        suite = json.loads(file.read_text(encoding="utf-8"))
-        (few / file.name).write_text(json.dumps({**suite, "expectations": suite["expectations"][:4]}), encoding="utf-8")
+    run_demo.prepare(render(root / "fleet", *CLIPS), None, root / "work", Console(quiet=True))
+    few = few_checks(root / "expectations", 4)
     said = seaweed.settings(prefix=PREFIX).model_dump(mode="json", exclude_none=True)
     credentials = said.pop("credentials")
     store = "".join(f"{name} = {json.dumps(value)}\n" for name, value in said.items())

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from curation import layout, pipeline, schema, wiring
 from curation.cli import app
-from curation.demo import fleet, run_demo
+from curation.demo import run_demo
 from curation.erasure_files import ERASED
 from curation.errors import ApprovalRefused, ConcurrentChange, EvidenceBroken, SettingsError, UsageError
 from curation.settings import Settings
@@ -21,9 +21,9 @@ from curation.shards.request import from_mapping
 from curation.stages import erase
 from curation.stages.erase import Selection
 from curation.tables import from_parquet
+from tests.rendered import few_checks, render
 
 CLIPS = ("city-day", "city-day-back", "black", "duplicate", "highway-overcast", "text", "city-night", "tunnel")
-SMALL = fleet.ClipFormat(width_px=320, height_px=180, fps=8, duration_s=1.25)
 REQUEST = {"name": "demo", "seed": 7, "splits": {"train": 1.0}}
 WHY = {"reason": "contract ended", "requester": "engineer"}
 
@@ -43,14 +43,8 @@ def _pinned_time():
 def work(tmp_path_factory) -> Path:
     """A work folder with all stages done, on a few rendered clips; its source is beside it."""
     root = tmp_path_factory.mktemp("erase")
-    fleet.make_fleet(root / "fleet", writer=wiring.video_writer(), clip_format=SMALL, only=CLIPS)
-    shutil.copy(root / "fleet" / "fences.geojson", root / "fences-test.geojson")
-    run_demo.prepare(root / "fleet", None, root / "work", Console(quiet=True))
-    few = root / "expectations"
-    few.mkdir()
-    for file in (run_demo.ROOT / "expectations").glob("*.json"):
-        suite = json.loads(file.read_text(encoding="utf-8"))
-        (few / file.name).write_text(json.dumps({**suite, "expectations": suite["expectations"][:4]}), encoding="utf-8")
+    run_demo.prepare(render(root / "fleet", *CLIPS), None, root / "work", Console(quiet=True))
+    few = few_checks(root / "expectations", 4)
     toml = root / "work" / "curation.toml"
     toml.write_text(f"expectations = {json.dumps(str(few))}\n{toml.read_text(encoding='utf-8')}", encoding="utf-8")
     settings = pipeline.open_settings(root / "work")
