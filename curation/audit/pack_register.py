@@ -33,7 +33,8 @@ class LawBytes:
 class PackLine:
     """A pack. `digest` is of its file; `refusal` says why the one in force may allow nothing, empty where it may.
 
-    days_left: until its last day, that day included; 0 where it is over. release_count: releases cut under it.
+    today: the day it was asked for. days_left: until its last day, that day included; 0 where it is over. release_count: releases cut
+    under it.
     """
 
     digest: str
@@ -43,6 +44,7 @@ class PackLine:
     demo: bool
     valid_from: date
     valid_to: date
+    today: date
     days_left: int
     standing: Standing
     refusal: str
@@ -113,6 +115,7 @@ def _line(
         demo=pack.demo,
         valid_from=pack.valid_from,
         valid_to=pack.valid_to,
+        today=today,
         days_left=max(0, (pack.valid_to - max(today, pack.valid_from)).days + 1),
         standing=standing,
         refusal=refusal,
