@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from curation import __version__, cli_erase, cli_privacy, cli_residency, cli_review, cli_validate, cli_withdraw, pipeline
+from curation import __version__, cli_erase, cli_privacy, cli_residency, cli_review, cli_serve, cli_validate, cli_withdraw, pipeline
 from curation.audit.trace import Row as TracedRow
 from curation.audit.verify import Clips
 from curation.cli_text import out, shown
@@ -40,6 +40,7 @@ app.add_typer(cli_withdraw.app, name="withdraw")
 app.add_typer(cli_privacy.models_app, name="models")
 app.add_typer(cli_privacy.app, name="privacy")
 app.command()(cli_review.review)
+app.command()(cli_serve.serve)
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
