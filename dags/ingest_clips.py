@@ -64,7 +64,7 @@ def ingest_clips() -> None:
             log.warning("%d batches found, %d taken now; trigger again for the rest", len(batch_ids), MAX_BATCHES)
         return list(batch_ids[:MAX_BATCHES])
 
-    @task(outlets=[MANIFEST], map_index_template="{{ batch_id }}")
+    @task(pool="ingest", outlets=[MANIFEST], map_index_template="{{ batch_id }}")
     def ingest(batch_id: str, outlet_events: Any = None) -> None:
         from curation import pipeline
 

@@ -29,7 +29,7 @@ everything under an expired pack that no review announced 30 days before. Clips 
 """
 
 
-@task
+@task(pool="overseas")
 def review() -> None:
     """Decide again; fail where a second person must act, so that somebody is told."""
     from curation import pipeline

@@ -25,7 +25,7 @@ made of is pinned by tags and stays. No row changes, and a commit costs the same
 """
 
 
-@task
+@task(pool="overseas")
 def keep_up() -> None:
     """Compact, forget, remove; in both catalogs."""
     from curation import pipeline

@@ -92,6 +92,7 @@ class AirflowStack:
         fresh: bool = False,
         start_limit_s: float = 180.0,
         allowed: HomeSettings | None = None,
+        pools: Path | None = None,
     ) -> None:
         """Describe the stack; nothing is started yet.
 
@@ -105,6 +106,7 @@ class AirflowStack:
             fresh: forget the runs of earlier starts.
             start_limit_s: longest time until all components report healthy.
             allowed: hosts at home besides this machine, to which the control plane may reach.
+            pools: file of the pools that tasks name, as `airflow pools import` takes it; those that are there already stay as they are.
         """
         self.home = home.resolve()
         self.dags = dags.resolve()
@@ -116,6 +118,7 @@ class AirflowStack:
         self.parallelism = parallelism
         self.start_limit_s = start_limit_s
         self.allowed = allowed or HomeSettings()
+        self.pools = pools
         self._extra_env = dict(env or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tokens: dict[str, str] = {}
@@ -153,6 +156,7 @@ class AirflowStack:
             for name, command in COMPONENTS.items():
                 self._processes[name] = _spawn([executable, *command], environment, self.log(name))
             self._until(self._healthy, self.start_limit_s, "Airflow is not healthy")
+            self._make_pools()
             undo.pop_all()
 
     def stop(self) -> None:
@@ -395,6 +399,15 @@ class AirflowStack:
         if done.returncode != 0:
             fix = f"read {log}; a database of another version may stand in {self.home}: remove it, or start fresh"
             raise OutsideError(f"airflow db migrate ended with {done.returncode}", subject="Airflow", fix=fix)
+
+    def _make_pools(self) -> None:
+        """Make the pools that are not there: a task whose pool is missing waits for ever, with a line in the scheduler's log."""
+        if self.pools is None:
+            return
+        there = {pool["name"] for pool in self._call("GET", "/pools", query={"limit": PAGE})["pools"]}
+        for name, pool in json.loads(self.pools.read_text(encoding="utf-8")).items():
+            if name not in there:
+                self._call("POST", "/pools", body={"name": name, **pool})
 
     def _check_alive(self) -> None:
         for name, process in self._processes.items():

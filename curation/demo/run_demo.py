@@ -86,7 +86,8 @@ def _stack(settings: Settings, *, fresh: bool) -> AirflowStack:
     env = {"CURATION_WORK": str(settings.work)}
     if "CURATION_NOW" in os.environ:
         env["CURATION_NOW"] = os.environ["CURATION_NOW"]
-    return AirflowStack(settings.work / "airflow", ROOT / "dags", plugins=ROOT / "plugins", env=env, fresh=fresh, allowed=settings.home)
+    home, plugins, pools = settings.work / "airflow", ROOT / "plugins", ROOT / "deploy" / "pools.json"
+    return AirflowStack(home, ROOT / "dags", plugins=plugins, env=env, fresh=fresh, allowed=settings.home, pools=pools)
 
 
 # --- before Airflow -------------------------------------------------------------------------------------------------------------

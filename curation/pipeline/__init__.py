@@ -31,6 +31,7 @@ from curation.pipeline.release import (
 )
 from curation.pipeline.removal import (
     Reviewed,
+    ask_withdrawal,
     confirm_erasure,
     confirm_withdrawal,
     erasure_receipt,
@@ -40,6 +41,7 @@ from curation.pipeline.removal import (
     retention_standings,
     review,
     withdrawal_receipt,
+    withdrawal_summary,
 )
 from curation.pipeline.shard_set import build_shards, preview_shards, rebuild_shard_sets
 
@@ -49,6 +51,7 @@ __all__ = [
     "Reviewed",
     "approve",
     "approver_of",
+    "ask_withdrawal",
     "build_shards",
     "confirm_erasure",
     "confirm_withdrawal",
@@ -86,5 +89,6 @@ __all__ = [
     "validate_batch",
     "verify",
     "withdrawal_receipt",
+    "withdrawal_summary",
     "write_manifest",
 ]

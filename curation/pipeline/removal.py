@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from curation import layout, retention, wiring
 from curation.erasure_files import RECEIPT_FILE
@@ -101,6 +101,31 @@ def request_withdrawal(settings: Settings, selection: withdraw.Selection, *, rea
         table=settings.curated_table,
         ledger=home.ledger,
     )
+
+
+def ask_withdrawal(settings: Settings, *, by: str, value: str, reason: str, requester: str) -> str:
+    """Id of the recorded request to take back the rows of a clip, vehicle, device, drive or release, as a form names it.
+
+    Raises:
+        UsageError: as `request_withdrawal`, or there is no such kind of thing.
+    """
+    kinds = get_args(get_type_hints(withdraw.Selection)["by"])
+    if by not in kinds:
+        raise UsageError("is nothing to withdraw by", subject=f"{by!a}", fix=f"name one of {', '.join(kinds)}")
+    selection = withdraw.Selection(by=by, value=value)  # type: ignore[arg-type]  # just checked
+    return request_withdrawal(settings, selection, reason=reason, requester=requester).withdrawal_id
+
+
+def withdrawal_summary(settings: Settings, withdrawal_id: str) -> dict[str, Any]:
+    """What who confirms needs to see of a recorded request: how many clips, named by what, why, and who asked.
+
+    Raises:
+        UsageError: there is none of that id.
+        EvidenceBroken: it is not what the ledger recorded.
+    """
+    on = wiring.ground(settings)
+    asked = withdraw.read_request(withdrawal_id, store=on.store, ledger=on.ledger)
+    return {"withdrawal_id": withdrawal_id, "clips": asked.clip_count, "by": asked.by, "reason": asked.reason, "requester": asked.requester}
 
 
 def confirm_withdrawal(settings: Settings, withdrawal_id: str, *, approver: str) -> StageCount:

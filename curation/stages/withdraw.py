@@ -55,10 +55,11 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was asked for. `cause` is one of withdrawal_files; a request that is `alone` needs no second person."""
+    """What was asked for, and `by` what. `cause` is one of withdrawal_files; one that is `alone` needs no second person."""
 
     withdrawal_id: str
     clip_count: int
+    by: str
     cause: str
     reason: str
     requester: str
@@ -149,7 +150,7 @@ def read_request(withdrawal_id: str, *, store: ObjectStore, ledger: Ledger) -> R
 
 def _request_of(withdrawal_id: str, body: Mapping[str, Any], asked: pa.Table) -> Request:
     said = {name: body[name] for name in ("cause", "reason", "requester", "alone")}
-    return Request(withdrawal_id=withdrawal_id, clip_count=asked.num_rows, **said)
+    return Request(withdrawal_id=withdrawal_id, clip_count=asked.num_rows, by=body.get("by", "review"), **said)
 
 
 def _clips_of(selection: Selection, *, store: ObjectStore, catalog: HomeCatalog, table: str, ledger: Ledger) -> set[str]:

@@ -136,6 +136,25 @@ class FakePipeline:
         """Publish."""
         self._called("publish_release", release_id)
 
+    def ask_withdrawal(self, settings: Any, *, by: str, value: str, reason: str, requester: str) -> str:
+        """Ask."""
+        self._called("ask_withdrawal", by, value, reason, requester)
+        return "0123456789abcdef"
+
+    def withdrawal_summary(self, settings: Any, withdrawal_id: str) -> dict[str, Any]:
+        """Summarise."""
+        self._called("withdrawal_summary", withdrawal_id)
+        return {"withdrawal_id": withdrawal_id, "clips": 3, "by": "vehicle", "reason": "the owner asked", "requester": "engineer"}
+
+    def confirm_withdrawal(self, settings: Any, withdrawal_id: str, *, approver: str) -> None:
+        """Confirm."""
+        self._called("confirm_withdrawal", withdrawal_id, approver)
+
+    def rebuild_shard_sets(self, settings: Any, withdrawal_id: str) -> dict[str, str | None]:
+        """Build again."""
+        self._called("rebuild_shard_sets", withdrawal_id)
+        return {"night-0123456789abcdef": "night-fedcba9876543210", "day-0123456789abcdef": None}
+
     def review(self, settings: Any) -> SimpleNamespace:
         """Review."""
         self._called("review")
@@ -187,11 +206,18 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def synced() -> set[str]:
+    """DAGs that were run; from the first on, the database knows them all."""
+    return set()
+
+
 @pytest.fixture
-def run_dag(dagbag: Any, work: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def run_dag(dagbag: Any, synced: set[str], work: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run a DAG in this process, retries without waiting; returns the finished run."""
     from datetime import timedelta
 
+    from airflow.dag_processing import dagbag as parsing
     from airflow.models import dagrun
 
     def run(dag_id: str, partition_key: str | None = None, **conf: Any) -> Any:
@@ -207,6 +233,10 @@ def run_dag(dagbag: Any, work: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         with monkeypatch.context() as patch:
             # dag.test() knows no partition key, and retries wait as long in it as in real life.
             patch.setattr(dagrun, "get_or_create_dagrun", with_key)
+            if synced:  # dag.test() parses the whole folder anew and writes it to the database, each time
+                patch.setattr(parsing, "BundleDagBag", lambda **_: None)
+                patch.setattr(parsing, "sync_bag_to_db", lambda *_: None)
+            synced.add(dag_id)
             for one in dag.tasks:
                 target = one.partial_kwargs if one.is_mapped else one.__dict__
                 patch.setitem(target, "retry_delay", timedelta(0))

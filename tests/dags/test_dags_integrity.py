@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-EXPECTED = {"ingest_clips", "validate_manifests", "publish_metadata", "curate_shards", "review_publications", "upkeep"}
+EXPECTED = {"ingest_clips", "validate_manifests", "publish_metadata", "curate_shards", "review_publications", "withdraw_clips", "upkeep"}
 
 
 def test_every_dag_parses(dagbag: Any) -> None:
@@ -34,7 +34,7 @@ def test_who_may_start_what(dagbag: Any) -> None:
     kinds = {dag_id: {kind.value for kind in dagbag.dags[dag_id].allowed_run_types} for dag_id in EXPECTED}
     assert kinds["publish_metadata"] == {"scheduled", "manual"}
     assert kinds["validate_manifests"] == {"asset_triggered", "manual"}
-    assert kinds["curate_shards"] == {"manual"}
+    assert kinds["curate_shards"] == kinds["withdraw_clips"] == {"manual"}
     assert "asset_triggered" not in kinds["ingest_clips"]
 
 
@@ -94,3 +94,16 @@ def test_files_carry_nothing_that_changes_by_itself(dagbag: Any) -> None:
     for dag_id in EXPECTED:
         first, second = (DagSerialization.to_dict(bag.dags[dag_id]) for bag in bags)
         assert first == second, dag_id
+
+
+def test_every_pool_is_made_where_the_stack_starts(dagbag: Any) -> None:
+    """A task whose pool is missing would wait for ever; all that tasks name stand in deploy/pools.json, and none there is for nothing."""
+    import json
+    from pathlib import Path
+
+    from curation.demo import run_demo
+
+    made = json.loads((Path(run_demo.ROOT) / "deploy" / "pools.json").read_text(encoding="utf-8"))
+    named = {one.pool for dag_id in EXPECTED for one in dagbag.dags[dag_id].tasks} - {"default_pool"}
+    assert named == set(made)
+    assert all(pool["slots"] > 0 for pool in made.values())

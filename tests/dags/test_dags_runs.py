@@ -291,7 +291,8 @@ def test_the_fake_fits_the_pipeline(fake_kind: Any) -> None:
     from curation import pipeline
 
     fake = fake_kind()
-    for name in ("discover", "ingest_batch", "validate_batch", "release_summary", "approve", "publish_release", "build_shards"):
+    names = ("discover", "ingest_batch", "validate_batch", "release_summary", "approve", "publish_release", "build_shards")
+    for name in (*names, "ask_withdrawal", "withdrawal_summary", "confirm_withdrawal", "rebuild_shard_sets"):
         real = inspect.signature(getattr(pipeline, name)).parameters
         assert list(real) == list(inspect.signature(getattr(fake, name)).parameters), name
     assert {"settings", "requesters"} <= set(inspect.signature(pipeline.cut_release).parameters)
