@@ -64,9 +64,10 @@ def _publish(release_id: str, clips: pa.Table, *, seed: int, home: wiring.Home, 
     drawn = release["release_row_id"].take(pa.array(np.random.default_rng(seed).permutation(count)))
     day = pc.strftime(clips["captured_at"], "%Y-%m-%d")
     mapped = {"release_row_id": drawn, "clip_id": clips["clip_id"], "vehicle_id": clips["vehicle_id"], "captured_day": day}
-    mapping = pa.table([mapped[name] for name in schema.MAPPING.names], schema=schema.MAPPING).sort_by("clip_id")
+    mapping = pa.table([mapped[name] for name in schema.MAPPING.names], schema=schema.MAPPING)
+    mapping = mapping.sort_by([("vehicle_id", "ascending"), ("clip_id", "ascending")])
     no_rules = pa.ListArray.from_arrays(np.zeros(count + 1, np.int32), pa.nulls(0, pa.string()))
-    decisions = pa.table([mapping["clip_id"], pa.repeat(pa.scalar(value=True), count), no_rules], schema=schema.DECISIONS)
+    decisions = pa.table([clips["clip_id"].sort(), pa.repeat(pa.scalar(value=True), count), no_rules], schema=schema.DECISIONS)
     evidence = {
         "release_id": release_id,
         "window": release_id[:8],

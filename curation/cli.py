@@ -367,11 +367,12 @@ def upkeep(work: Work = None, as_json: AsJson = False) -> None:
 @audit_app.command("trace")
 def audit_trace(
     subject: Annotated[str, typer.Argument(metavar="ID", help="Id of a clip, of a released row, or of a vehicle.")],
+    withheld: Annotated[bool, typer.Option("--withheld", help="ID is a vehicle: also tell what stayed of it; takes longer.")] = False,
     work: Work = None,
     as_json: AsJson = False,
 ) -> None:
     """What left of it, when, under which rule and pack, approved by whom, and whether it came back."""
-    found = pipeline.trace(pipeline.open_settings(work), subject)
+    found = pipeline.trace(pipeline.open_settings(work), subject, withheld=withheld)
     if as_json:
         print(json.dumps(asdict(found), ensure_ascii=False))
         return
@@ -379,7 +380,9 @@ def audit_trace(
     out.print(shown(f"{found.kind} {found.subject}: {len(found.clip_ids)} clips, {len(left)} rows left"))
     for row in found.rows:
         _show_traced(row)
-    for one in found.withheld:
+    if found.withheld is None:
+        out.print("Next: --withheld also tells what stayed of the vehicle, release by release")
+    for one in found.withheld or ():
         out.print(shown(f"release {one.release_id} ({one.at}) withheld clip {one.clip_id} under {', '.join(one.rules)}"))
 
 

@@ -103,13 +103,13 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """Everything that evidence says of an id, releases in the order in which they were cut."""
+    """Everything that evidence says of an id, releases in the order in which they were cut; withheld is None where nobody looked for it."""
 
     subject: str
     kind: Kind
     clip_ids: tuple[str, ...]
     rows: tuple[Row, ...]
-    withheld: tuple[Withheld, ...]
+    withheld: tuple[Withheld, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +121,15 @@ class _Approved:
     requesters: tuple[str, ...] = ()
 
 
-def trace(subject: str, *, store: ObjectStore, entries: Sequence[LedgerEntry], clip_ids: Sequence[str] = ()) -> Trace:
-    """What left of `subject`, a clip id, the id of a released row, or a vehicle.
+def trace(subject: str, *, store: ObjectStore, entries: Sequence[LedgerEntry], clip_ids: Sequence[str] | None = None) -> Trace:
+    """What left of `subject`, a clip id, the id of a released row, or a vehicle; and which releases withheld the clip.
 
     Args:
         subject: the id.
         store: the home store.
         entries: the ledger's, in order, their chain already proved.
-        clip_ids: clips that curated.clips holds of it, where it is a vehicle; those that it released are found without.
+        clip_ids: of a vehicle, those that curated.clips holds. Without them what stayed of it is not told: releases know only the vehicles
+            of rows that they let out.
 
     Raises:
         UsageError: no release speaks of it.
@@ -136,29 +137,36 @@ def trace(subject: str, *, store: ObjectStore, entries: Sequence[LedgerEntry], c
     """
     cuts = [entry for entry in entries if entry.kind == RELEASED]
     kind, found = _mapped(subject, [cut.subject for cut in cuts], store, kinds=("vehicle",) if clip_ids else ("clip", "row", "vehicle"))
-    wanted = {row["clip_id"] for rows in found.values() for row in rows} | set(clip_ids)
-    clips = sorted(wanted) if wanted else [subject]
+    clips = sorted({row["clip_id"] for rows in found.values() for row in rows} | set(clip_ids or ())) or [subject]
     row_ids = [row[_ROW_ID] for rows in found.values() for row in rows]
     returns = _returns(store, entries, row_ids)
     released = _look(store, RELEASE_FILE, list(found), _ROW_ID, row_ids)
     left = [cut for cut in cuts if cut.subject in found]
     told = (_rows(cut, found[cut.subject], released.get(cut.subject, ()), returns, store=store, entries=entries) for cut in left)
     traced = tuple(row for rows in told for row in rows)
-    withheld = () if kind == "row" else _withheld(cuts, clips, store)
+    is_told = kind == "clip" or (kind == "vehicle" and clip_ids is not None)
+    withheld = _withheld(cuts, clips, store) if is_told else () if kind == "row" else None
     if not traced and not withheld:
-        raise UsageError("no release speaks of it", subject=subject, fix="give a clip id, the id of a released row, or a vehicle")
+        fix = "give a clip id, the id of a released row, or a vehicle; what only stayed of a vehicle is told by --withheld"
+        raise UsageError("no release speaks of it", subject=subject, fix=fix)
     return Trace(subject=subject, kind=kind, clip_ids=tuple(clips), rows=traced, withheld=withheld)
 
 
 def _mapped(subject: str, cuts: Sequence[str], store: ObjectStore, *, kinds: Sequence[Kind]) -> tuple[Kind, dict[str, list[_Cells]]]:
     """The first of the kinds that a release knows the subject as, and its rows of each release's mapping; a clip may have stayed at home.
 
-    Mappings and decisions are sorted by clip, releases by row: bounds of row groups find those two, so vehicles are looked for last.
+    Decisions lie by clip, releases by row, mappings by vehicle: bounds of row groups find each there, and tell which mappings to read.
     """
     for kind in kinds:
-        among = list(_look(store, RELEASE_FILE, cuts, _ROW_ID, [subject])) if kind == "row" else cuts
+        among, decided = list(cuts), dict[str, list[_Cells]]()
+        if kind == "row":
+            among = list(_look(store, RELEASE_FILE, cuts, _ROW_ID, [subject]))
+        if kind == "clip":
+            decided = _look(store, DECISIONS_FILE, cuts, "clip_id", [subject])
+            lost = {cut for cut in cuts if store.size(release_key(cut, DECISIONS_FILE)) is None}
+            among = [cut for cut in cuts if cut in lost or any(one["released"] for one in decided.get(cut, ()))]
         found = _look(store, MAPPING_FILE, among, _COLUMNS[kind], [subject])
-        if found or (kind == "clip" and _look(store, DECISIONS_FILE, cuts, "clip_id", [subject], only="NOT released")):
+        if found or decided:
             return kind, found
     return kinds[0], {}
 
@@ -238,7 +246,8 @@ def recorded_document(folder: ReleaseFolder, name: str, entry: LedgerEntry) -> M
 
 
 def _withheld(cuts: Sequence[LedgerEntry], clip_ids: Sequence[str], store: ObjectStore) -> tuple[Withheld, ...]:
-    found = _look(store, DECISIONS_FILE, [cut.subject for cut in cuts], "clip_id", clip_ids, only="NOT released")
+    by_bounds = "released = false"  # where NOT would skip no row group
+    found = _look(store, DECISIONS_FILE, [cut.subject for cut in cuts], "clip_id", clip_ids, only=by_bounds)
     return tuple(
         Withheld(release_id=cut.subject, at=cut.at, clip_id=row["clip_id"], rules=tuple(row["withheld_by"]))
         for cut in cuts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -14,8 +13,6 @@ from curation.audit import verify as verification
 from curation.records import LedgerEntry, UpkeepCount
 from curation.settings import Settings
 from curation.stages import upkeep as keeping
-
-_DRAWN_OR_HASHED = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")  # ids of released rows and of clips, for which no vehicle is looked up
 
 
 def ledger_entries(settings: Settings) -> Iterator[LedgerEntry]:
@@ -32,15 +29,20 @@ def verify(settings: Settings, *, head: str | None = None, clips: verification.C
     return verification.verify(wiring.store(settings), wiring.ledger_public_key(settings), head=head, clips=clips)
 
 
-def trace(settings: Settings, subject: str) -> tracing.Trace:
+def trace(settings: Settings, subject: str, *, withheld: bool = False) -> tracing.Trace:
     """What left of a clip, a released row or a vehicle, under which rule and pack, on whose word, and whether it came back.
+
+    Args:
+        subject: the id.
+        withheld: whether it is a vehicle of which also what stayed is looked for: curated.clips is opened and read for that, which takes
+            longer than the rest of the answer.
 
     Raises:
         UsageError: no release speaks of it.
         EvidenceBroken: the ledger, or a document that the answer rests on, is not what was recorded.
     """
-    on, of_vehicle = wiring.ground(settings), list[str]()
-    if _DRAWN_OR_HASHED.fullmatch(subject) is None:  # a catalog takes longer to open than the answer to find
+    on, of_vehicle = wiring.ground(settings), None
+    if withheld:
         of_vehicle = wiring.home(settings).catalog.clip_ids(settings.curated_table, "vehicle_id", subject).to_pylist()
     return tracing.trace(subject, store=on.store, entries=list(on.ledger.entries()), clip_ids=of_vehicle)
 

@@ -43,6 +43,7 @@ from curation.tables import to_parquet
 from curation.withdrawal_files import barred_clip_ids
 
 _ID_BYTES = 16
+_BY_VEHICLE = [("vehicle_id", "ascending"), ("clip_id", "ascending")]
 Audit = Callable[[str, Mapping[str, pa.Table]], None]
 ALREADY_PUBLISHED_RULE = "row.already_published"
 WITHDRAWN_RULE = "row.withdrawn"
@@ -306,13 +307,13 @@ def _write(
     draw_id: Callable[[], str],
     audit: Audit,
 ) -> None:
-    outputs = evaluation.outputs.sort_by("clip_id")
+    outputs = evaluation.outputs.sort_by(_BY_VEHICLE)  # so that a vehicle is found by the bounds of row groups
     if not folder.has(MAPPING_FILE):
         ids = pa.array([draw_id() for _ in range(outputs.num_rows)], pa.string())
         drawn = to_parquet(_columns(outputs.append_column("release_row_id", ids), schema.MAPPING), schema.MAPPING)
         with contextlib.suppress(ImmutableConflict):  # of two cuts at once, the ids drawn first stand
             store.create(folder.key(MAPPING_FILE), drawn)
-    mapping = folder.mapping()
+    mapping = folder.mapping().sort_by(_BY_VEHICLE)
     if mapping["clip_id"].to_pylist() != outputs["clip_id"].to_pylist():
         raise EvidenceBroken(
             "its mapping names other clips than the rules release",

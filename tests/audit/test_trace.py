@@ -46,7 +46,7 @@ def test_what_left_of_a_clip_is_named_with_rule_pack_and_approver(world, rows, p
 
 
 def test_a_row_and_a_vehicle_lead_to_the_same(world, rows, published):
-    """The id found overseas, and the vehicle, name the same row as the clip; a vehicle also tells its clips that stayed."""
+    """The id found overseas, and the vehicle, name the same row as the clip; a vehicle also tells its clips that stayed, where asked."""
     [by_clip] = asked(world, rows["clip_id"][0].as_py()).rows
     by_row = asked(world, by_clip.release_row_id)
     own = [row["clip_id"] for row in rows.to_pylist() if row["vehicle_id"] == "fleet-0001"]
@@ -54,7 +54,30 @@ def test_a_row_and_a_vehicle_lead_to_the_same(world, rows, published):
     assert (by_row.kind, by_row.rows, by_row.withheld) == ("row", (by_clip,), ())
     assert (by_vehicle.kind, by_vehicle.rows, by_vehicle.clip_ids) == ("vehicle", (by_clip,), tuple(sorted(own)))
     assert [one.rules for one in by_vehicle.withheld] == [("row.accepted",)]
-    assert asked(world, "fleet-0001").rows == (by_clip,)
+    of_what_left = asked(world, "fleet-0001")
+    assert (of_what_left.kind, of_what_left.rows, of_what_left.withheld) == ("vehicle", (by_clip,), None)
+
+
+def test_a_vehicle_of_which_nothing_left_is_told_where_asked(world, rows, published):
+    """Releases know the vehicles of released rows alone: the command says how to look for the others, and then they are told."""
+    with pytest.raises(UsageError, match="--withheld"):
+        asked(world, "fleet-0003")
+    found = asked(world, "fleet-0003", clip_ids=[rows["clip_id"][2].as_py()])
+    assert (found.rows, [one.rules for one in found.withheld]) == ((), [("combination.k",)])
+
+
+def test_a_clip_is_found_though_its_decisions_are_lost(world, rows, published, tmp_path):
+    """Where a release's decisions are gone its mapping is read whole, so that no row is denied for a missing file."""
+    (tmp_path / "home" / world.folder(published).key("decisions.parquet")).unlink()
+    assert [row.state for row in asked(world, rows["clip_id"][0].as_py()).rows] == ["published"]
+
+
+def test_a_mapping_lies_by_vehicle(world, make):
+    """Bounds of row groups find a vehicle only where its rows lie together, whatever the order of clips."""
+    several = make.table(*(make.clip(number, vehicle=f"fleet-{number % 3}") for number in range(9)))
+    vehicles = world.folder(world.cut(several)).mapping()["vehicle_id"].to_pylist()
+    assert vehicles == sorted(vehicles)
+    assert set(vehicles) == {"fleet-0", "fleet-1", "fleet-2"}
 
 
 def test_what_never_left_is_told_with_the_rules_that_withheld_it(world, rows, published):

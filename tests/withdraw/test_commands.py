@@ -62,6 +62,8 @@ def test_the_way_back_by_commands(work):
     assert json.loads(run(work, "withdraw", "show", asked["withdrawal_id"]))["requester"] == "engineer"
     assert "came back" in run(work, "audit", "trace", clip_id)
     assert "5 clips" not in run(work, "audit", "trace", "fleet-0000")
+    [left, whole] = (json.loads(run(work, "audit", "trace", "fleet-0000", "--json", *more))["withheld"] for more in ((), ("--withheld",)))
+    assert (left, type(whole)) == (None, list)
     assert "4 rows overseas = 4 stay, 0 may not" in run(work, "review")
     settings = pipeline.open_settings(work)
     moved = table(clip(1, vehicle="fleet-0001", day=2, device_id="DEV-1", datum="GCJ-02"))
