@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Final
 
@@ -20,15 +21,22 @@ _TONES: Final = {
     **dict.fromkeys(("quarantined", "growing"), "odd"),
 }
 
+_ORDER: Final = ("good", "more", "held", "odd", "bad", "quiet")
+
 
 def tone(word: str) -> str:
     """The tone that an outcome or state is drawn in; `quiet` for what is neither good nor bad."""
     return _TONES.get(word, "quiet")
 
 
+def ordered(accounted: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Outcomes and their rows, what is good first, what is neither good nor bad last."""
+    return sorted(accounted.items(), key=lambda one: _ORDER.index(tone(one[0])))
+
+
 def number(value: float) -> str:
     """The number with thousands set apart; at most one decimal."""
-    return f"{value:,}" if isinstance(value, int) or value == int(value) else f"{value:,.1f}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
 def moment(at: str) -> str:

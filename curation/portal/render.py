@@ -60,6 +60,7 @@ def page(template: str, *, lang: Language, base: str, nonce: str, path: str, que
             t=lambda key, **values: words.text(key, lang, **values),
             name=lambda word: words.name(word, lang),
             tone=formats.tone,
+            ordered=formats.ordered,
             in_language=lambda code: f"{base}{path}?{urlencode({**kept, 'lang': code})}",
             account_bar=partial(_account_bar, lang),
             share_bar=_share_bar,
@@ -119,7 +120,9 @@ def markdown(text: str) -> Markup:
 
 
 def _account_bar(lang: Language, accounted: Mapping[str, int], what: str) -> Markup:
-    parts = [charts.Part(name=words.name(word, lang), size=rows, tone=formats.tone(word)) for word, rows in accounted.items() if rows]
+    parts = [
+        charts.Part(name=words.name(word, lang), size=rows, tone=formats.tone(word)) for word, rows in formats.ordered(accounted) if rows
+    ]
     told = ", ".join(f"{part.name} {part.size:,}" for part in parts)
     return charts.stacked_bar(parts, f"{what}: {told}")
 
