@@ -161,6 +161,7 @@ class Packet:
     is_corrupt: bool
     is_discarded: bool = False  # the container tells players not to show it (edit lists)
     dts_s: float | None = None  # when it is due at the decoder; never goes back in a sound stream
+    is_disposable: bool = False  # no other picture is decoded from it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

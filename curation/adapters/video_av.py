@@ -24,7 +24,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from curation.errors import ClipUnreadable
 from curation.records import Container, Embedded, Packet
-from curation.signals.nal import lays_out
+from curation.signals.nal import is_disposable_h264, lays_out
 from curation.signals.wholeness import missing_byte_count
 from curation.telemetry.embedded import Collection as TelemetryCollection
 from curation.telemetry.embedded import h264_length_bytes
@@ -38,6 +38,7 @@ _HVCC_LENGTH_AT: Final = 21  # ISO 14496-15, HEVCDecoderConfigurationRecord: len
 _SIDE_MAX_PX: Final = 65_535  # no codec of a recorder codes a longer side
 _PICTURE_MAX_PX: Final = 35_651_584  # level 6.2 of H.264 and HEVC, level 6 of AV1: 8K; a decoder holds a dozen pictures of any size
 
+_EXACT: Final = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 _GLANCE_PX: Final = 160 * 90
 _PLANAR: Final = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"})
 _WIDENED: Final = np.clip(np.round((np.arange(256) - 16.0) * 255.0 / 219.0), 0, 255).astype(np.uint8)  # BT.601: 16 to 235 is black to white
@@ -145,7 +146,8 @@ class AvClipStream:
                     sight.see(packet)
                     if packet.stream_index == stream.index:
                         digest.update(memoryview(packet))
-                        packets.append(_packet(packet, tick_s, is_sound=lays_out(memoryview(packet), length_bytes)))
+                        is_sound = lays_out(memoryview(packet), length_bytes)
+                        packets.append(_packet(packet, tick_s, is_sound=is_sound, is_disposable=is_sound and self._is_disposable(packet)))
             self._embedded = sight.embedded()
         return packets, digest.hexdigest()
 
@@ -174,7 +176,7 @@ class AvClipStream:
                     break
                 position += bool(packet.size)
                 if chosen is not None and (not packet.size or position not in chosen):
-                    has_hole = True
+                    has_hole = has_hole or not self._is_disposable(packet)
                     continue
                 if has_hole and packet.is_keyframe:  # what the decoder still holds belongs before the hole
                     yield from self._drained(stream, scaler, tick_s)
@@ -183,6 +185,10 @@ class AvClipStream:
                 yield from self._decoded(packet, scaler, tick_s)
             if chosen is not None:
                 yield from self._drained(stream, scaler, tick_s)
+
+    def _is_disposable(self, packet: av.packet.Packet[Any]) -> bool:
+        stream = self._opened[1]
+        return stream.codec_context.name == "h264" and is_disposable_h264(memoryview(packet), _length_bytes(stream))
 
     def _stay_within(self, stream: av.video.VideoStream) -> None:
         picture_bytes = 3 * stream.codec_context.width * stream.codec_context.height  # at most: 4:2:0 of 10 bits, or 4:4:4 of 8
@@ -219,11 +225,12 @@ def _resident_bytes() -> int:
 
 
 class _Scaler:
-    """One reformatter each for luma and colour, so that neither sets up its tables anew for every frame."""
+    """One reformatter each for luma, colour and colour of another size, so that none sets up its tables anew for every frame."""
 
     def __init__(self) -> None:
         self.luma = VideoReformatter()
         self.bgr = VideoReformatter()
+        self.sized = VideoReformatter()
 
 
 class AvFrame:
@@ -253,6 +260,13 @@ class AvFrame:
     def bgr(self) -> npt.NDArray[np.uint8]:
         """Height x width x 3."""
         return self._scaled(self._scaler.bgr, "bgr24")
+
+    def sized(self, width_px: int, height_px: int) -> npt.NDArray[np.uint8]:
+        """Height x width x 3 of this size, by FFmpeg's paths that are alike with and without SIMD."""
+        is_smaller = width_px < self._frame.width or height_px < self._frame.height
+        way = _EXACT | (Interpolation.AREA if is_smaller else Interpolation.BICUBIC)
+        scaled = self._scaler.sized.reformat(self._frame, width_px, height_px, "bgr24", interpolation=way, threads=1)
+        return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 
     def _widened(self, luma: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return luma.copy() if self._is_full else np.asarray(cv2.LUT(luma, _WIDENED), dtype=np.uint8)
@@ -381,7 +395,7 @@ def _length_bytes(stream: av.video.VideoStream) -> int:
     return (extradata[_HVCC_LENGTH_AT] & 3) + 1 if is_hvcc else 0
 
 
-def _packet(packet: av.packet.Packet[Any], tick_s: Fraction, *, is_sound: bool) -> Packet:
+def _packet(packet: av.packet.Packet[Any], tick_s: Fraction, *, is_sound: bool, is_disposable: bool) -> Packet:
     up, down = tick_s.numerator, tick_s.denominator  # whole numbers divide as exactly as fractions, and ten times as fast
     return Packet(
         pts_s=None if packet.pts is None else packet.pts * up / down,
@@ -391,4 +405,5 @@ def _packet(packet: av.packet.Packet[Any], tick_s: Fraction, *, is_sound: bool) 
         is_corrupt=packet.is_corrupt or not is_sound,
         is_discarded=packet.is_discard,
         dts_s=None if packet.dts is None else packet.dts * up / down,
+        is_disposable=is_disposable,
     )

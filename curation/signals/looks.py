@@ -225,3 +225,22 @@ def _runs(marked: Sequence[bool]) -> list[tuple[int, int]]:
 
 def _tick(pts_s: float) -> int:
     return round(pts_s * 1e6)
+
+
+def needed_for(timeline: Timeline, wanted: Iterable[int]) -> frozenset[int] | None:
+    """The packets to decode so that the frames of these packets come out as from a full decode; None for all.
+
+    Of each group the packets up to the last one wanted, without those from which no other picture is decoded; a frame shown before an open
+    group's key frame takes the whole group before it.
+    """
+    if not timeline.can_skip:
+        return None
+    wanted, chosen = set(wanted), set[int]()
+    for at in wanted:
+        key = timeline.key_before(at)
+        chosen.update(range(key, at + 1))
+        if timeline.is_shown_before(at, key):
+            chosen.update(range(timeline.key_before(key - 1), key))
+    whole = _from_keys(timeline, chosen)
+    kept = range(len(timeline.packets)) if whole is None else whole
+    return frozenset(at for at in kept if at in wanted or not timeline.packets[at].is_disposable)
