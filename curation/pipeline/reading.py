@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 
 from curation import wiring
 from curation.audit import batches as told_batches
@@ -28,14 +29,10 @@ class Reading:
     """The pages of the portal and of reports, as records; evidence that is not what the ledger recorded is refused, never shown."""
 
     def __init__(self, settings: Settings) -> None:
-        """A home to read.
-
-        Raises:
-            SettingsError: its ledger's public key cannot be read.
-        """
+        """A home to read; one where nothing was recorded yet has no key to read it by, and needs none."""
         self._settings = settings
         self._store = wiring.store(settings)
-        self._ledger = LedgerReader(self._store, wiring.ledger_public_key(settings))
+        self._ledger = LedgerReader(self._store, partial(wiring.ledger_public_key, settings))
         self._clock = wiring.clock()
 
     @property
@@ -48,6 +45,7 @@ class Reading:
 
         Raises:
             EvidenceBroken: the ledger does not hold.
+            SettingsError: its public key cannot be read.
         """
         return recorded(self._store, tuple(self._ledger.entries()))
 

@@ -10,11 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from curation import wiring
 from curation.demo import airflow_stack, process_tree
 from curation.demo.airflow_stack import AirflowStack, Approval
 from curation.errors import CurationError, OutsideError, UsageError
+from curation.pipeline import open_settings
+from curation.records import StageCount
+
+ROOT = Path(__file__).resolve().parents[2]
+PORTAL = ("/", "/batches", "/batches/fleet-0123456789abcdef", "/releases", "/trace?id=00", "/packs", "/counters", "/shard-sets")
 
 TINY = '''
 """DAGs of the stack's test."""
@@ -28,7 +35,7 @@ from datetime import timedelta
 def tiny():
     @task
     def say(params=None):
-        return params["name"] + os.environ["CURATION_WORK"]
+        return params["name"] + os.path.basename(os.environ["CURATION_WORK"])
     say()
 
 @dag(dag_id="fails", schedule=None)
@@ -61,15 +68,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
     dags.mkdir()
     (dags / "tiny.py").write_text(TINY, encoding="utf-8")
     (dags / "broken.py").write_text("from airflow.sdk import dag\nimport no_such_thing\n", encoding="utf-8")
-    with AirflowStack(folder / "airflow", dags, env={"CURATION_WORK": "-here"}) as running:
+    with AirflowStack(folder / "airflow", dags, plugins=ROOT / "plugins", env={"CURATION_WORK": str(recorded_work(folder))}) as running:
         yield running
+
+
+def recorded_work(folder: Path) -> Path:
+    """A work folder whose ledger holds one entry."""
+    work = folder / "work"
+    ground = wiring.ground(open_settings(work))
+    ground.ledger.record(StageCount(stage="pull", subject="fleet-0123456789abcdef", rows_in=3, accounted={"stored": 3}), files={})
+    return work
 
 
 def test_a_run_goes_through_and_its_result_is_read(stack: AirflowStack) -> None:
     """The engineer triggers, the scheduler runs it under the given environment, the answer comes back over REST."""
     run_id = stack.trigger("tiny", {"name": "clip"})
     stack.require_success("tiny", run_id, limit_s=60)
-    assert stack.result("tiny", run_id, "say") == "clip-here"
+    assert stack.result("tiny", run_id, "say") == "clipwork"
     assert [run.run_id for run in stack.runs("tiny")] == [run_id]
 
 
@@ -122,6 +137,27 @@ def test_only_loopback_listens(stack: AirflowStack) -> None:
     """All components together listen on one port, on 127.0.0.1."""
     pids = [pid for grown in stack.pids().values() for pid in grown]
     assert process_tree.listening(pids) == {("0100007F", stack.port)}
+
+
+def test_the_portal_is_shown_to_whom_airflow_knows_and_to_nobody_else(stack: AirflowStack) -> None:
+    """Anonymous gets Airflow's login for every page and no word of it; the auditor, a viewer, reads them all and can write nowhere."""
+    address = f"{stack.url}/curation"
+    browser = {"accept": "text/html"}
+    token = stack._token("auditor")
+    for path in (*PORTAL, "/x"):
+        stranger = httpx.get(address + path, headers=browser)
+        assert (303, "") == (stranger.status_code, stranger.text), path
+        assert stranger.headers["location"].startswith("/api/v2/auth/login?next=%2Fcuration%2F"), path
+        forged = httpx.get(address + path, headers={"authorization": "Bearer stolen"})
+        assert (403, "Not for you.\n") == (forged.status_code, forged.text), path
+        known = httpx.get(address + path, headers={**browser, "authorization": f"Bearer {token}"})
+        assert (404 if path == "/x" else 200) == known.status_code, path
+    assert 405 == httpx.post(f"{address}/", headers={"authorization": f"Bearer {token}"}).status_code
+    page = httpx.get(f"{address}/batches", cookies={"_token": token})  # the session of Airflow's own pages
+    assert "fleet-0123456789abcdef" in page.text
+    assert "frame-ancestors 'self'" in page.headers["content-security-policy"]
+    followed = httpx.get(f"{address}/", headers=browser, follow_redirects=True)
+    assert (200, "/auth/login") == (followed.status_code, followed.url.path)
 
 
 def test_secrets_are_drawn_anew_and_kept_private(stack: AirflowStack, tmp_path: Path) -> None:
