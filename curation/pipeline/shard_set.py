@@ -12,8 +12,9 @@ from curation import layout, proofs, wiring
 from curation.errors import ConcurrentChange, UsageError
 from curation.pipeline.base import curated
 from curation.settings import Settings
-from curation.shards.card import FILTER_WITHHELD, preview
+from curation.shards.card import FILTER_WITHHELD
 from curation.shards.files import sets_holding
+from curation.shards.preview import preview
 from curation.shards.request import ShardRequest, from_mapping
 from curation.stages import shards
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids

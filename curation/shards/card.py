@@ -6,12 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from curation import __version__
 from curation.shards.request import PUBLIC_COLUMNS, ShardRequest
-from curation.shards.selection import NONE, SPLIT_COLUMN, TAG_COLUMNS, Selection, check_nothing_told, choose
+from curation.shards.selection import TAG_COLUMNS, Selection, split_counts
 
 FILTER_WITHHELD: Final = "withheld:"  # begins what stands in the index instead of a filter that tells a vehicle, person or place
 INDEX_FILE: Final = "index.json"
@@ -19,30 +16,7 @@ CARD_FILE: Final = "card.md"
 
 
 def row_counts(selection: Selection) -> dict[str, int]:
-    found = {
-        "considered": selection.considered,
-        "filtered_out": selection.filtered_out,
-        "over_max_samples": selection.over_max_samples,
-    }
-    return found | ({"withdrawn": selection.withdrawn} if selection.withdrawn else {})
-
-
-def split_counts(rows: pa.Table, request: ShardRequest) -> dict[str, dict[str, Any]]:
-    """Per split, empty ones included: samples, bytes of their clips, and samples per tag value."""
-    found = {}
-    for split in request.splits:
-        part = rows.filter(pc.equal(rows.column(SPLIT_COLUMN), split))
-        found[split] = {
-            "samples": part.num_rows,
-            "clip_bytes": pc.sum(part.column("size_bytes")).as_py() or 0,
-            "tags": {tag: _value_counts(part.column(tag)) for tag in TAG_COLUMNS},
-        }
-    return found
-
-
-def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
-    counted = pc.value_counts(column.fill_null("unmeasured")).to_pylist()
-    return dict(sorted((entry["values"], entry["counts"]) for entry in counted))
+    return {"considered": selection.considered, **selection.left_out}
 
 
 def index_of(
@@ -62,6 +36,8 @@ def index_of(
         "residency": "stays home",
         "request": asked,
         "rows": row_counts(selection),
+        "quotas": list(selection.quotas),
+        "groups": dict(selection.groups),
         "splits": split_counts(selection.rows, request),
         "shards": list(shards),
     }
@@ -101,40 +77,21 @@ def card(index: Mapping[str, Any]) -> str:
         for value in sorted({value for found in index["splits"].values() for value in found["tags"][tag]}):
             counts = (str(found["tags"][tag].get(value, 0)) for found in index["splits"].values())
             lines.append(f"| {value} | " + " | ".join(counts) + " |")
-    return "\n".join([*lines, "", *_limits(request), ""])
+    return "\n".join([*lines, "", *_limits(), ""])
 
 
 def _left_out(rows: Mapping[str, int]) -> str:
-    withdrawn = f"{rows['withdrawn']} withdrawn on request, " if "withdrawn" in rows else ""
-    return f"{withdrawn}{rows['filtered_out']} filtered out, {rows['over_max_samples']} over max_samples"
+    words = {"withdrawn": "withdrawn on request"}
+    names = sorted(rows.keys() - {"considered"}, key=lambda name: (name != "withdrawn", name))
+    return ", ".join(f"{rows[name]} {words.get(name, name.replace('_', ' '))}" for name in names)
 
 
-def _limits(request: Mapping[str, Any]) -> list[str]:
+def _limits() -> list[str]:
     return [
         "## Known limits",
         "",
         "- Faces and plates are not masked.",
-        f"- No {request['group_by']} straddles two splits; a clip without a known one stands alone.",
-        "- Near-duplicates are in, unless the filter says `duplicate_of IS NULL`.",
+        "- No drive, no day of a vehicle and no two near-duplicates straddle two splits; a clip of unknown drive and vehicle stands alone.",
         "- Splits follow a hash of the group, so with few groups their sizes differ from the ratios, and one may be empty.",
         "- Tags are a machine's; `undefined` means that it did not say, `unmeasured` that it could not look.",
     ]
-
-
-def preview(request: ShardRequest, rows: pa.Table, *, withdrawn: pa.Array = NONE) -> dict[str, Any]:
-    """What a request would give, before any copy: rows accounted for, and samples, bytes of clips and tags per split.
-
-    Raises:
-        UsageError: the filter fails on a value, or the name tells a vehicle, person or place.
-        CurationError: the rows do not fit the schema, or a clip stands twice.
-    """
-    selection = choose(rows, request, withdrawn)
-    check_nothing_told(request, rows)
-    splits = split_counts(selection.rows, request)
-    return {
-        "name": request.name,
-        **row_counts(selection),
-        "samples": selection.rows.num_rows,
-        "clip_bytes": sum(split["clip_bytes"] for split in splits.values()),
-        "splits": splits,
-    }

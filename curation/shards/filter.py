@@ -9,6 +9,8 @@ from functools import cache
 from typing import Any, Final
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curation.errors import UsageError
@@ -151,22 +153,24 @@ def _column(parts: list[str]) -> str:
     return name
 
 
-def evaluated(text: str | None, rows: pa.Table) -> pa.Table:
-    """The rows, in their order, for which the filter is true (not false, not null); all of them where there is none.
+def passing(text: str | None, rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Per row whether the filter is true for it (not false, not null); always, where there is none.
 
     Raises:
         UsageError: the filter fails on a value, such as a cast that does not fit.
     """
     if text is None:
-        return rows
+        return np.ones(rows.num_rows, dtype=bool)
     named = sorted(check_filter(text))
-    numbered = rows.select(named).append_column("row_number", pa.array(range(rows.num_rows), type=pa.int64()))
+    numbered = rows.select(named).append_column("row_number", pa.array(np.arange(rows.num_rows)))
     with _locked() as connection:
         connection.register(_TABLE, numbered)
         try:
-            kept = connection.sql(_query(text, "row_number") + " ORDER BY row_number").to_arrow_table()
+            kept = connection.sql(_query(text, "row_number")).to_arrow_table()
         except duckdb.Error as error:
             raise UsageError(
                 f"the filter fails on a value: {_first_line(error)}", subject="shard request", fix="mend the filter; TRY_CAST yields null"
             ) from error
-    return rows.take(kept.column("row_number"))
+    passes = np.zeros(rows.num_rows, dtype=bool)
+    passes[kept.column("row_number").to_numpy()] = True
+    return passes

@@ -19,7 +19,6 @@ from curation.shards.filter import MAX_FILTER_CHARS, check_filter, near_columns
 
 MAX_REQUEST_BYTES: Final = 64 * 1024
 MAX_REQUEST_DEPTH: Final = 8
-GROUP_COLUMNS: Final[Mapping[str, str]] = {"drive": "drive_id", "vehicle": "vehicle_id", "clip": "clip_id"}
 QUALITY_COLUMNS: Final[tuple[str, ...]] = (*SIGNALS, "fps", "duration_s", "width_px", "height_px")
 TAGS: Final[Mapping[str, tuple[str, ...]]] = {"timeofday": TIMEOFDAY, "weather": WEATHER, "scene": SCENE, "ego_motion": EGO_MOTION}
 _SLUG: Final = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"

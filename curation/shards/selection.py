@@ -1,41 +1,75 @@
-"""Which accepted rows a request takes, and in which split each stands. Pure: seed and content decide."""
+"""Which accepted rows a request takes, and in which split each stands. Pure: seed and content decide, never the order of the rows."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import CurationError, UsageError
+from curation.errors import CurationError
 from curation.schema import CLIPS
-from curation.shards.filter import evaluated
-from curation.shards.request import GROUP_COLUMNS, PUBLIC_COLUMNS, TELLING_COLUMNS, ShardRequest
+from curation.shards.draw import draw
+from curation.shards.filter import passing
+from curation.shards.groups import KEY_COLUMNS, Codes, Keys, keys_of, mixed, split_numbers, straddling
+from curation.shards.request import TAGS, ShardRequest
+from curation.shards.telling import check_nothing_told as check_nothing_told
 
 NONE: Final = pa.nulls(0, pa.string())
 SPLIT_COLUMN: Final = "split"
 TAG_COLUMNS: Final = ("timeofday", "weather", "scene")
-_CLIP_ID: Final = re.compile(r"[0-9a-f]{64}")
-_CLOSED_VOCABULARIES: Final = frozenset({"datum", "ego_motion"})  # their few values name nobody
+_BATCH_ROWS: Final = 131_072
+_DIGITS: Final = 64  # of a clip_id
+# Of each byte what it means as a hexadecimal digit, 255 where it is none.
+_HEX: Final = np.full(256, 255, dtype=np.uint8)
+_HEX[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
+
+NearPairs = Callable[[pa.Array], Iterable[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The rows that a request takes, with their `split`, in shard order; and where the other accepted rows went."""
+    """The rows that a request takes, with their `split`, in shard order; and where the other accepted rows went.
+
+    `left_out` names every reason that the request gives, with its rows: `considered` is their sum and the rows taken. `quotas` says what
+    was wanted and what is taken, `groups` what never straddles two splits and that it does not.
+    """
 
     rows: pa.Table
     considered: int
-    withdrawn: int
-    filtered_out: int
-    over_max_samples: int
+    left_out: Mapping[str, int]
+    quotas: Sequence[Mapping[str, Any]]
+    groups: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passing:
+    """The accepted rows: their keys, and of those that pass filter and quality the columns that are kept."""
+
+    accepted: pa.Table
+    kept: pa.Table
+    of_accepted: Codes  # row of `accepted` of each row of `kept`
+    left_out: dict[str, int]
+
+
+def sample_columns(request: ShardRequest) -> frozenset[str]:
+    """The columns of a selection's rows, beside `split`."""
+    pictures = {"fps", "duration_s", "width_px", "height_px"} if request.form == "frames" else set[str]()
+    return frozenset({"clip_id", "object_uri", "size_bytes", *TAG_COLUMNS, *request.columns, *pictures})
+
+
+def columns_to_choose(request: ShardRequest) -> frozenset[str]:
+    """The columns that decide which rows a request takes."""
+    tags = {tag for tag, _, _ in request.quotas.wanted()} | {tag for tag, _ in request.balance.ratios()}
+    return frozenset({*KEY_COLUMNS, "verdict", *request.filter_columns(), *request.quality, *tags})
 
 
 def select(rows: pa.Table, request: ShardRequest) -> pa.Table:
-    """The accepted rows that the request takes: the columns that it needs and `split`, ordered by split and clip_id.
+    """The accepted rows that the request takes: the columns of its samples and `split`, ordered by split and clip_id.
 
     Raises:
         UsageError: the filter fails on a value.
@@ -44,97 +78,220 @@ def select(rows: pa.Table, request: ShardRequest) -> pa.Table:
     return choose(rows, request).rows
 
 
-def choose(rows: pa.Table, request: ShardRequest, withdrawn: pa.Array = NONE) -> Selection:
+def choose(
+    rows: pa.Table | Iterable[pa.RecordBatch],
+    request: ShardRequest,
+    withdrawn: pa.Array = NONE,
+    *,
+    near: NearPairs = lambda _: (),
+    columns: Iterable[str] | None = None,
+    in_order: bool = True,
+) -> Selection:
     """`select`, with the rows it left out accounted for, those of `withdrawn` clips first.
 
-    Pure: seed and content decide, never the order of `rows`.
+    Args:
+        rows: with `columns_to_choose` and `columns` at least; batches are let go as soon as they are looked at.
+        near: for ids of taken clips, the pairs of them that show the same, whatever `duplicate_of` says; they stay in one split.
+        columns: what is kept of each row taken, `sample_columns` without it.
+        in_order: False leaves the rows taken in any order, which costs less.
     """
-    missing = sorted(set(CLIPS.names) - set(rows.schema.names))
-    if missing:
-        raise CurationError(f"lacks the columns {missing}", subject="table clips", fix="read the table under curation/schema.py")
-    needed = {"clip_id", "object_uri", "size_bytes", "verdict", GROUP_COLUMNS[request.group_by], *TAG_COLUMNS}
-    needed |= request.filter_columns() | set(request.columns)
-    accepted = (
-        rows.select([name for name in CLIPS.names if name in needed])
-        .filter(pc.equal(rows.column("verdict"), "accepted"))
-        .sort_by("clip_id")
-    )
-    _check_clip_ids(accepted.column("clip_id").to_pylist())
-    may_be_used = accepted.filter(pc.invert(pc.is_in(accepted.column("clip_id"), value_set=withdrawn)))
-    passed = evaluated(request.filter, may_be_used)
-    drawn = _draw(passed, request)
-    splits = pa.array(_split_names(drawn, request), type=pa.string())
+    columns = sample_columns(request) if columns is None else frozenset(columns)
+    found = _looked_at(_batches(rows, columns | columns_to_choose(request)), request, withdrawn, columns)
+    ids = _whole_numbers(found.accepted.column("clip_id"))
+    keys = keys_of(found.accepted, request)
+    tags = _tag_numbers(found, request)
+    kept = _without_near_duplicates(found, keys, ids) if request.near_duplicates == "drop" else np.arange(found.kept.num_rows)
+    left_out = found.left_out | ({"near_duplicates": found.kept.num_rows - len(kept)} if request.near_duplicates == "drop" else {})
+    in_all = found.of_accepted[kept]
+    drawn, over = draw(request, mixed(ids[in_all], request.seed, "draw"), keys, in_all, {tag: codes[kept] for tag, codes in tags.items()})
+    taken = kept[drawn]
+    taken_of_all = found.of_accepted[taken]
+    if pairs := list(near(found.accepted.column("clip_id").take(pa.array(taken_of_all)))):
+        keys = keys_of(found.accepted, request, pairs)
+    split, group = (codes[taken_of_all] for codes in split_numbers(keys, request, ids))
+    names = pa.array(list(request.splits), pa.string())
+    chosen = found.kept.select([name for name in found.kept.column_names if name in columns]).take(pa.array(taken))
+    chosen = chosen.append_column(SPLIT_COLUMN, names.take(pa.array(split)))
     return Selection(
-        rows=drawn.append_column(SPLIT_COLUMN, splits).sort_by([(SPLIT_COLUMN, "ascending"), ("clip_id", "ascending")]),
-        considered=accepted.num_rows,
-        withdrawn=accepted.num_rows - may_be_used.num_rows,
-        filtered_out=may_be_used.num_rows - passed.num_rows,
-        over_max_samples=passed.num_rows - drawn.num_rows,
+        rows=chosen.sort_by([(SPLIT_COLUMN, "ascending"), ("clip_id", "ascending")]) if in_order else chosen,
+        considered=found.accepted.num_rows,
+        left_out=left_out | over,
+        quotas=_quotas(request, tags, taken),
+        groups=_groups(keys, taken_of_all, split, group) | {"pairs_found_by_signature": len(pairs)},
     )
 
 
-def _check_clip_ids(clip_ids: Sequence[str]) -> None:
-    """Nothing, for ids in ascending order that are all of the right form and all different."""
-    previous = ""
-    for clip_id in clip_ids:
-        if not _CLIP_ID.fullmatch(clip_id):
-            raise CurationError("is no clip id", subject=repr(clip_id), fix="a clip_id is the SHA-256 of the clip's bytes, 64 hex digits")
-        if clip_id == previous:
-            raise CurationError("stands twice in the snapshot", subject=f"clip {clip_id}", fix="restore curated.clips: one row per clip")
-        previous = clip_id
+def _batches(rows: pa.Table | Iterable[pa.RecordBatch], needed: frozenset[str]) -> Iterator[pa.Table]:
+    """Tables of the needed columns, of many rows each: a filter costs as much to begin with as it takes for ten thousand rows."""
+    held: list[pa.RecordBatch] = []
+    for batch in rows.to_batches() if isinstance(rows, pa.Table) else rows:
+        _refuse_missing(batch.schema, needed)
+        held.append(batch.select([name for name in CLIPS.names if name in needed]))
+        if sum(one.num_rows for one in held) >= _BATCH_ROWS:
+            yield pa.Table.from_batches(held)
+            held = []
+    if isinstance(rows, pa.Table):
+        _refuse_missing(rows.schema, needed)
+    yield pa.Table.from_batches(held, schema=held[0].schema if held else pa.schema([field for field in CLIPS if field.name in needed]))
 
 
-def _draw(rows: pa.Table, request: ShardRequest) -> pa.Table:
-    """At most `max_samples` of the rows; a larger limit only adds rows, and another seed draws others."""
-    if request.max_samples is None or rows.num_rows <= request.max_samples:
-        return rows
-    clip_ids = rows.column("clip_id").to_pylist()
-    ranked = sorted(range(len(clip_ids)), key=lambda row: hashlib.sha256(f"{request.seed}|draw|{clip_ids[row]}".encode()).digest())
-    return rows.take(pa.array(sorted(ranked[: request.max_samples]), type=pa.int64()))
+def _refuse_missing(schema: pa.Schema, needed: frozenset[str]) -> None:
+    if missing := sorted(needed - set(schema.names)):
+        raise CurationError(f"lacks the columns {missing}", subject="table clips", fix="read the table under curation/schema.py")
 
 
-def _split_names(rows: pa.Table, request: ShardRequest) -> list[str]:
-    """A split per row by the hash of its group, so that a group never straddles splits nor moves when the table grows."""
-    bounds, total = [], 0.0
-    for split, ratio in request.splits.items():
-        total += ratio
-        bounds.append((split, int(total * 2**64)))
-    bounds[-1] = (bounds[-1][0], 2**64)  # ratios may add up to a hair less than 1
+def _looked_at(batches: Iterable[pa.Table], request: ShardRequest, withdrawn: pa.Array, columns: frozenset[str]) -> _Passing:
+    left_out = {"withdrawn": 0, "filtered_out": 0, **dict.fromkeys(_quality_names(request), 0)}
+    accepted, kept, numbers, row_count = [], [], [], 0
+    for batch in batches:
+        rows = batch.filter(pc.equal(batch.column("verdict"), "accepted"))
+        is_withdrawn = pc.is_in(rows.column("clip_id"), value_set=withdrawn).to_numpy()
+        usable = np.flatnonzero(~is_withdrawn)
+        passes = passing(request.filter, rows if len(usable) == rows.num_rows else rows.take(pa.array(usable)))
+        left_out["withdrawn"] += rows.num_rows - len(usable)
+        left_out["filtered_out"] += len(usable) - int(passes.sum())
+        usable = _of_quality(rows, usable[passes], request, left_out)
+        accepted.append(rows.select(KEY_COLUMNS))
+        kept.append(rows.select([name for name in rows.column_names if name in columns or name in TAGS]).take(pa.array(usable)))
+        numbers.append(usable + row_count)
+        row_count += rows.num_rows
+    if not left_out["withdrawn"]:
+        del left_out["withdrawn"]
+    return _Passing(
+        accepted=pa.concat_tables(accepted),
+        kept=pa.concat_tables(kept),
+        of_accepted=np.concatenate(numbers).astype(np.int64),
+        left_out=left_out,
+    )
 
-    def split_of(group: str) -> str:
-        point = int.from_bytes(hashlib.sha256(f"{request.seed}|{group}".encode()).digest()[:8], "big")
-        return next(split for split, bound in bounds if point < bound)
 
-    keys = rows.column(GROUP_COLUMNS[request.group_by]).to_pylist()
-    clip_ids = rows.column("clip_id").to_pylist()
-    groups = [f"clip|{clip}" if key is None else f"{request.group_by}|{key}" for key, clip in zip(keys, clip_ids, strict=True)]
-    known = {group: split_of(group) for group in set(groups)}
-    return [known[group] for group in groups]
+def _quality_names(request: ShardRequest) -> list[str]:
+    names = []
+    for signal, limit in request.quality.items():
+        names.append(f"unmeasured_{signal}")
+        names += [f"below_{signal}"] * (limit.min is not None) + [f"above_{signal}"] * (limit.max is not None)
+    return names
 
 
-def check_nothing_told(request: ShardRequest, rows: pa.Table) -> bool:
-    """Whether the filter may stand in index and card: it looks at public columns only and repeats no value that tells.
+def _of_quality(rows: pa.Table, usable: Codes, request: ShardRequest, left_out: dict[str, int]) -> Codes:
+    """Those of the usable rows that keep all limits; the others are counted under the first limit that they do not keep."""
+    for signal, limit in request.quality.items():
+        values = rows.column(signal).cast(pa.float64()).fill_null(float("nan")).to_numpy()[usable]
+        fails = {f"unmeasured_{signal}": ~np.isfinite(values)}
+        if limit.min is not None:
+            fails[f"below_{signal}"] = values < limit.min
+        if limit.max is not None:
+            fails[f"above_{signal}"] = np.isfinite(values) & (values > limit.max)
+        failed = np.zeros(len(values), dtype=bool)
+        for name, is_so in fails.items():
+            left_out[name] += int((is_so & ~failed).sum())
+            failed |= is_so
+        usable = usable[~failed]
+    return usable
+
+
+def _whole_numbers(clip_ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """The ids as four whole numbers each, once they are known to be all of the right form and all different."""
+    ids = clip_ids.combine_chunks()
+    is_long = pc.equal(pc.binary_length(ids), _DIGITS).to_numpy(zero_copy_only=False)
+    if not is_long.all():
+        raise _no_clip_id(ids.filter(pa.array(~is_long)))
+    if not len(ids):
+        return np.zeros((0, 4), dtype=np.uint64)
+    fixed = ids.cast(pa.binary()).cast(pa.binary(_DIGITS))
+    text = np.frombuffer(fixed.buffers()[1], dtype=np.uint8)[fixed.offset * _DIGITS :][: len(ids) * _DIGITS]
+    digits = _HEX[text].reshape(-1, _DIGITS)
+    is_hex = digits.max(axis=1) < 16
+    if not is_hex.all():
+        raise _no_clip_id(ids.filter(pa.array(~is_hex)))
+    numbers = ((digits[:, 0::2] << 4) | digits[:, 1::2]).view(">u8").astype(np.uint64)
+    _refuse_twice(ids, numbers)
+    return np.asarray(numbers, dtype=np.uint64)
+
+
+def _no_clip_id(ids: pa.Array) -> CurationError:
+    return CurationError(
+        "is no clip id", subject=repr(pc.min(ids).as_py()), fix="a clip_id is the SHA-256 of the clip's bytes, 64 hex digits"
+    )
+
+
+def _refuse_twice(ids: pa.Array, numbers: npt.NDArray[np.uint64]) -> None:
+    if len(np.unique(numbers[:, 0])) == len(numbers):
+        return
+    order = np.lexsort(numbers.T[::-1])
+    again = np.flatnonzero((numbers[order][1:] == numbers[order][:-1]).all(axis=1))
+    if len(again):
+        clip_id = ids[int(order[again[0]])].as_py()
+        raise CurationError("stands twice in the snapshot", subject=f"clip {clip_id}", fix="restore curated.clips: one row per clip")
+
+
+def _tag_numbers(found: _Passing, request: ShardRequest) -> dict[str, Codes]:
+    """Per tag that quotas or balance name, of each row kept the position of its value in `TAGS`, -1 where it has none."""
+    asked = {tag for tag, _, _ in request.quotas.wanted()} | {tag for tag, _ in request.balance.ratios()}
+    numbers = {}
+    for tag in sorted(asked):
+        at = pc.index_in(found.kept.column(tag), value_set=pa.array(TAGS[tag]))
+        numbers[tag] = at.fill_null(-1).to_numpy().astype(np.int64)
+    return numbers
+
+
+def _without_near_duplicates(found: _Passing, keys: Keys, ids: npt.NDArray[np.uint64]) -> Codes:
+    """Rows kept, of each set of near-duplicates one alone: the best of those that pass, which duplicates none, else the first by id."""
+    sets = keys.near[found.of_accepted]
+    inside = np.flatnonzero(sets >= 0)
+    rows = found.of_accepted[inside]
+    is_second = found.accepted.column("duplicate_of").take(pa.array(rows)).is_valid().to_numpy()
+    order = np.lexsort((*ids[rows].T[::-1], is_second, sets[inside]))
+    _, first = np.unique(sets[inside][order], return_index=True)
+    stays = sets < 0
+    stays[inside[order[first]]] = True
+    return np.flatnonzero(stays)
+
+
+def _quotas(request: ShardRequest, tags: Mapping[str, Codes], taken: Codes) -> list[dict[str, Any]]:
+    """What each quota wants, what passes filter and quality for it, what is taken, and what lacks."""
+    told = []
+    for tag, value, wanted in request.quotas.wanted():
+        is_value = tags[tag] == TAGS[tag].index(value)
+        count = int(is_value[taken].sum())
+        row = {"tag": tag, "value": value, "wanted": wanted, "passing": int(is_value.sum()), "taken": count}
+        told.append(row | {"shortfall": max(wanted - count, 0)})
+    return told
+
+
+def _groups(keys: Keys, rows: Codes, split: Codes, group: Codes) -> dict[str, int]:
+    """Numbers of the groups that the rows taken stand in.
 
     Raises:
-        UsageError: the request's name, or the name of a split, repeats a vehicle, person, device or place of the rows.
+        CurationError: a drive, a vehicle-day or near-duplicates stand in two splits.
     """
-    values: set[str] = set()
-    for column in sorted(TELLING_COLUMNS - _CLOSED_VOCABULARIES):
-        if pa.types.is_string(CLIPS.field(column).type):
-            values |= {_words(value) for value in pc.unique(rows.column(column)).to_pylist() if value is not None}
-    values.discard("-")
-    for text in (request.name, *request.splits):
-        if any(value in _words(text) for value in values):
-            raise UsageError(
-                f"the name {text!r} repeats a value of a column that tells a vehicle, person, device or place",
-                subject=f"shard request {request.name}",
-                fix="choose a name that says what the shards are for",
-            )
-    if not request.filter_columns() <= set(PUBLIC_COLUMNS):
-        return False
-    text = _words(request.filter or "")
-    return not any(value in text for value in values)
+    straddle = {
+        "drives": straddling(keys.drive[rows], split),
+        "vehicle_days": straddling(keys.vehicle_day[rows], split),
+        "near_duplicates": straddling(keys.near[rows], split),
+    }
+    if any(straddle.values()):
+        problem = ", ".join(f"{count} {name}" for name, count in straddle.items() if count)
+        raise CurationError(f"{problem} stand in two splits", subject="selection", fix="report this as a defect of the groups")
+    sizes = np.unique(group, return_counts=True)[1]
+    return {
+        "groups": len(sizes),
+        "largest_group": int(sizes.max(initial=0)),
+        "clips_without_drive": int((keys.drive[rows] < 0).sum()),
+        "clips_without_vehicle": int((keys.vehicle[rows] < 0).sum()),
+        **{f"{name}_in_two_splits": count for name, count in straddle.items()},
+    }
 
 
-def _words(text: str) -> str:
-    return f"-{re.sub(r'[^a-z0-9]+', '-', text.casefold()).strip('-')}-" if re.search(r"[a-z0-9]", text.casefold()) else "-"
+def split_counts(rows: pa.Table, request: ShardRequest) -> dict[str, dict[str, Any]]:
+    """Per split, empty ones included: samples, bytes of their clips, and samples per tag value."""
+    found: dict[str, dict[str, Any]] = {
+        split: {"samples": 0, "clip_bytes": 0, "tags": {tag: {} for tag in TAG_COLUMNS}} for split in request.splits
+    }
+    for row in rows.group_by(SPLIT_COLUMN).aggregate([("size_bytes", "sum"), ([], "count_all")]).to_pylist():
+        found[row[SPLIT_COLUMN]] |= {"samples": row["count_all"], "clip_bytes": row["size_bytes_sum"]}
+    for tag in TAG_COLUMNS:
+        counted = rows.group_by([SPLIT_COLUMN, tag]).aggregate([([], "count_all")])
+        for row in sorted(counted.to_pylist(), key=lambda row: row[tag] or "unmeasured"):
+            found[row[SPLIT_COLUMN]]["tags"][tag][row[tag] or "unmeasured"] = row["count_all"]
+    return found

@@ -65,7 +65,7 @@ def make_row() -> Callable[..., dict[str, Any]]:
             "vin": f"LSVNV2182E2{number % 5:06d}",
             "plate": f"京A1234{number % 5}",
             "driver_id": f"driver{number % 3}",
-            "drive_id": f"DRIVE-{number % 7}",
+            "drive_id": f"DRIVE-{number % 10}",
             "captured_at": AT,
             "latitude_deg": 39.5 + number / 100,
             "longitude_deg": 116.25,

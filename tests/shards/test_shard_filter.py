@@ -12,7 +12,7 @@ import pytest
 from curation.errors import UsageError
 from curation.schema import CLIPS
 from curation.shards import filter as shard_filter
-from curation.shards.filter import MAX_FILTER_CHARS, check_filter, evaluated
+from curation.shards.filter import MAX_FILTER_CHARS, check_filter, passing
 from curation.shards.request import from_mapping
 
 HOSTILE = {
@@ -99,14 +99,14 @@ def test_a_filter_keeps_the_rows_it_is_true_for(
     """Only true keeps a row, null does not; order stays."""
     rows = pa.Table.from_pylist([make_row(number, f"{number:064x}", 1) for number in range(4)], schema=CLIPS)
     assert columns == check_filter(text)
-    assert [float(number) for number in kept] == evaluated(text, rows).column("sharpness").to_pylist()
+    assert [float(number) for number in kept] == rows.filter(passing(text, rows)).column("sharpness").to_pylist()
 
 
 def test_a_filter_that_fails_on_a_value_says_so(make_row: Callable[..., dict[str, Any]]) -> None:
     """A cast that does not fit some row is a wrong use, not a crash."""
     rows = pa.Table.from_pylist([make_row(1, "1" * 64, 1)], schema=CLIPS)
     with pytest.raises(UsageError, match="fails on a value"):
-        evaluated("CAST(weather AS INTEGER) = 1", rows)
+        passing("CAST(weather AS INTEGER) = 1", rows)
 
 
 @pytest.mark.parametrize("query", ["SELECT * FROM read_csv('/etc/passwd')", "SET threads = 1", "SELECT * FROM secret", "INSTALL httpfs"])

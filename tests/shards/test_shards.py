@@ -24,7 +24,7 @@ from curation.layout import clip_key, shard_key
 from curation.ports import StagedObject
 from curation.schema import CLIPS
 from curation.shards import archive
-from curation.shards.card import preview
+from curation.shards.preview import preview
 from curation.shards.request import ShardRequest, from_mapping
 from curation.shards.selection import select
 from curation.stages import shards
@@ -435,10 +435,12 @@ def test_preview_counts_what_the_build_gives(make_home: MakeHome) -> None:
     shutil.rmtree(home.root / "clips")
     seen = preview(request, home.rows)
     assert index["splits"] == seen["splits"]
-    assert index["rows"] == {name: seen[name] for name in ("considered", "filtered_out", "over_max_samples")}
+    assert index["rows"] == {"considered": seen["considered"], **seen["left_out"]}
+    assert {"considered": 19, "filtered_out": 3, "near_duplicates": 0, "over_max_samples": 4} == index["rows"]
+    assert (index["quotas"], index["groups"]) == (seen["quotas"], seen["groups"])
     assert seen["samples"] == 12
     assert sum(seen["splits"][split]["tags"]["weather"].get("rainy", 0) for split in HALVES) > 0
-    assert seen["splits"]["train"]["tags"]["scene"] == {"unmeasured": seen["splits"]["train"]["samples"]}
+    assert {"unmeasured": seen["splits"]["train"]["samples"]} == seen["splits"]["train"]["tags"]["scene"]
 
 
 def _row_table(groups: list[str | None]) -> pa.Table:
@@ -465,7 +467,9 @@ def test_a_group_never_straddles_two_splits(groups: list[str | None], seed: int,
     chosen = select(rows, request)
     assert chosen.num_rows == rows.num_rows
     by_drive: dict[str, set[str]] = {}
-    for drive, split in zip(chosen.column("drive_id").to_pylist(), chosen.column("split").to_pylist(), strict=True):
+    drive_of = dict(zip(rows.column("clip_id").to_pylist(), groups, strict=True))
+    for clip_id, split in zip(chosen.column("clip_id").to_pylist(), chosen.column("split").to_pylist(), strict=True):
+        drive = drive_of[clip_id]
         assert split in splits
         if drive is not None:
             by_drive.setdefault(drive, set()).add(split)

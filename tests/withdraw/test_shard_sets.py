@@ -92,7 +92,7 @@ def test_no_shard_set_holds_a_withdrawn_clip(settings):
     store = wiring.store(settings)
     assert {other, again[sets["day"]]} == {key.split("/")[1] for key in store.keys("shards/")}
     rows = json.loads(store.read(shard_key(again[sets["day"]], "index.json")))["rows"]
-    assert {"considered": 5, "withdrawn": 1, "filtered_out": 0, "over_max_samples": 0} == rows
+    assert {"considered": 5, "withdrawn": 1, "filtered_out": 0, "near_duplicates": 0, "over_max_samples": 0} == rows
     assert b"1 withdrawn on request, 0 filtered out" in store.read(shard_key(again[sets["day"]], "card.md"))
     assert pipeline.preview_shards(settings, from_mapping(SHOWN))["samples"] == 4
     assert pipeline.verify(settings).uncovered == ()

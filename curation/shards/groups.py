@@ -1,0 +1,189 @@
+"""What must stay in one split, and which split that is: rows that share a drive, a vehicle-day or a near-duplicate are one group.
+
+A group is named by its smallest key and its split is a hash of that name, so that a split does not move when unrelated rows come in.
+Keys are tried from the one that covers most, and vehicle-days from the earliest, so that a fleet that drives on moves nothing either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from curation.shards.request import ShardRequest
+
+KEY_COLUMNS: Final = ("clip_id", "drive_id", "vehicle_id", "captured_at", "duplicate_of")
+Codes = npt.NDArray[np.int64]  # a number per row, -1 where there is none
+Points = npt.NDArray[np.uint64]
+_DAY_US: Final = 86_400_000_000
+_CHINA_US: Final = 8 * 3_600_000_000  # Asia/Shanghai has had no summer time since 1991
+_NO_DAY: Final = 2**40  # days of one vehicle that no clock tells are one day, after all others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """What rows share: per row a number of its drive, vehicle, day, vehicle-day and set of near-duplicates; numbers ascend with `names`."""
+
+    drive: Codes
+    vehicle: Codes
+    vehicle_day: Codes
+    block: Codes
+    near: Codes
+    names: Mapping[str, Sequence[str]]
+
+
+def keys_of(rows: pa.Table, request: ShardRequest, pairs: Iterable[tuple[str, str]] = ()) -> Keys:
+    """The keys of rows with `KEY_COLUMNS`.
+
+    Args:
+        pairs: clips that show the same, beside those that `duplicate_of` tells.
+    """
+    drive, drives = _coded(rows.column("drive_id"))
+    vehicle, vehicles = _coded(rows.column("vehicle_id"))
+    day = _days(rows.column("captured_at"))
+    vehicle_day, days = _vehicle_days(vehicle, day, vehicles)
+    blocks, block = np.unique(np.where(day == _NO_DAY, -1, day // request.time_block_days), return_inverse=True)
+    has_unknown = int(blocks.size > 0 and blocks[0] == -1)
+    near, sets = near_sets(rows, pairs)
+    names = {"drive": drives, "vehicle": vehicles, "vehicle_day": days, "near": sets}
+    names["time"] = [str(one) for one in blocks[has_unknown:]]
+    return Keys(drive=drive, vehicle=vehicle, vehicle_day=vehicle_day, block=block - has_unknown, near=near, names=names)
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[Codes, list[str]]:
+    """A number per row, -1 for null, and the values that they number, ascending."""
+    encoded = pc.dictionary_encode(column.combine_chunks())
+    values = encoded.dictionary.to_pylist()
+    order = sorted(range(len(values)), key=values.__getitem__)
+    rank = np.empty(len(values) + 1, dtype=np.int64)
+    rank[order] = np.arange(len(values))
+    rank[-1] = -1
+    return rank[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)], [values[one] for one in order]
+
+
+def _days(captured_at: pa.ChunkedArray) -> Codes:
+    """Days since 1970 in China, `_NO_DAY` where no clock tells."""
+    us = captured_at.cast(pa.int64()).combine_chunks()
+    days = (us.fill_null(0).to_numpy() + _CHINA_US) // _DAY_US
+    return np.where(us.is_valid().to_numpy(zero_copy_only=False), days, _NO_DAY)
+
+
+def _vehicle_days(vehicle: Codes, day: Codes, vehicles: Sequence[str]) -> tuple[Codes, list[str]]:
+    known, codes = np.flatnonzero(vehicle >= 0), np.full(len(vehicle), -1, dtype=np.int64)
+    count = max(len(vehicles), 1)
+    found, codes[known] = np.unique(day[known] * count + vehicle[known], return_inverse=True)
+    return codes, [f"{one // count}|{vehicles[one % count]}" for one in found.tolist()]
+
+
+def near_sets(rows: pa.Table, pairs: Iterable[tuple[str, str]] = ()) -> tuple[Codes, list[str]]:
+    """Per row a number of its set of near-duplicates, -1 where it has none, and each set's smallest clip_id.
+
+    Transitive: two clips that repeat a third are in one set, whether the third is among the rows or not.
+    """
+    ids, codes = rows.column("clip_id").combine_chunks(), np.full(rows.num_rows, -1, dtype=np.int64)
+    linked = rows.filter(rows.column("duplicate_of").is_valid())
+    ones, others = zip(*pairs, strict=True) if (pairs := list(pairs)) else ((), ())
+    left = pa.concat_arrays([linked.column("clip_id").combine_chunks(), pa.array(ones, ids.type)])
+    right = pa.concat_arrays([linked.column("duplicate_of").combine_chunks(), pa.array(others, ids.type)])
+    if not len(left):
+        return codes, []
+    known = pc.unique(pa.concat_arrays([left, right]))
+    known = known.take(pc.sort_indices(known))
+    edges = [pc.index_in(side, value_set=known).to_numpy().astype(np.int64) for side in (left, right)]
+    first = _smallest(edges[0], edges[1], len(known))
+    of_row = pc.index_in(ids, value_set=known).fill_null(-1).to_numpy().astype(np.int64)
+    sets, number = np.unique(first, return_inverse=True)
+    codes = np.where(of_row >= 0, number[of_row], -1)
+    return codes, known.take(pa.array(sets)).to_pylist()
+
+
+def _smallest(left: Codes, right: Codes, count: int) -> Codes:
+    """For each of `count` nodes the smallest one that the edges connect it with."""
+    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
+    parts, part_of = connected_components(graph, directed=False)
+    first = np.full(parts, count, dtype=np.int64)
+    np.minimum.at(first, part_of, np.arange(count))
+    return np.asarray(first[part_of], dtype=np.int64)
+
+
+def split_numbers(keys: Keys, request: ShardRequest, ids: npt.NDArray[np.uint64]) -> tuple[Codes, Codes]:
+    """Per row the number of its split, in the order of the request's, and the number of its group.
+
+    Args:
+        ids: rows x 4, the clip ids as whole numbers.
+    """
+    kinds = _kinds(keys, request)
+    offsets = np.cumsum([0, *(len(keys.names[kind]) for kind, _ in kinds)])
+    nodes = [np.where(codes >= 0, codes + offset, -1) for (_, codes), offset in zip(kinds, offsets[:-1], strict=True)]
+    first = np.full(len(ids), -1, dtype=np.int64)
+    edges: list[tuple[Codes, Codes]] = []
+    for node in nodes:
+        both = (first >= 0) & (node >= 0)
+        edges.append((first[both], node[both]))
+        first = np.where(first >= 0, first, node)
+    left, right = (np.concatenate([edge[side] for edge in edges]) for side in (0, 1))
+    smallest = _smallest(left, right, int(offsets[-1]))
+    grouped = first >= 0
+    group = np.arange(int(offsets[-1]), int(offsets[-1]) + len(ids))  # alone, unless a key says otherwise
+    group[grouped] = smallest[first[grouped]]
+    points = mixed(ids, request.seed, "clip")
+    found, at = np.unique(group[grouped], return_inverse=True)
+    points[grouped] = np.array([_point(request.seed, *_named(one, kinds, offsets, keys)) for one in found.tolist()], dtype=np.uint64)[at]
+    return np.searchsorted(_bounds(request), points, side="right").astype(np.int64), group
+
+
+def _kinds(keys: Keys, request: ShardRequest) -> list[tuple[str, Codes]]:
+    """The keys that make groups, from the one that names a group."""
+    asked = {"vehicle": [("vehicle", keys.vehicle)], "time": [("time", keys.block)]}.get(request.group_by, [])
+    return [*asked, ("vehicle_day", keys.vehicle_day), ("drive", keys.drive), ("near", keys.near)]
+
+
+def _named(node: int, kinds: Sequence[tuple[str, Codes]], offsets: Codes, keys: Keys) -> tuple[str, str]:
+    number = int(np.searchsorted(offsets, node, side="right")) - 1
+    kind = kinds[number][0]
+    return kind, keys.names[kind][node - int(offsets[number])]
+
+
+def _point(seed: int, kind: str, name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}|{kind}|{name}".encode()).digest()[:8], "big")
+
+
+def _bounds(request: ShardRequest) -> Points:
+    """Where one split ends and the next begins on the line from 0 to 2^64; ratios may add up to a hair less or more than 1."""
+    bounds, total = [], 0.0
+    for ratio in list(request.splits.values())[:-1]:
+        total += ratio
+        bounds.append(min(int(total * 2**64), 2**64 - 1))
+    return np.array(bounds, dtype=np.uint64)
+
+
+def mixed(ids: npt.NDArray[np.uint64], seed: int, purpose: str) -> Points:
+    """An even, repeatable number from 0 to 2^64 - 1 per row, which another seed or purpose draws anew (splitmix64's finaliser).
+
+    Args:
+        ids: rows x 4 whole numbers.
+    """
+    key = hashlib.sha256(f"{seed}|{purpose}".encode()).digest()
+    state = np.zeros(len(ids), dtype=np.uint64)
+    for column in range(ids.shape[1]):
+        state = state ^ ids[:, column] ^ np.uint64(int.from_bytes(key[8 * column : 8 * column + 8], "big"))
+        state = state + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state = state ^ (state >> np.uint64(31))
+    return state
+
+
+def straddling(codes: Codes, split: Codes) -> int:
+    """How many of the keys stand in more than one split."""
+    known = codes >= 0
+    pairs = np.unique(np.stack([codes[known], split[known]]), axis=1)
+    return int(pairs.shape[1] - len(np.unique(codes[known])))
