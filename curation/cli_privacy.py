@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from curation import pipeline
-from curation.cli_text import out
+from curation.cli_text import out, shown
+from curation.privacy.gate import SignedEvaluation
+from curation.privacy.labels import Part
+
+err = Console(stderr=True)
 
 models_app = typer.Typer(no_args_is_help=True, help="Models that find faces and plates: pinned by SHA-256, kept in the home store.")
 app = typer.Typer(no_args_is_help=True, help="How well faces and plates are found, by GB/T 44464-2024 Annex B.")
@@ -37,3 +43,60 @@ def pull_models(
             continue
         what = "stored" if one.is_new else "was there"
         out.print(f"{one.name}: {what}, finds {one.finds}s, {one.size_bytes} bytes, licence {one.licence}, {one.key}")
+
+
+@app.callback()
+def _of_privacy() -> None:
+    """How well faces and plates are found, by GB/T 44464-2024 Annex B."""
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Folder with boxes.csv and the files it names.", exists=True, file_okay=False)],
+    part: Annotated[Part, typer.Option(help="All files, the half to tune thresholds on, or the half to report.")] = "all",
+    key: Annotated[Path | None, typer.Option(help="Evaluator's private key; without it nothing may be masked by this.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Mark it as a demo's, which every other setting refuses.")] = False,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Also write evaluation.json and report.html there.")] = None,
+    work: Work = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the standard's protocol on labelled pictures or video, with the models in use; 1 unless it is passed."""
+    settings = pipeline.open_settings(work)
+    private_pem = None if key is None else key.read_bytes()
+    with Progress(console=err, transient=True, disable=as_json or not err.is_terminal) as bar:
+        task = bar.add_task("looking at pictures")
+        signed = pipeline.evaluate_models(
+            settings,
+            folder,
+            part=part,
+            demo=demo,
+            private_pem=private_pem,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if out_folder is not None:
+        out_folder.mkdir(parents=True, exist_ok=True)
+        for name, data in pipeline.evaluation_files(signed).items():
+            (out_folder / name).write_bytes(data)
+    _tell(signed, as_json=as_json)
+    if signed.evaluation.result != "passed":
+        raise typer.Exit(1)
+
+
+def _tell(signed: SignedEvaluation, *, as_json: bool) -> None:
+    evaluation = signed.evaluation
+    if as_json:
+        print(json.dumps(signed.model_dump(mode="json"), ensure_ascii=False))
+        return
+    out.print(f"evaluation {evaluation.id}: {evaluation.result}, {evaluation.sample_count} pictures, part {evaluation.part}")
+    for english, _ in evaluation.reasons:
+        out.print(f"  {shown(english)}")
+    for kind, found in evaluation.figures.items():
+        for name in ("detection", "false", "small", "unlabelled_small"):
+            rate = found[name]
+            share = "-" if rate["value"] is None else f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
+            out.print(f"  {kind} {name.replace('_', ' ')}: {rate['count']} of {rate['total']}, {share}")
+        for missed in found["missed"]:
+            at = "" if missed["at_s"] is None else f" at {missed['at_s']} s"
+            size = f"{missed['width_px']:.0f} x {missed['height_px']:.0f} px"
+            out.print(f"  missed {kind} of {size} in {shown(missed['file'])}{at}: {missed['why']}")
+    out.print("  signed" if signed.signature else "  not signed: nothing may be masked by it")

