@@ -463,6 +463,12 @@ class LineageSettings(_Frozen):
     api_key_variable: str | None = Field(default=None, pattern=_VARIABLE_NAME)
 
 
+class NoticeSettings(_Frozen):
+    """Who is told of runs that failed or are late, besides a file of the work folder: an address at home that takes JSON by POST."""
+
+    webhook: str | None = Field(default=None, pattern=r"^https?://")
+
+
 class ValidationSettings(_Frozen):
     """What of a batch is held against those before it. Drift is a sign of a changed device, not of wrong rows: a warning by default."""
 
@@ -494,6 +500,7 @@ class Settings(_Frozen):
     site: SiteSettings | None = None
     retention: RetentionSettings = RetentionSettings()
     lineage: LineageSettings = LineageSettings()
+    notices: NoticeSettings = NoticeSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
     models: Mapping[str, ModelSettings] = Field(default_factory=lambda: with_defaults({}), validate_default=True)
     privacy: PrivacySettings = PrivacySettings()

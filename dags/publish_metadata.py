@@ -9,6 +9,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 from shared.answers import second_person
+from shared.notices import late_after
 from shared.retries import RETRIES, step
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,7 @@ def publish(release_id: str) -> None:
     catchup=False,
     allowed_run_types=["scheduled", "manual"],  # never by an asset event, which anyone may forge, and never by a backfill
     max_active_runs=1,
+    deadline=late_after(timedelta(days=3)),  # a day more than the officer has
     default_args={"owner": "compliance", **RETRIES},
     tags=["curation", "overseas"],
     doc_md=DOC,

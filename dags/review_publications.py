@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 from airflow.sdk.exceptions import AirflowFailException
+from shared.notices import TellHome, late_after
 from shared.retries import RETRIES, step
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ def review() -> None:
     catchup=False,
     allowed_run_types=["scheduled", "manual"],
     max_active_runs=1,
-    default_args={"owner": "compliance", **RETRIES},
+    deadline=late_after(timedelta(hours=6)),
+    default_args={"owner": "compliance", **RETRIES, "on_failure_callback": TellHome("review failed")},
     tags=["curation", "overseas"],
     doc_md=DOC,
 )

@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag, task
+from shared.notices import late_after
 from shared.retries import RETRIES, step
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def keep_up() -> None:
     catchup=False,
     allowed_run_types=["scheduled", "manual"],
     max_active_runs=1,
+    deadline=late_after(timedelta(hours=6)),
     default_args={"owner": "data-engineering", **RETRIES},
     tags=["curation", "home", "overseas"],
     doc_md=DOC,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import PartitionedAssetTimetable, dag, task
 from shared.assets import CURATED, MANIFEST, batch_of
+from shared.notices import late_after
 from shared.retries import RETRIES, step
 
 DOC = """
@@ -30,6 +33,7 @@ a batch that is not there fails, and a batch that is there is validated once mor
     schedule=PartitionedAssetTimetable(assets=MANIFEST),
     catchup=False,
     allowed_run_types=["asset_triggered", "manual"],
+    deadline=late_after(timedelta(hours=2)),
     default_args={"owner": "data-engineering", **RETRIES},
     tags=["curation", "home"],
     doc_md=DOC,

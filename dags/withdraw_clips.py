@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 from shared.answers import second_person
+from shared.notices import late_after
 from shared.retries import RETRIES, step
 
 log = logging.getLogger(__name__)
@@ -135,6 +136,7 @@ def rebuild_shard_sets(withdrawal_id: str) -> None:
             maxLength=1000,
         ),
     },
+    deadline=late_after(timedelta(days=3)),  # a day more than the second person has
     default_args={"owner": "compliance", **RETRIES},
     tags=["curation", "overseas"],
     doc_md=DOC,

@@ -144,7 +144,7 @@ def _write_settings(work: Path, clips: Path, fleet: Path | None, signed: law.Dem
 
 def _ingest(airflow: AirflowStack, settings: Settings, say: Console) -> None:
     say.print("[4/7] DAG ingest_clips: pull, inspect, manifest; each batch starts validate_manifests")
-    airflow.require_success("ingest_clips", airflow.trigger("ingest_clips", {"source": SOURCE}, user="engineer"), limit_s=_LIMIT_S)
+    airflow.require_success("ingest_clips", airflow.trigger("ingest_clips", {"sources": [SOURCE]}, user="engineer"), limit_s=_LIMIT_S)
     batches = {entry.subject for entry in pipeline.ledger_entries(settings) if entry.kind == "manifest"}
 
     def validated() -> bool:

@@ -13,12 +13,14 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from curation.errors import CurationError
+from shared.notices import TellHome
 
 RETRIES = {
     "retries": 2,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
+    "on_failure_callback": TellHome(),  # when the tries are used up
 }
 FAILURES = Path("home", "failures.jsonl")
 

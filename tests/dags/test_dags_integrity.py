@@ -101,9 +101,7 @@ def test_every_pool_is_made_where_the_stack_starts(dagbag: Any) -> None:
     import json
     from pathlib import Path
 
-    from curation.demo import run_demo
-
-    made = json.loads((Path(run_demo.ROOT) / "deploy" / "pools.json").read_text(encoding="utf-8"))
+    made = json.loads((Path(dagbag.dag_folder).parent / "deploy" / "pools.json").read_text(encoding="utf-8"))
     named = {one.pool for dag_id in EXPECTED for one in dagbag.dags[dag_id].tasks} - {"default_pool"}
     assert named == set(made)
     assert all(pool["slots"] > 0 for pool in made.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from curation.errors import ApprovalRefused, GateRefused, OutsideError, PackRefused, ValidationFailed
+from curation.errors import ApprovalRefused, GateRefused, OutsideError, PackRefused, UsageError, ValidationFailed
 
 BATCH = "north-0123456789abcdef"
 VIN = "LSVAA2180E2100001"  # as an error's own text may name it
@@ -33,19 +33,30 @@ def asset_events(run: Any) -> set[tuple[str, str | None]]:
 
 def test_each_batch_is_ingested_under_its_own_key(run_dag: Any, fake_pipeline: Any, states: Any) -> None:
     """One mapped task per batch, each named after it, each with an asset event whose partition is the batch."""
-    run = run_dag("ingest_clips", source="north")
+    run = run_dag("ingest_clips", sources=["north"])
     assert run.state == "success"
-    assert states(run) == {"list_batches": "success", "ingest[0]": "success", "ingest[1]": "success"}
+    tasks = ("sources", "list_batches[0]", "sources_listed", "batches", "ingest[0]", "ingest[1]")
+    assert states(run) == dict.fromkeys(tasks, "success")
     assert fake_pipeline.named("discover") == [("north",)]
     assert sorted(fake_pipeline.named("ingest_batch")) == [(batch,) for batch in fake_pipeline.batches]  # in no promised order
     assert {one.rendered_map_index for one in run.get_task_instances() if one.task_id == "ingest"} == set(fake_pipeline.batches)
     assert asset_events(run) == {("manifest", batch) for batch in fake_pipeline.batches}
 
 
+def test_all_sources_are_listed_and_one_that_fails_holds_no_other_back(run_dag: Any, fake_pipeline: Any, states: Any) -> None:
+    """With none named every source of the settings is listed; where one cannot be, the others' batches come in and the run is red."""
+    fake_pipeline.batches = [BATCH]
+    fake_pipeline.errors["discover"] = [UsageError("is not there", subject="source", fix="look")]
+    run = run_dag("ingest_clips", sources=[])
+    assert sorted(fake_pipeline.named("discover")) == [("north",), ("south",)]
+    assert sorted(value for key, value in states(run).items() if key.startswith("list")) == ["failed", "success"]
+    assert (states(run)["ingest[0]"], states(run)["sources_listed"], run.state) == ("success", "upstream_failed", "failed")
+
+
 def test_nothing_new_is_a_green_run(run_dag: Any, fake_pipeline: Any, states: Any) -> None:
     """A source without new batches ends green and starts no validation."""
     fake_pipeline.batches = []
-    run = run_dag("ingest_clips", source="north")
+    run = run_dag("ingest_clips", sources=["north"])
     assert run.state == "success"
     assert "skipped" in states(run).values()
     assert asset_events(run) == set()
@@ -54,24 +65,21 @@ def test_nothing_new_is_a_green_run(run_dag: Any, fake_pipeline: Any, states: An
 def test_one_batch_that_fails_leaves_the_others(run_dag: Any, fake_pipeline: Any, states: Any) -> None:
     """A final error in one batch emits no event for it, and the other batch is ingested."""
     fake_pipeline.errors["ingest_batch"] = [ValidationFailed("no", subject=BATCH, fix="look")]
-    run = run_dag("ingest_clips", source="north")
+    run = run_dag("ingest_clips", sources=["north"])
     assert sorted(value for key, value in states(run).items() if key.startswith("ingest")) == ["failed", "success"]
     assert len(asset_events(run)) == 1
 
 
-def test_more_batches_than_airflow_maps_are_left_for_the_next_run(
-    run_dag: Any, fake_pipeline: Any, monkeypatch: pytest.MonkeyPatch, dagbag: Any
-) -> None:
-    """A listing longer than the limit is cut to it instead of failing the run."""
-    listing = dagbag.dags["ingest_clips"].get_task("list_batches").python_callable
-    fake_pipeline.batches = [f"north-{number:016x}" for number in range(1001)]
-    assert len(listing(params={"source": "north"})) == 1000
+def test_more_batches_than_airflow_maps_are_left_for_the_next_run(dagbag: Any) -> None:
+    """Listings longer than the limit are cut to it instead of failing the run; a source that failed has none."""
+    taking = dagbag.dags["ingest_clips"].get_task("batches").python_callable
+    assert len(taking([[f"north-{number:016x}" for number in range(999)], None, [BATCH, BATCH]])) == 1000
 
 
 def test_a_source_name_that_is_no_name_is_refused(run_dag: Any, fake_pipeline: Any) -> None:
     """The form takes names, not paths or URIs."""
     with pytest.raises(Exception, match="does not match"):
-        run_dag("ingest_clips", source="s3://elsewhere/bucket")
+        run_dag("ingest_clips", sources=["s3://elsewhere/bucket"])
     assert fake_pipeline.calls == []
 
 
