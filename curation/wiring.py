@@ -10,17 +10,19 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from curation import layout, schema
+from curation import __version__, layout, schema
 from curation.adapters.clock_system import clock_from
 from curation.adapters.ledger_key import load_or_make, load_public
 from curation.adapters.store_local import DirectoryStore
 from curation.audit.ledger import StoreLedger
+from curation.digests import sha256_hex
 from curation.errors import ModelRefused, PackRefused, SettingsError
 from curation.model_settings import ModelSettings
 from curation.ports import (
@@ -84,7 +86,22 @@ def ground(settings: Settings) -> Ground:
     """Store, ledger and clock at home; without the catalog's libraries, which take 0.5 s of CPU and 45 MiB."""
     objects, now = store(settings), clock()
     key = load_or_make(settings.ledger_key, settings.ledger_public_key)
-    return Ground(store=objects, ledger=StoreLedger(objects, now, key, turn=_turn_at_ledger(settings, objects)), clock=now)
+    ledger = StoreLedger(objects, now, key, turn=_turn_at_ledger(settings, objects), stamp=partial(_stamp, settings))
+    return Ground(store=objects, ledger=ledger, clock=now)
+
+
+def _stamp(settings: Settings) -> Mapping[str, str]:
+    """What every new entry of the ledger says of how it was made; `none` where the pack in force is not there."""
+    pack = settings.residency.pack
+    try:
+        digest = sha256_hex(_shipped_pack() if pack is None else pack.read_bytes())
+    except OSError:
+        digest = "none"
+    return {"code_version": __version__, "pack_in_force": digest}
+
+
+def _shipped_pack() -> bytes:
+    return resources.files("curation.residency").joinpath("packs", _BASELINE).read_bytes()
 
 
 def _turn_at_ledger(settings: Settings, objects: ObjectStore) -> Callable[[], AbstractContextManager[None]]:
@@ -360,7 +377,7 @@ def law(settings: Settings) -> Law:
             fix="remove allow_demo_pack, and have a real pack signed",
         )
     if residency.pack is None:
-        pack_bytes, signatures_bytes = resources.files("curation.residency").joinpath("packs", _BASELINE).read_bytes(), b"[]"
+        pack_bytes, signatures_bytes = _shipped_pack(), b"[]"
     else:
         signatures = residency.pack.with_name(residency.pack.name + _SIGNATURES_SUFFIX)
         if not residency.pack.is_file():

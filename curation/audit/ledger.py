@@ -19,6 +19,7 @@ from curation.ports import Clock, ObjectStore
 from curation.records import REMOVED, LedgerEntry, StageCount
 
 GENESIS: Final = "0" * 64
+STAMPS: Final = frozenset({"code_version", "pack_in_force"})
 _Event = tuple[str, str, Mapping[str, int], Mapping[str, str], Mapping[str, str]]
 _ATTEMPTS: Final = 100  # appenders that collide move on to the next number; this many losses in a row means the store is at fault
 
@@ -84,7 +85,13 @@ class StoreLedger:
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, key: Ed25519PrivateKey, *, turn: Callable[[], AbstractContextManager[None]] = nullcontext
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        key: Ed25519PrivateKey,
+        *,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+        stamp: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """A ledger in `store`.
 
@@ -93,6 +100,7 @@ class StoreLedger:
             clock: the time of entries.
             key: signs them.
             turn: excludes other processes from appending, for a store that cannot.
+            stamp: facts of STAMPS that every new entry carries: by which code and under which pack it was made.
         """
         self._store = store
         self._clock = clock
@@ -101,6 +109,7 @@ class StoreLedger:
         self._known: list[LedgerEntry] = []
         self._turn = threading.Lock()  # of threads that share this object; between processes the store decides, or the lock
         self._lock = turn
+        self._stamp = stamp
 
     def entries(self) -> Iterator[LedgerEntry]:
         """All entries in order.
@@ -146,7 +155,8 @@ class StoreLedger:
             for entry in reversed(self._known):
                 if entry.kind == REMOVED:
                     removed.update(entry.files)
-                if (entry.kind, entry.subject, entry.counts, entry.files, entry.facts) == event and removed.isdisjoint(entry.files):
+                told = {name: value for name, value in entry.facts.items() if name not in STAMPS}  # newer code does no work anew
+                if (entry.kind, entry.subject, entry.counts, entry.files, told) == event and removed.isdisjoint(entry.files):
                     return entry
             entry = self._next(*event)
             try:
@@ -168,7 +178,7 @@ class StoreLedger:
             at=self._clock.now().isoformat(timespec="microseconds"),
             counts=counts,
             files=files,
-            facts=facts,
+            facts={**facts, **self._stamp()},
             signature="",
         )
         return dataclasses.replace(unsigned, signature=self._key.sign(signed_bytes(unsigned)).hex())

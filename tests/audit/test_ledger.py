@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from curation import __version__, wiring
 from curation.adapters.clock_system import PinnedClock
 from curation.adapters.store_local import DirectoryStore
 from curation.audit.ledger import StoreLedger, signed_bytes, to_bytes
@@ -16,6 +17,7 @@ from curation.audit.verify import verify
 from curation.digests import sha256_hex
 from curation.errors import EvidenceBroken, NotConserved, UsageError
 from curation.records import StageCount
+from curation.settings import read_settings
 
 CLOCK = PinnedClock(datetime(2026, 11, 21, 8, tzinfo=UTC))
 
@@ -309,3 +311,27 @@ def test_a_removal_of_what_was_never_recorded_excuses_nothing(store, key, filled
     filled.record(event, files={"manifests/2": sha256_hex(b"other bytes")})
     with pytest.raises(EvidenceBroken, match="was not recorded so before"):
         verify(store, key.public_key())
+
+
+def test_every_entry_says_by_which_code_and_under_which_pack(store, key):
+    """The stamp stands in each entry; newer code, or another pack, that reports the same event records nothing anew."""
+    count, said = StageCount(stage="pull", subject="batch", rows_in=1, accounted={"stored": 1}), {"window": "w"}
+    first = StoreLedger(store, CLOCK, key, stamp=lambda: {"code_version": "1", "pack_in_force": "a"}).record(count, files={}, facts=said)
+    assert first.facts == {"window": "w", "code_version": "1", "pack_in_force": "a"}
+    newer = StoreLedger(store, CLOCK, key, stamp=lambda: {"code_version": "2", "pack_in_force": "b"})
+    assert newer.record(count, files={}, facts=said) == first
+    assert newer.record(count, files={}, facts={"window": "other"}).facts["code_version"] == "2"
+
+
+def test_the_stamp_is_that_of_the_settings(tmp_path):
+    """The pack in force is named by the digest of its bytes: the one of the settings, else the shipped one; `none` where it is gone."""
+    law = tmp_path / "law.yaml"
+    law.write_bytes(b"pack: {}")
+    count, found = StageCount(stage="pull", subject="batch", rows_in=0, accounted={}), []
+    for number, text in enumerate(["", f'[residency]\npack = "{law}"\n', f'[residency]\npack = "{tmp_path}/gone.yaml"\n']):
+        (tmp_path / "curation.toml").write_text(text)
+        entry = wiring.ground(read_settings(work=tmp_path)).ledger.record(count, files={}, facts={"number": str(number)})
+        assert entry.facts["code_version"] == __version__
+        found.append(entry.facts["pack_in_force"])
+    shipped = sha256_hex((Path(wiring.__file__).parent / "residency" / "packs" / "cn-baseline.yaml").read_bytes())
+    assert found == [shipped, sha256_hex(b"pack: {}"), "none"]
