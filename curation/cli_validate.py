@@ -8,7 +8,7 @@ from typing import Protocol
 
 import typer
 
-from curation import pipeline, proofs
+from curation import loose_files, pipeline
 from curation.cli_text import out, shown
 from curation.errors import ValidationFailed
 from curation.records import CheckFailure, StageCount, ValidationResult
@@ -27,7 +27,7 @@ def of_batch(settings: Settings, batch_id: str, *, as_json: bool, say: Say) -> N
     try:
         say(pipeline.validate_batch(settings, batch_id), as_json=as_json)
     except ValidationFailed:
-        kept = proofs.last_result(settings, batch_id) if as_json else None
+        kept = pipeline.last_refusal(settings, batch_id) if as_json else None
         if kept is not None:
             print(json.dumps(kept, ensure_ascii=False))
         raise
@@ -35,7 +35,7 @@ def of_batch(settings: Settings, batch_id: str, *, as_json: bool, say: Say) -> N
 
 def of_file(path: Path, *, as_json: bool) -> None:
     """Validate a Parquet file by the shipped suite of its table."""
-    result = proofs.of_file(path)
+    result = loose_files.validate_file(path)
     if as_json:
         print(json.dumps(plain(result), ensure_ascii=False))
     else:

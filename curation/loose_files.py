@@ -1,4 +1,4 @@
-"""Clips that lie anywhere: measured where they are, without settings, store or ledger."""
+"""Clips and tables that lie anywhere: measured and validated where they are, without settings, store or ledger."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from curation import schema, wiring
 from curation.digests import file_digest
 from curation.errors import UsageError
 from curation.ports import Outcome
+from curation.records import ValidationResult
 from curation.settings import Depth, EngineSettings, InspectSettings, PullSettings
 from curation.signals import sheet
 from curation.stages import inspect_clips, manifest
@@ -45,6 +46,18 @@ def inspect_files(paths: Sequence[Path], *, depth: Depth = "keyframes", contact_
         yield from _inspected_rows(files, digests, outcomes, policy)
         if contact_sheet is not None:
             _write_contact_sheet(contact_sheet, [strip.read_bytes() for strip in strips if strip.exists()])
+
+
+def validate_file(path: Path) -> ValidationResult:
+    """What the shipped suite of its table says of a Parquet file, `clips` if the file does not say of which table it is.
+
+    Raises:
+        UsageError: there is no such file.
+        ValidationFailed: it is not readable Parquet, or of a table or version without a suite.
+    """
+    if not path.is_file():
+        raise UsageError("is no file", subject=str(path), fix="name a batch, or a Parquet file that ends in .parquet")
+    return wiring.file_validator().validate(None, path)
 
 
 SHEET_CLIPS_MAX: Final = 40  # about 15,000 px high

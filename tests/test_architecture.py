@@ -19,6 +19,7 @@ BREACHES = {
     "Stages never import stages": ("stages/pull.py", "from curation.stages.publish import run as _run"),
     "Airflow only in dags and plugins": ("pipeline/batch.py", "import airflow"),
     "Great Expectations, PyIceberg, PyAV and boto3 only in their adapters": ("stages/validate.py", "import great_expectations"),
+    "The command line calls the pipeline and nothing below it that works": ("cli_validate.py", "from curation import proofs as _proofs"),
 }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -160,6 +162,17 @@ def validate_batch(settings: Settings, batch_id: str) -> StageCount:
         log.info("batch %s: took up a revision that an earlier run left", batch_id)
     _restate_duplicates(settings, home, batch_id)
     return count
+
+
+def last_refusal(settings: Settings, batch_id: str) -> dict[str, Any] | None:
+    """The result under which a batch, or its listing, was last refused, as its JSON says; None if it never was."""
+    home = wiring.ground(settings)
+    of_batch = [entry for entry in home.ledger.entries() if entry.subject == batch_id and entry.kind in {validate.STAGE, validate.PROOF}]
+    refused = [entry for entry in of_batch if entry.facts.get("passed") == "false"]
+    folder = layout.validation_key(batch_id, "")
+    keys = [key for entry in refused[-1:] for key in entry.files if key.startswith(folder) and key.endswith(".json")]
+    found: dict[str, Any] | None = json.loads(home.store.read(keys[0])) if keys else None
+    return found
 
 
 def _validate(settings: Settings, home: wiring.Home, batch_id: str, key: str) -> StageCount:
