@@ -1,21 +1,49 @@
-"""Which suite is run over which table, and what the table is held against; `pipeline` calls this."""
+"""Which suite is run over which table, and what the table is held against; `pipeline` and the CLI call this."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import layout, schema, wiring
 from curation.audit import validation_report
+from curation.errors import UsageError
+from curation.records import ValidationResult
 from curation.settings import Settings
 from curation.stages import manifest, validate
 from curation.tables import from_parquet
 
 
-def _prove(settings: Settings, home: wiring.Ground, suite: str, rows: pa.Table, *, subject: str, related: Mapping[str, pa.Table]) -> None:
-    validate.prove(
+def of_file(path: Path) -> ValidationResult:
+    """What the shipped suite of its table says of a Parquet file, `clips` if the file does not say of which table it is.
+
+    Raises:
+        UsageError: there is no such file.
+        ValidationFailed: it is not readable Parquet, or of a table or version without a suite.
+    """
+    if not path.is_file():
+        raise UsageError("is no file", subject=str(path), fix="name a batch, or a Parquet file that ends in .parquet")
+    return wiring.file_validator().validate(None, path)
+
+
+def last_result(settings: Settings, batch_id: str) -> dict[str, Any] | None:
+    """The last result that was kept of a batch, as its JSON says; None if it was never validated."""
+    home = wiring.ground(settings)
+    of_batch = [entry for entry in home.ledger.entries() if (entry.kind, entry.subject) == (validate.STAGE, batch_id)]
+    keys = [key for entry in of_batch[-1:] for key in entry.files if key.startswith(layout.validation_key(batch_id, "result"))]
+    found: dict[str, Any] | None = json.loads(home.store.read(keys[0])) if keys else None
+    return found
+
+
+def _prove(
+    settings: Settings, home: wiring.Ground, suite: str, rows: pa.Table, *, subject: str, related: Mapping[str, pa.Table]
+) -> ValidationResult:
+    return validate.prove(
         suite,
         rows,
         subject=subject,
@@ -53,8 +81,10 @@ def of_release(settings: Settings, home: wiring.Home, rows: pa.Table, release_id
         _prove(settings, home, "release", tables["release"], subject=release_id, related=ids)
 
 
-def of_shards(settings: Settings, home: wiring.Home, rows: pa.Table, shard_set_id: str, tables: Mapping[str, pa.Table]) -> None:
-    """Each sample is an accepted clip of the snapshot in a shard of its split, and every clip that the request takes is one.
+def of_shards(
+    settings: Settings, home: wiring.Home, rows: pa.Table, shard_set_id: str, tables: Mapping[str, pa.Table]
+) -> dict[str, Any]:
+    """What the suite said, for the card: each sample is an accepted clip of the snapshot in a shard of its split, and none lacks.
 
     Args:
         rows: the snapshot that was selected from.
@@ -65,7 +95,8 @@ def of_shards(settings: Settings, home: wiring.Home, rows: pa.Table, shard_set_i
     """
     accepted = rows.filter(pc.equal(rows["verdict"], "accepted")).select(["clip_id"])
     related = {"accepted": accepted, "selected": tables["selected"].select(["clip_id"])}
-    _prove(settings, home, "shards", tables["samples"], subject=shard_set_id, related=related)
+    result = _prove(settings, home, "shards", tables["samples"], subject=shard_set_id, related=related)
+    return {"suite": result.suite, "suite_digest": result.suite_digest, "checks": result.executed, "rows": result.rows_examined}
 
 
 def held_against(settings: Settings, home: wiring.Home, batch_id: str, key: str) -> dict[str, pa.Table]:
