@@ -1,10 +1,8 @@
-"""Which suite is run over which table, and what the table is held against; `pipeline` and the CLI call this."""
+"""Which suite is run over which table, and what the table is held against; `pipeline` calls this."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,32 +10,10 @@ import pyarrow.compute as pc
 
 from curation import layout, schema, wiring
 from curation.audit import validation_report
-from curation.errors import UsageError
 from curation.records import ValidationResult
 from curation.settings import Settings
 from curation.stages import manifest, validate
 from curation.tables import from_parquet
-
-
-def of_file(path: Path) -> ValidationResult:
-    """What the shipped suite of its table says of a Parquet file, `clips` if the file does not say of which table it is.
-
-    Raises:
-        UsageError: there is no such file.
-        ValidationFailed: it is not readable Parquet, or of a table or version without a suite.
-    """
-    if not path.is_file():
-        raise UsageError("is no file", subject=str(path), fix="name a batch, or a Parquet file that ends in .parquet")
-    return wiring.file_validator().validate(None, path)
-
-
-def last_result(settings: Settings, batch_id: str) -> dict[str, Any] | None:
-    """The last result that was kept of a batch, as its JSON says; None if it was never validated."""
-    home = wiring.ground(settings)
-    of_batch = [entry for entry in home.ledger.entries() if (entry.kind, entry.subject) == (validate.STAGE, batch_id)]
-    keys = [key for entry in of_batch[-1:] for key in entry.files if key.startswith(layout.validation_key(batch_id, "result"))]
-    found: dict[str, Any] | None = json.loads(home.store.read(keys[0])) if keys else None
-    return found
 
 
 def _prove(
@@ -81,9 +57,7 @@ def of_release(settings: Settings, home: wiring.Home, rows: pa.Table, release_id
         _prove(settings, home, "release", tables["release"], subject=release_id, related=ids)
 
 
-def of_shards(
-    settings: Settings, home: wiring.Home, rows: pa.Table, shard_set_id: str, tables: Mapping[str, pa.Table]
-) -> dict[str, Any]:
+def of_shards(settings: Settings, home: wiring.Home, rows: pa.Table, shard_set_id: str, tables: Mapping[str, pa.Table]) -> dict[str, Any]:
     """What the suite said, for the card: each sample is an accepted clip of the snapshot in a shard of its split, and none lacks.
 
     Args:
