@@ -135,6 +135,11 @@ def shard_key(shard_set_id: str, name: str) -> str:
     return f"shards/{shard_set_id}/{name}"
 
 
+def shard_request_key(digest: str) -> str:
+    """What shard sets were asked for, by the digest of the request: it may name a vehicle, and no shard set holds it."""
+    return f"shard_requests/{digest}.json"
+
+
 def entry_uri(base_uri: str, name: str) -> str:
     """Address of a source's entry: its percent-encoded name below the source's base."""
     return f"{base_uri.rstrip('/')}/{quote(name)}"

@@ -99,7 +99,27 @@ def _inspect(item: Mapping[str, Any]) -> Mapping[str, Any]:
     return build_inspector()(item)
 
 
-JOBS: Final[Mapping[str, Job]] = {"inspect": _inspect}
+def _shard(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Writes one training shard into the home store that the item's settings name."""
+    from curation import wiring  # noqa: PLC0415 - as above
+    from curation.settings import Settings  # noqa: PLC0415 - same
+    from curation.stages import shards  # noqa: PLC0415 - same
+
+    store = wiring.store(Settings.model_validate(item["settings"]))
+    return shards.answer_shard(item, store=store, video=wiring.video_reader())
+
+
+def _shard_clip(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Takes the pictures of one clip and writes none, to find the clip that a worker died of."""
+    from curation import wiring  # noqa: PLC0415 - as above
+    from curation.settings import Settings  # noqa: PLC0415 - same
+    from curation.stages import shards  # noqa: PLC0415 - same
+
+    store = wiring.store(Settings.model_validate(item["settings"]))
+    return shards.look_at_clip(item, store=store, video=wiring.video_reader())
+
+
+JOBS: Final[Mapping[str, Job]] = {"inspect": _inspect, "shard": _shard, "shard_clip": _shard_clip}
 
 
 def load_jobs(name: str) -> Mapping[str, Job]:

@@ -1,4 +1,4 @@
-"""One request: previewed, built, and built again without what was withdrawn."""
+"""One request: previewed, built, and built again without what was withdrawn or erased."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import json
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from curation import layout, proofs, wiring
 from curation.errors import ConcurrentChange, UsageError
 from curation.pipeline.base import curated
+from curation.ports import Engine, ObjectStore
+from curation.records import REMOVED
 from curation.settings import Settings
-from curation.shards.card import FILTER_WITHHELD
-from curation.shards.files import sets_holding
+from curation.shards.files import SHARDS_FOLDER, set_of, sets_holding
 from curation.shards.preview import preview
 from curation.shards.request import ShardRequest, from_mapping
 from curation.stages import shards
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
 
 log = logging.getLogger(__name__)
+_SHARD_LIMIT_S: Final = 6 * 3600.0  # a shard of a gigabyte of pictures comes of hours of video
 
 
 def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int | None = None) -> str:
@@ -32,7 +34,8 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
     rows, at = curated(settings, snapshot_id=snapshot_id)
     withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
     audit = partial(proofs.of_shards, settings, home, rows)
-    made = shards.run(request, rows, at, store=home.store, ledger=home.ledger, withdrawn=withdrawn, audit=audit)
+    workers = shards.Workers(engine=_engine(settings), settings=settings.model_dump(mode="json"))
+    made = shards.run(request, rows, at, store=home.store, ledger=home.ledger, workers=workers, withdrawn=withdrawn, audit=audit)
     shard_set_id = made.shard_set_id
     since = barred_clip_ids(home.store, list(home.ledger.entries()))
     if len(since) > len(withdrawn) and shard_set_id in sets_holding(since.to_pylist(), home.store):
@@ -49,23 +52,35 @@ def preview_shards(settings: Settings, request: ShardRequest) -> dict[str, Any]:
     return preview(request, curated(settings)[0], withdrawn=barred_clip_ids(on.store, list(on.ledger.entries())))
 
 
-def rebuild_shard_sets(settings: Settings, withdrawal_id: str) -> dict[str, str | None]:
-    """Shard set that a withdrawal removed -> the one that takes its place, built again from the same snapshot without the clips.
+def _engine(settings: Settings) -> Engine:
+    """The engine of inspections, with the time that a shard of many clips takes instead of one clip's."""
+    return wiring.engine(settings.engine.model_copy(update={"time_limit_s": max(settings.engine.time_limit_s, _SHARD_LIMIT_S)}))
 
-    None where nobody kept what it was asked for, or nothing of it is left. Done twice it gives the same sets.
+
+def rebuild_shard_sets(settings: Settings, removal_id: str) -> dict[str, str | None]:
+    """Shard set that a withdrawal or erasure removed -> the one that takes its place, built again without the clips.
+
+    From the same snapshot where it still stands, else from main. None where nobody knows what it was asked for, as of one that was never
+    finished, or nothing of it is left. Done twice it gives the same sets.
     """
-    store, key = wiring.store(settings), layout.withdrawal_key(withdrawal_id, SHARDS_FILE)
-    removed: dict[str, Any] = {} if store.size(key) is None else json.loads(store.read(key))
-    return {name: _rebuilt(settings, said) for name, said in sorted(removed.items())}
+    home = wiring.home(settings)
+    entries = list(home.ledger.entries())
+    key = layout.withdrawal_key(removal_id, SHARDS_FILE)
+    unfinished = [] if home.store.size(key) is None else json.loads(home.store.read(key))
+    gone = (entry for entry in entries if (entry.kind, entry.subject) == (REMOVED, removal_id))
+    finished = (set_of(key) for entry in gone for key in entry.files if key.startswith(SHARDS_FOLDER))
+    made = {entry.subject: entry.facts for entry in entries if entry.kind == shards.STAGE}
+    return {name: _rebuilt(settings, made.get(name, {}), home.store) for name in sorted({*unfinished, *finished})}
 
 
-def _rebuilt(settings: Settings, said: Mapping[str, Any]) -> str | None:
-    request = said["request"]
-    if request is None or str(request.get("filter")).startswith(FILTER_WITHHELD):
+def _rebuilt(settings: Settings, facts: Mapping[str, str], store: ObjectStore) -> str | None:
+    key = layout.shard_request_key(facts.get("request", "unknown"))
+    if store.size(key) is None:
         return None
-    for snapshot_id in (int(said["snapshot_id"] or 0) or None, None):
+    request = from_mapping(json.loads(store.read(key)))
+    for snapshot_id in (int(facts["snapshot"]), None):
         try:
-            return build_shards(settings, from_mapping(request), snapshot_id=snapshot_id)
+            return build_shards(settings, request, snapshot_id=snapshot_id)
         except UsageError as problem:  # an erasure has taken the snapshot, or nothing is left to take
             log.info("%s", problem)
     return None

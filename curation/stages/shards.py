@@ -1,34 +1,45 @@
-"""Build training shards for one request from one pinned snapshot: WebDataset tars, an index and a card, at home.
+"""Build training shards for one request from one pinned snapshot, at home: shards, an index and a card.
 
-The same request over the same rows gives the same id and the same bytes, whenever and however often it is built.
+The same request over the same rows gives the same id and the same bytes, whenever, wherever and however often it is built. Each shard is
+written by itself, so that several are at once and a build that was killed goes on; a small file beside it says what it holds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation import __version__
 from curation.coverage import covered
-from curation.digests import sha256_hex
-from curation.errors import EvidenceBroken, OutsideError, UsageError
-from curation.layout import clip_key, shard_key
-from curation.ports import Ledger, ObjectStore
+from curation.digests import canonical_json, file_digest, sha256_hex
+from curation.errors import ClipUnreadable, CurationError, EvidenceBroken, OutsideError, UsageError
+from curation.layout import clip_key, shard_key, shard_request_key
+from curation.ports import Engine, Ledger, ObjectStore, StagedObject, VideoReader
 from curation.records import StageCount
-from curation.shards.archive import PlannedShard, Sample, TarStream, plan_shards, samples_in, samples_of
-from curation.shards.card import CARD_FILE, INDEX_FILE, card, index_of
-from curation.shards.request import ShardRequest
-from curation.shards.selection import NONE, check_nothing_told, choose
+from curation.shards import mds
+from curation.shards.archive import Member, TarStream
+from curation.shards.card import INDEX_FILE, cards, index_of
+from curation.shards.frames import pictures
+from curation.shards.request import FrameRequest, ShardRequest
+from curation.shards.samples import PlannedShard, plan_shards, samples_in, samples_of, with_measured
+from curation.shards.selection import NONE, NearPairs, choose
+from curation.shards.telling import Told, check_nothing_told
 
 STAGE: Final = "shards"
+JOB: Final = "shard"  # names in curation.worker.JOBS
+LOOK_JOB: Final = "shard_clip"
 _CHUNK_BYTES: Final = 1024 * 1024
-Audit = Callable[[str, Mapping[str, pa.Table]], None]
+_NEARBY_BYTES: Final = 1024 * 1024 * 1024  # below it this process is done before other ones have begun to pay
+_NEARBY_SHARDS: Final = 2  # at once: while one waits for the disk, another is read
+Audit = Callable[[str, Mapping[str, pa.Table]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +52,14 @@ class ShardSet:
     files: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Who writes shards: an engine, and the settings by which its workers find the home store, as a JSON object."""
+
+    engine: Engine
+    settings: Mapping[str, Any]
+
+
 def run(
     request: ShardRequest,
     rows: pa.Table,
@@ -48,8 +67,10 @@ def run(
     *,
     store: ObjectStore,
     ledger: Ledger,
+    workers: Workers,
     withdrawn: pa.Array = NONE,
-    audit: Audit = lambda *_: None,
+    near: NearPairs = lambda _: (),
+    audit: Audit = lambda *_: {},
 ) -> ShardSet:
     """The shard set of a request, complete and recorded; a set that stands already is left as it is.
 
@@ -59,93 +80,319 @@ def run(
         snapshot_id: the pinned snapshot, for the ledger; catalogs draw it at random, so equal sets could not be equal bytes with it inside.
         store: the home store, with the clips' bytes.
         ledger: where the counts go.
+        workers: write the shards of pictures and of large sets; whole clips of a small set are copied by this process.
         withdrawn: clips that a person had withdrawn; no shard set holds them.
-        audit: looks at the set's id, its `samples` (schema SHARDS) and the rows `selected`, before the index makes it a set; what it raises
-            stops the build.
+        near: for ids of taken clips, the pairs of them that show the same.
+        audit: looks at the set's id, its `samples` (schema SHARDS) and the rows `selected`, before the index makes it a set, and says for
+            the card what it found; what it raises stops the build.
 
     Raises:
-        UsageError: the request takes no clip, its filter fails on a value, or its name tells a vehicle, person or place.
+        UsageError: the request takes no clip, its filter fails on a value, its name tells a vehicle, person or place, or no picture comes
+            of its clips.
         EvidenceBroken: a clip's bytes are not those that its id names.
         CurationError: the rows do not fit the schema, or a clip stands twice.
-        OutsideError: a clip's bytes could not be read.
+        OutsideError: a clip's bytes could not be read, or a worker died without a clip to blame.
     """
-    if (request.form, request.format) != ("clips", "webdataset"):
-        raise UsageError("cannot be built yet", subject=f"shards of {request.form} as {request.format}", fix="ask for clips as webdataset")
-    selection = choose(rows, request, withdrawn)
-    filter_shown = check_nothing_told(request, rows)
-    plan, digest = plan_shards(selection.rows, request)
+    selection = choose(rows, request, withdrawn, near=near)
+    filter_shown = check_nothing_told(request, Told(rows))
+    taken = with_measured(selection.rows, rows)
+    plan, digest = plan_shards(taken, request)
     if not plan:
         raise UsageError(
             "takes no accepted clip", subject=f"shard request {request.name}", fix="widen the filter; preview shows the counts"
         )
     shard_set_id = f"{request.name}-{sha256_hex(f'{request.digest()}|{digest}|{__version__}'.encode())[:16]}"
+    asked = canonical_json(request.model_dump(mode="json"))
+    store.create(shard_request_key(request.digest()), asked)  # so that the set can be made again without a clip, whatever its filter tells
     created = store.size(shard_key(shard_set_id, INDEX_FILE)) is None
     if created:
-        samples = samples_in(selection.rows, request)
-        shards = [_write_shard(shard, islice(samples, shard.sample_count), shard_set_id, store) for shard in plan]
-        audit(shard_set_id, {"samples": samples_of(plan, selection.rows, request), "selected": selection.rows})
-        index = index_of(request, selection, shard_set_id, shards, filter_shown=filter_shown)
+        shards = list(_written(_Items(plan, taken, request, shard_set_id, workers.settings), request, plan, store, workers))
+        left_out = {clip_id: problem for shard in shards for clip_id, problem in shard["undecodable"].items()}
+        kept = _without(taken, left_out)
+        if not kept.num_rows:
+            raise UsageError("yields no picture", subject=f"shard request {request.name}", fix="ask for whole clips, or inspect them again")
+        samples = _without(samples_of(plan, taken, request), left_out)
+        checks = audit(shard_set_id, {"samples": samples, "selected": _without(selection.rows, left_out)})
+        index = index_of(request, selection, kept, shard_set_id, shards, rows_digest=digest, checks=checks, filter_shown=filter_shown)
+        _write_split_indexes(index, request, shard_set_id, store)
         store.create(shard_key(shard_set_id, INDEX_FILE), json.dumps(index, indent=2, sort_keys=True).encode() + b"\n")
     return _record(shard_set_id, request, snapshot_id, created=created, store=store, ledger=ledger)
 
 
-def _write_shard(shard: PlannedShard, samples: Iterable[Sample], shard_set_id: str, store: ObjectStore) -> dict[str, Any]:
-    """The shard's line in the index, once its bytes rest in the store."""
-    with store.stage() as staged:
-        stream = TarStream(staged)
-        for sample in samples:
-            chunks = {".json": iter((sample.description,)), sample.suffix: _clip_chunks(sample, store)}
-            stream.add(sample.clip_id, ((name, size, chunks[name[name.rfind(".") :]]) for name, size in sample.members()))
-        digest = stream.close()
-        staged.commit(shard_key(shard_set_id, shard.name))
-    return {"name": shard.name, "split": shard.split, "samples": shard.sample_count, "bytes": stream.size_bytes, "sha256": digest}
+def _without(rows: pa.Table, clip_ids: Mapping[str, str]) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows["clip_id"], value_set=pa.array(list(clip_ids), pa.string())))) if clip_ids else rows
 
 
-def _clip_chunks(sample: Sample, store: ObjectStore) -> Iterator[bytes]:
-    """The clip's bytes; the last word is EvidenceBroken if they were not those that its id names."""
-    hasher, read_bytes = hashlib.sha256(), 0
-    key = clip_key(sample.clip_id, sample.suffix)
-    with store.local_path(key) as path:
-        try:
-            with path.open("rb") as file:
-                while read_bytes <= sample.size_bytes and (chunk := file.read(_CHUNK_BYTES)):
-                    hasher.update(chunk)
-                    read_bytes += len(chunk)
-                    yield chunk
-        except OSError as error:
-            raise OutsideError(
-                f"cannot be read: {error.strerror}", subject=f"clip {sample.clip_id}", fix="see to the store's disk"
-            ) from error
-    if hasher.hexdigest() != sample.clip_id or read_bytes != sample.size_bytes:
-        raise EvidenceBroken(
-            f"the bytes under {key} are not those that its id names", subject=f"clip {sample.clip_id}", fix="restore them from a copy"
+# --- many shards --------------------------------------------------------------------------------------------------------------------
+
+
+class _Items(Sequence[Mapping[str, Any]]):
+    """What each shard is written from, made as it is asked for: all of it at once would be the whole set's descriptions."""
+
+    def __init__(
+        self, plan: Sequence[PlannedShard], rows: pa.Table, request: ShardRequest, shard_set_id: str, settings: Mapping[str, Any]
+    ) -> None:
+        self._plan, self._rows, self._request = plan, rows, request
+        self._common = {
+            "settings": settings,
+            "shard_set_id": shard_set_id,
+            "form": request.form,
+            "format": request.format,
+            "frames": None if request.frames is None else request.frames.model_dump(mode="json"),
+            "size_limit_bytes": request.shard_size_bytes,
+            "undecodable": {},
+        }
+        self._begins = [0]
+        for shard in plan:
+            self._begins.append(self._begins[-1] + shard.sample_count)
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getitem__(self, number: Any) -> Any:
+        shard = self._plan[number]
+        of_shard = self._rows.slice(self._begins[number], shard.sample_count)
+        samples = [sample.plain() for sample in samples_in(of_shard, self._request)]
+        return {**self._common, "name": shard.name, "split": shard.split, "samples": samples}
+
+
+def _written(
+    items: _Items, request: ShardRequest, plan: Sequence[PlannedShard], store: ObjectStore, workers: Workers
+) -> Iterator[dict[str, Any]]:
+    """The line of each shard in the index, in order, once its bytes rest in the store."""
+    if request.form == "clips" and sum(shard.clip_bytes for shard in plan) <= _NEARBY_BYTES:
+        yield from _written_here(items, store)
+        return
+    for number, outcome in enumerate(workers.engine.map(JOB, items)):
+        yield _line(outcome.value or _written_without_culprits(items[number], outcome.failure or "", workers))
+
+
+def _written_here(items: _Items, store: ObjectStore) -> Iterator[dict[str, Any]]:
+    with ThreadPoolExecutor(_NEARBY_SHARDS) as pool:
+        waiting: list[Future[dict[str, Any]]] = []
+        for item in items:
+            waiting.append(pool.submit(write_shard, item, store=store))
+            if len(waiting) > _NEARBY_SHARDS:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()
+
+
+def _written_without_culprits(item: Mapping[str, Any], failure: str, workers: Workers) -> Mapping[str, Any]:
+    """The shard after its worker died: without the clips that kill a worker of their own.
+
+    Raises:
+        OutsideError: no clip does, so it was not a clip's fault.
+    """
+    alone = [{**item, "samples": [sample]} for sample in item["samples"]] if item["form"] == "frames" else []
+    found = zip(item["samples"], workers.engine.map(LOOK_JOB, alone), strict=True) if alone else ()
+    culprits = {sample["clip_id"]: outcome.failure or "" for sample, outcome in found if outcome.value is None}
+    again = next(iter(workers.engine.map(JOB, [{**item, "undecodable": culprits}]))) if culprits else None
+    if again is None or again.value is None:
+        raise OutsideError(
+            f"could not be written: {failure if again is None else again.failure}",
+            subject=f"shard {item['name']}",
+            fix="see to the machine's memory and disk, then build again: what was written stands",
         )
+    return again.value
+
+
+_REFUSALS: Final = {kind.__name__: kind for kind in (CurationError, EvidenceBroken, OutsideError, UsageError)}
+
+
+def answer_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoReader) -> dict[str, Any]:
+    """`write_shard` as a worker's job: what it refuses crosses to the stage by name."""
+    try:
+        return write_shard(item, store=store, video=video)
+    except CurationError as error:
+        kind = type(error).__name__ if type(error).__name__ in _REFUSALS else ("OutsideError" if error.retryable else "CurationError")
+        return {"refused": {"kind": kind, "problem": error.problem, "subject": error.subject, "fix": error.fix}}
+
+
+def look_at_clip(item: Mapping[str, Any], *, store: ObjectStore, video: VideoReader) -> dict[str, Any]:
+    """How many pictures a clip gives, or that it gives none; nothing is written."""
+    (sample,) = item["samples"]
+    with store.local_path(clip_key(sample["clip_id"], sample["suffix"])) as path:
+        try:
+            with video.open(path) as clip:
+                return {"pictures": sum(1 for _ in pictures(clip, FrameRequest.model_validate(item["frames"])))}
+        except ClipUnreadable:
+            return {"pictures": 0}
+
+
+def _line(value: Mapping[str, Any]) -> dict[str, Any]:
+    refused = value.get("refused")
+    if refused is not None:
+        raise _REFUSALS[refused["kind"]](refused["problem"], subject=refused["subject"], fix=refused["fix"])
+    return dict(value)
+
+
+# --- one shard ----------------------------------------------------------------------------------------------------------------------
+
+
+def write_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoReader | None = None) -> dict[str, Any]:
+    """The shard's line in the index, once its bytes rest in the store; one that stands there already is not written again.
+
+    Args:
+        item: one of `_Items`.
+        store: the home store.
+        video: decodes clips, where pictures are asked for.
+
+    Raises:
+        EvidenceBroken: a clip's bytes are not those that its id names.
+        OutsideError: a clip's bytes could not be read.
+    """
+    name = f"{item['split']}/{item['name']}" if item["format"] == "mds" else item["name"]
+    key, note_key = shard_key(item["shard_set_id"], name), shard_key(item["shard_set_id"], f"{name.rpartition('.')[0]}.json")
+    if store.size(note_key) is not None:
+        line: dict[str, Any] = json.loads(store.read(note_key))
+        if store.size(key) == (line["bytes"] or None):
+            return line
+    undecodable = dict(item["undecodable"])
+    with store.stage() as staged:
+        stream = _stream(item, staged)
+        for sample in item["samples"]:
+            if item["form"] == "clips":
+                stream.add(sample["clip_id"], _whole_clip(sample, store))
+            elif video is not None and sample["clip_id"] not in undecodable:
+                try:
+                    _add_pictures(stream, sample, FrameRequest.model_validate(item["frames"]), store, video)
+                except ClipUnreadable as error:
+                    undecodable[sample["clip_id"]] = error.problem
+        digest, is_empty = stream.close(), not stream.sample_count
+        if not is_empty:
+            staged.commit(key)
+    line = {
+        "name": name,
+        "split": item["split"],
+        "samples": stream.sample_count,
+        "bytes": 0 if is_empty else stream.size_bytes,
+        "sha256": digest,
+        "clips": len(item["samples"]) - len(undecodable),
+        "undecodable": undecodable,
+    }
+    store.create(note_key, canonical_json(line))
+    return line
+
+
+def _stream(item: Mapping[str, Any], staged: StagedObject) -> TarStream | mds.MdsStream:
+    if item["format"] == "webdataset":
+        return TarStream(staged)
+    promised = None
+    if item["form"] == "clips":
+        promised = [
+            mds.packed_bytes("clips", one["clip_id"], {one["suffix"]: one["size_bytes"], ".json": len(one["description"].encode())})
+            for one in item["samples"]
+        ]
+    return mds.MdsStream(staged, form=item["form"], size_limit_bytes=item["size_limit_bytes"], promised=promised)
+
+
+def _whole_clip(sample: Mapping[str, Any], store: ObjectStore) -> list[Member]:
+    description = sample["description"].encode()
+    return [
+        Member(suffix=".json", size_bytes=len(description), chunks=(description,)),
+        Member(suffix=sample["suffix"], size_bytes=sample["size_bytes"], chunks=_clip_chunks(sample, store)),
+    ]
+
+
+def _clip_chunks(sample: Mapping[str, Any], store: ObjectStore) -> Iterator[bytes]:
+    """The clip's bytes; the last word is EvidenceBroken if they were not those that its id names.
+
+    They are digested by a thread of their own, while whoever takes them digests and writes the shard.
+    """
+    hasher, read_bytes = hashlib.sha256(), 0
+    key = clip_key(sample["clip_id"], sample["suffix"])
+    with store.local_path(key) as path, ThreadPoolExecutor(1) as pool, _readable(sample), closing(path.open("rb")) as file:
+        while read_bytes <= sample["size_bytes"] and (chunk := file.read(_CHUNK_BYTES)):
+            digested = pool.submit(hasher.update, chunk)
+            read_bytes += len(chunk)
+            yield chunk
+            digested.result()
+    if hasher.hexdigest() != sample["clip_id"] or read_bytes != sample["size_bytes"]:
+        raise _other_bytes(sample)
+
+
+@contextmanager
+def _readable(sample: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutsideError(
+            f"cannot be read: {error.strerror}", subject=f"clip {sample['clip_id']}", fix="see to the store's disk"
+        ) from error
+
+
+def _other_bytes(sample: Mapping[str, Any]) -> EvidenceBroken:
+    key = clip_key(sample["clip_id"], sample["suffix"])
+    problem = f"the bytes under {key} are not those that its id names"
+    return EvidenceBroken(problem, subject=f"clip {sample['clip_id']}", fix="restore them from a copy")
+
+
+def _add_pictures(
+    stream: TarStream | mds.MdsStream, sample: Mapping[str, Any], frames: FrameRequest, store: ObjectStore, video: VideoReader
+) -> None:
+    """Append the clip's pictures, each with what is told of the clip, and when it is shown in it.
+
+    Raises:
+        ClipUnreadable: the clip gives none; nothing was appended.
+    """
+    told = json.loads(sample["description"])
+    with store.local_path(clip_key(sample["clip_id"], sample["suffix"])) as path:
+        with _readable(sample):
+            if file_digest(path) != sample["clip_id"]:
+                raise _other_bytes(sample)
+        with video.open(path) as clip:
+            for picture in pictures(clip, frames):
+                description = canonical_json({**told, "frame_index": picture.index, "pts_s": picture.pts_s})
+                members = [
+                    Member(suffix=".jpg", size_bytes=len(picture.jpeg), chunks=(picture.jpeg,)),
+                    Member(suffix=".json", size_bytes=len(description), chunks=(description,)),
+                ]
+                stream.add(f"{sample['clip_id']}-{picture.index:06d}", members)
+
+
+# --- the whole set ------------------------------------------------------------------------------------------------------------------
+
+
+def _write_split_indexes(index: Mapping[str, Any], request: ShardRequest, shard_set_id: str, store: ObjectStore) -> None:
+    """What Streaming reads first of each split."""
+    for split in request.splits if request.format == "mds" else ():
+        of_split = [{**shard, "name": shard["name"].rpartition("/")[2]} for shard in index["shards"] if shard["split"] == split]
+        if of_split:
+            data = mds.split_index(of_split, form=request.form, size_limit_bytes=request.shard_size_bytes)
+            store.create(shard_key(shard_set_id, f"{split}/{mds.INDEX_FILE}"), data)
 
 
 def _record(shard_set_id: str, request: ShardRequest, snapshot_id: int, *, created: bool, store: ObjectStore, ledger: Ledger) -> ShardSet:
-    """The finished set as its index says; the card is made from that index alone, so a kill before it heals.
+    """The finished set as its index says; cards are made from that index alone, so a kill before them heals.
 
     A set is recorded once, with the snapshot that it was first recorded from: a later one with the same rows adds nothing.
     """
-    index_key, card_key = shard_key(shard_set_id, INDEX_FILE), shard_key(shard_set_id, CARD_FILE)
+    index_key = shard_key(shard_set_id, INDEX_FILE)
     data = store.read(index_key)
     try:
         index = json.loads(data)
-        text = card(index).encode()
-        accounted = {split: found["samples"] for split, found in index["splits"].items()}
+        texts = cards(index)
+        accounted = {split: found["clips"] for split, found in index["splits"].items()}
         accounted |= {name: rows for name, rows in index["rows"].items() if name != "considered"}
-        files = {shard_key(shard_set_id, shard["name"]): shard["sha256"] for shard in index["shards"]}
         count = StageCount(stage=STAGE, subject=shard_set_id, rows_in=index["rows"]["considered"], accounted=accounted).check()
-        facts = {"request": request.digest(), "snapshot": str(snapshot_id), "version": index["project_version"]}
+        facts = {"request": request.digest(), "version": index["project_version"]}
+        digests = {shard["name"]: shard["sha256"] for shard in index["shards"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvidenceBroken("is no index of a shard set", subject=index_key, fix="restore it from a copy, or remove the set") from error
-    store.create(card_key, text)
-    files |= {index_key: sha256_hex(data), card_key: sha256_hex(text)}
-    known = {**facts, "snapshot": ""}
+    for name, text in texts.items():
+        store.create(shard_key(shard_set_id, name), text.encode())
+    files = {key: _digest_of(key, digests, store) for key in store.keys(shard_key(shard_set_id, ""))}
+    request_key = shard_request_key(request.digest())
+    files[request_key] = sha256_hex(store.read(request_key))
     entries = list(ledger.entries())
     if not covered(entries)[0].items() >= files.items() or not any(  # never recorded, or removed since
-        (entry.kind, entry.subject, dict(entry.files), {**entry.facts, "snapshot": ""}) == (STAGE, shard_set_id, files, known)
+        (entry.kind, entry.subject, dict(entry.files)) == (STAGE, shard_set_id, files) and entry.facts.items() >= facts.items()
         for entry in entries
     ):
-        ledger.record(count, files=files, facts=facts)
+        ledger.record(count, files=files, facts={**facts, "snapshot": str(snapshot_id)})
     return ShardSet(shard_set_id=shard_set_id, created=created, count=count, files=files)
+
+
+def _digest_of(key: str, digests: Mapping[str, str], store: ObjectStore) -> str:
+    return digests.get(key.split("/", 2)[2]) or sha256_hex(store.read(key))

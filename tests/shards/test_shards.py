@@ -11,6 +11,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +20,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.adapters.engine_local import InlineEngine
+from curation.adapters.video_av import AvVideoReader
 from curation.errors import CurationError, EvidenceBroken, NotConserved, UsageError
 from curation.layout import clip_key, shard_key
 from curation.ports import StagedObject
 from curation.schema import CLIPS
 from curation.shards import archive
+from curation.shards.archive import Member
+from curation.shards.card import CARD_FILE
 from curation.shards.preview import preview
 from curation.shards.request import ShardRequest, from_mapping
 from curation.shards.selection import select
@@ -53,9 +58,18 @@ def ask(**asked: Any) -> ShardRequest:
     return from_mapping({"name": "night-rain", "seed": 7, "splits": HALVES, "shard_size_bytes": 20_480} | asked)
 
 
+def nobody(home: HomeLike) -> shards.Workers:
+    """No worker processes: this one writes every shard."""
+    jobs = {
+        shards.JOB: partial(shards.answer_shard, store=home.store, video=AvVideoReader()),
+        shards.LOOK_JOB: partial(shards.look_at_clip, store=home.store, video=AvVideoReader()),
+    }
+    return shards.Workers(engine=InlineEngine(jobs), settings={})
+
+
 def build(home: HomeLike, request: ShardRequest, snapshot_id: int = SNAPSHOT) -> shards.ShardSet:
     """The request's shard set over all rows of the home."""
-    return shards.run(request, home.rows, snapshot_id, store=home.store, ledger=home.ledger)
+    return shards.run(request, home.rows, snapshot_id, store=home.store, ledger=home.ledger, workers=nobody(home))
 
 
 def index_of(home: HomeLike, built: shards.ShardSet) -> dict[str, Any]:
@@ -137,7 +151,8 @@ def test_the_ledger_covers_every_file_and_every_row(make_home: MakeHome) -> None
     home = make_home(20, {4: {"verdict": "rejected"}, 5: {"verdict": "quarantined"}})
     built = build(home, ask(filter="sharpness > 2", max_samples=10))
     (entry,) = home.ledger.entries()
-    assert dict(entry.files) == {key: hashlib.sha256(data).hexdigest() for key, data in home.shard_files().items()}
+    kept = {f"shard_requests/{entry.facts['request']}.json": entry.facts["request"]}
+    assert dict(entry.files) == kept | {key: hashlib.sha256(data).hexdigest() for key, data in home.shard_files().items()}
     assert entry.counts["rows_in"] == 18
     assert built.count.accounted["filtered_out"] == 3
     assert built.count.accounted["over_max_samples"] == 5
@@ -195,9 +210,9 @@ def test_gnu_tar_lists_a_shard(make_home: MakeHome, tmp_path: Path) -> None:
 def test_a_member_beyond_the_octal_limit_gets_a_pax_size() -> None:
     """A clip of over 8 GiB keeps its size in the header."""
     size_bytes = 9 * 2**30
-    assert archive._member_bytes(size_bytes) == len(archive._header("a.mp4", size_bytes)) + size_bytes
-    assert archive._member_bytes(8**11 - 512) == len(archive._header("a.mp4", 8**11 - 512)) + 8**11 - 512
-    with tarfile.open(fileobj=io.BytesIO(archive._header("a.mp4", size_bytes)), mode="r:", errorlevel=0) as tar:
+    assert archive.member_bytes(size_bytes) == len(archive.header("a.mp4", size_bytes)) + size_bytes
+    assert archive.member_bytes(8**11 - 512) == len(archive.header("a.mp4", 8**11 - 512)) + 8**11 - 512
+    with tarfile.open(fileobj=io.BytesIO(archive.header("a.mp4", size_bytes)), mode="r:", errorlevel=0) as tar:
         (member,) = [tar.next()]
     assert member is not None
     assert (member.name, member.size) == ("a.mp4", size_bytes)
@@ -223,7 +238,7 @@ def test_interleaved_or_duplicate_keys_are_impossible(keys: list[str]) -> None:
     refused = False
     try:
         for key in keys:
-            stream.add(key, [(f"{key}.json", 2, [b"{}"]), (f"{key}.mp4", 1, [b"x"])])
+            stream.add(key, [Member(suffix=".json", size_bytes=2, chunks=[b"{}"]), Member(suffix=".mp4", size_bytes=1, chunks=[b"x"])])
     except CurationError:
         refused = True
     assert refused == (keys != sorted(set(keys)))
@@ -232,7 +247,7 @@ def test_interleaved_or_duplicate_keys_are_impossible(keys: list[str]) -> None:
 def test_a_member_of_another_size_than_promised_is_refused() -> None:
     """A header never lies about the bytes that follow."""
     with pytest.raises(CurationError, match="3 bytes promised"):
-        archive.TarStream(_Sink()).add("a", [("a.json", 3, [b"{}"])])
+        archive.TarStream(_Sink()).add("a", [Member(suffix=".json", size_bytes=3, chunks=[b"{}"])])
 
 
 def test_a_clip_that_stands_twice_is_named(make_home: MakeHome) -> None:
@@ -310,14 +325,14 @@ class _DyingStore:
 
 def test_a_build_killed_anywhere_ends_in_the_same_bytes(make_home: MakeHome) -> None:
     """After a kill between shards, before the index, or before the card, a rerun ends as if nothing had happened."""
-    whole, request = make_home(14), ask(shard_size_bytes=10_240)
+    whole, request = make_home(8), ask(shard_size_bytes=10_240)
     built = build(whole, request)
     writes = len(built.files)
     assert writes > 5
     for after in range(writes):
-        home = make_home(14)
+        home = make_home(8)
         with pytest.raises(_Killed):
-            shards.run(request, home.rows, SNAPSHOT, store=_DyingStore(home.store, after), ledger=home.ledger)
+            shards.run(request, home.rows, SNAPSHOT, store=_DyingStore(home.store, after), ledger=home.ledger, workers=nobody(home))
         assert list(home.ledger.entries()) == []
         again = build(home, request)
         assert (again.shard_set_id, again.files, again.count) == (built.shard_set_id, built.files, built.count)
@@ -361,7 +376,7 @@ def test_a_named_column_enters_and_the_card_says_so(make_home: MakeHome) -> None
     """Asking for province by name puts it into the samples, and the card names it."""
     home = make_home(5)
     built = build(home, ask(columns=["weather", "province"]))
-    card = home.store.read(shard_key(built.shard_set_id, shards.CARD_FILE)).decode()
+    card = home.store.read(shard_key(built.shard_set_id, CARD_FILE)).decode()
     assert "only because the request names them: province." in card
     assert "Stays home" in card
     assert any(b'"province":"CN-BJ"' in data for data in home.shard_files().values())
@@ -434,7 +449,7 @@ def test_preview_counts_what_the_build_gives(make_home: MakeHome) -> None:
     index = index_of(home, build(home, request))
     shutil.rmtree(home.root / "clips")
     seen = preview(request, home.rows)
-    assert index["splits"] == seen["splits"]
+    assert {split: {name: told[name] for name in told if name != "clips"} for split, told in index["splits"].items()} == seen["splits"]
     assert index["rows"] == {"considered": seen["considered"], **seen["left_out"]}
     assert {"considered": 19, "filtered_out": 3, "near_duplicates": 0, "over_max_samples": 4} == index["rows"]
     assert (index["quotas"], index["groups"]) == (seen["quotas"], seen["groups"])
