@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 WIDTH_PX: Final = 256
 HEIGHT_PX: Final = 192
-TOLERANCE: Final = 1e-3  # of the largest number of an output; runtimes that agree differ by 1e-5 of it, `auto_pad` misread by 0.1 and more
+TOLERANCE: Final = 2e-4  # of the largest number of an output: four digits are kept, and OpenCV is off by 6e-6 where it computes the same
 _SAMPLES: Final = 7
 
 
