@@ -305,6 +305,9 @@ class HomeCatalog(Protocol):
     ) -> pa.Table:
         """Rows of a snapshot or branch, by default of main, under the schema given at creation; of these clips and columns, if given."""
 
+    def stream(self, table: str, *, columns: Sequence[str], snapshot_id: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Rows of a snapshot, by default of main, in no order: these columns and the clip_id alone, a few files at a time."""
+
     def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
         """Ids of the clips of main whose `column` holds `value`; no other column is read."""
 

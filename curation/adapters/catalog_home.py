@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -63,9 +63,21 @@ class IcebergHome(IcebergTables):
                 snapshot_id = ref_of(found, branch or MAIN_BRANCH)
             if branch is not None and snapshot_id is None:
                 raise ConcurrentChange(f"has no branch {branch} any more", subject=f"table {table}", fix="write it again")
-            if snapshot_id is not None and (found is None or found.metadata.snapshot_by_id(snapshot_id) is None):
-                raise UsageError(f"has no snapshot {snapshot_id}", subject=f"table {table}", fix="name one that its snapshots still list")
+            _refuse_unknown(table, found, snapshot_id)
             return self._rows(table, found, snapshot_id, clip_ids, columns)
+
+    def stream(self, table: str, *, columns: Sequence[str], snapshot_id: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Rows of a snapshot, by default of main, in no order: these columns alone, the table's first always among them.
+
+        Raises:
+            UsageError: there is no such snapshot.
+        """
+        with outside(f"table {table}"):
+            found = self._load(table)
+            if found is not None and snapshot_id is None:
+                snapshot_id = ref_of(found, MAIN_BRANCH)
+            _refuse_unknown(table, found, snapshot_id)
+            yield from self._batches(table, found, snapshot_id, columns)
 
     def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
         """Ids of the clips of main whose `column` holds `value`, sorted; no other column is read."""
@@ -235,6 +247,11 @@ class IcebergHome(IcebergTables):
             commit(transaction, found)
             found = self._ensure(table)
         sweep(found, only=lambda file: file.location in shown or file.age_s > WRITING_S)
+
+
+def _refuse_unknown(table: str, found: Table | None, snapshot_id: int | None) -> None:
+    if snapshot_id is not None and (found is None or found.metadata.snapshot_by_id(snapshot_id) is None):
+        raise UsageError(f"has no snapshot {snapshot_id}", subject=f"table {table}", fix="name one that its snapshots still list")
 
 
 def _is_root(snapshot: Snapshot) -> bool:

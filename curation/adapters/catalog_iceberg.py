@@ -43,6 +43,7 @@ from curation.settings import CatalogSettings
 from curation.tables import with_later_columns
 
 _TRIES: Final = 40
+_ROWS_AHEAD: Final = 1_000_000
 TUNED: Final = {
     "commit.retry.num-retries": "0",
     "commit.manifest-merge.enabled": "true",
@@ -123,18 +124,26 @@ class IcebergTables:
     def _rows(
         self, table: str, found: Table | None, snapshot_id: int | None, keys: Sequence[str] | None, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        schema = self._schema(table)
-        first = schema.names[0]
-        if columns is not None:
-            schema = pa.schema([schema.field(name) for name in dict.fromkeys((first, *columns))])
+        schema = self._columns(table, columns)
         if found is None or snapshot_id is None:
             return schema.empty_table()
-        only: BooleanExpression = AlwaysTrue() if keys is None else among(first, keys)
-        known = {field.name for field in found.scan(snapshot_id=snapshot_id).projection().fields}
-        scan = found.scan(row_filter=only, snapshot_id=snapshot_id, selected_fields=tuple(name for name in schema.names if name in known))
-        tasks = scan.plan_files() if keys is None else _holding(found, scan.plan_files(), first, keys)
-        arrow = ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter, scan.case_sensitive).to_table(tasks)
-        return unmarked(with_later_columns(arrow, schema).select(schema.names).cast(schema).sort_by(first))
+        scan, tasks = _scan(found, snapshot_id, schema, keys)
+        return _fitting(scan.to_table(tasks), schema).sort_by(schema.names[0])
+
+    def _batches(self, table: str, found: Table | None, snapshot_id: int | None, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in no order, a few files at a time: PyIceberg reads all files it is given ahead of whoever looks at the rows."""
+        schema = self._columns(table, columns)
+        if found is None or snapshot_id is None:
+            return
+        scan, tasks = _scan(found, snapshot_id, schema, None)
+        for some in _few(tasks):
+            for batch in scan.to_record_batches(some):
+                yield from _fitting(pa.Table.from_batches([batch]), schema).to_batches()
+
+    def _columns(self, table: str, columns: Sequence[str] | None) -> pa.Schema:
+        """The table's schema, or that of the named columns, its first always among them."""
+        schema = self._schema(table)
+        return schema if columns is None else pa.schema([schema.field(name) for name in dict.fromkeys((schema.names[0], *columns))])
 
     def _retried(self, subject: str, attempt: Callable[[], _T]) -> _T:
         for turn in range(_TRIES):
@@ -143,6 +152,32 @@ class IcebergTables:
             except LostRace:
                 time.sleep(random.uniform(0.0, 0.01 * min(turn + 1, 20)))  # noqa: S311 - jitter, no secret
         raise ConcurrentChange(f"other writers were faster {_TRIES} times", subject=subject, fix="try again when fewer batches run")
+
+
+def _scan(found: Table, snapshot_id: int, schema: pa.Schema, keys: Sequence[str] | None) -> tuple[ArrowScan, list[FileScanTask]]:
+    """How to read those columns that the snapshot knows, and the files to read, only those with one of the keys if any are given."""
+    first = schema.names[0]
+    only: BooleanExpression = AlwaysTrue() if keys is None else among(first, keys)
+    known = {field.name for field in found.scan(snapshot_id=snapshot_id).projection().fields}
+    scan = found.scan(row_filter=only, snapshot_id=snapshot_id, selected_fields=tuple(name for name in schema.names if name in known))
+    tasks = list(scan.plan_files()) if keys is None else _holding(found, scan.plan_files(), first, keys)
+    return ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter, scan.case_sensitive), tasks
+
+
+def _fitting(arrow: pa.Table, schema: pa.Schema) -> pa.Table:
+    return unmarked(with_later_columns(arrow, schema).select(schema.names).cast(schema))
+
+
+def _few(tasks: Iterable[FileScanTask]) -> Iterator[list[FileScanTask]]:
+    """The files in their order, as many at once as hold so many rows."""
+    held: list[FileScanTask] = []
+    for task in tasks:
+        held.append(task)
+        if sum(one.file.record_count for one in held) >= _ROWS_AHEAD:
+            yield held
+            held = []
+    if held:
+        yield held
 
 
 def _holding(found: Table, tasks: Iterable[FileScanTask], column: str, values: Sequence[str]) -> list[FileScanTask]:

@@ -111,6 +111,26 @@ def test_some_columns_come_back_alone(home) -> None:
     assert rows("a", "b").select(["clip_id", "width", "track"]).equals(found)
 
 
+def test_rows_are_streamed_a_few_files_at_a_time(home, monkeypatch) -> None:
+    """Batches bring the same rows as a read, of main or of a snapshot, and a file is opened only when the rows before it were taken."""
+    assert [] == list(home.stream(TABLE, columns=["width"]))
+    put(home, "one", rows("a", "b"))
+    first = home.head(TABLE)
+    put(home, "two", rows("c"))
+    read, real = [], ArrowScan.to_record_batches
+    monkeypatch.setattr(catalog_iceberg, "_ROWS_AHEAD", 1)
+    monkeypatch.setattr(ArrowScan, "to_record_batches", lambda self, tasks: (read.append(len(tasks)), real(self, tasks))[1])
+    streamed = home.stream(TABLE, columns=["track", "width"])
+    begun = next(streamed)
+    assert [1] == read
+    found = pa.Table.from_batches([begun, *streamed])
+    assert [1, 1] == read
+    assert home.read(TABLE, columns=["track", "width"]).equals(found.sort_by("clip_id"))
+    assert ["a", "b"] == sorted(one for batch in home.stream(TABLE, columns=[], snapshot_id=first) for one in batch[0].to_pylist())
+    with pytest.raises(UsageError, match="no snapshot"):
+        list(home.stream(TABLE, columns=[], snapshot_id=1))
+
+
 def test_a_missing_list_stays_missing_when_its_file_is_rewritten(home) -> None:
     """PyIceberg turns missing lists of structs into empty ones; neither writing, nor rewriting a neighbour, nor reading does so here."""
     both = [{"clip_id": name, "track": track, "excuses": [], "reasons": []} for name, track in (("a", None), ("b", []), ("c", None))]
