@@ -26,6 +26,9 @@ def draw(request: ShardRequest, ranks: Points, keys: Keys, rows: Codes, tags: Ma
         rows: numbers in `keys` of those that may be taken.
         tags: per tag that quotas or balance name, of each of `rows` the position of its value in `TAGS`, -1 where it has none.
     """
+    has_cap = request.max_per_drive is not None or request.max_per_vehicle is not None
+    if not has_cap and not request.balance.ratios() and (request.max_samples is None or len(rows) <= request.max_samples):
+        return np.arange(len(rows)), {"over_max_samples": 0}
     caps = [
         (name, codes[rows], cap)  # a drive's rows are a vehicle's, so what is over a drive's cap never fills a vehicle's
         for name, codes, cap in (

@@ -50,12 +50,10 @@ def keys_of(rows: pa.Table, request: ShardRequest, pairs: Iterable[tuple[str, st
     vehicle, vehicles = _coded(rows.column("vehicle_id"))
     day = _days(rows.column("captured_at"))
     vehicle_day, days = _vehicle_days(vehicle, day, vehicles)
-    blocks, block = np.unique(np.where(day == _NO_DAY, -1, day // request.time_block_days), return_inverse=True)
-    has_unknown = int(blocks.size > 0 and blocks[0] == -1)
+    block, blocks = _blocks(day, request.time_block_days) if request.group_by == "time" else (np.full(len(day), -1), [])
     near, sets = near_sets(rows, pairs)
-    names = {"drive": drives, "vehicle": vehicles, "vehicle_day": days, "near": sets}
-    names["time"] = [str(one) for one in blocks[has_unknown:]]
-    return Keys(drive=drive, vehicle=vehicle, vehicle_day=vehicle_day, block=block - has_unknown, near=near, names=names)
+    names = {"drive": drives, "vehicle": vehicles, "vehicle_day": days, "time": blocks, "near": sets}
+    return Keys(drive=drive, vehicle=vehicle, vehicle_day=vehicle_day, block=block, near=near, names=names)
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[Codes, list[str]]:
@@ -74,6 +72,12 @@ def _days(captured_at: pa.ChunkedArray) -> Codes:
     us = captured_at.cast(pa.int64()).combine_chunks()
     days = (us.fill_null(0).to_numpy() + _CHINA_US) // _DAY_US
     return np.where(us.is_valid().to_numpy(zero_copy_only=False), days, _NO_DAY)
+
+
+def _blocks(day: Codes, block_days: int) -> tuple[Codes, list[str]]:
+    known, codes = np.flatnonzero(day != _NO_DAY), np.full(len(day), -1, dtype=np.int64)
+    found, codes[known] = np.unique(day[known] // block_days, return_inverse=True)
+    return codes, [str(one) for one in found.tolist()]
 
 
 def _vehicle_days(vehicle: Codes, day: Codes, vehicles: Sequence[str]) -> tuple[Codes, list[str]]:
@@ -135,8 +139,12 @@ def split_numbers(keys: Keys, request: ShardRequest, ids: npt.NDArray[np.uint64]
     group = np.arange(int(offsets[-1]), int(offsets[-1]) + len(ids))  # alone, unless a key says otherwise
     group[grouped] = smallest[first[grouped]]
     points = mixed(ids, request.seed, "clip")
-    found, at = np.unique(group[grouped], return_inverse=True)
-    points[grouped] = np.array([_point(request.seed, *_named(one, kinds, offsets, keys)) for one in found.tolist()], dtype=np.uint64)[at]
+    of_group = np.zeros(int(offsets[-1]), dtype=np.uint64)
+    for (kind, _), begin, end in zip(kinds, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        names = keys.names[kind]
+        for number in np.flatnonzero(smallest[begin:end] == np.arange(begin, end)).tolist():
+            of_group[begin + number] = _point(request.seed, kind, names[number])
+    points[grouped] = of_group[group[grouped]]
     return np.searchsorted(_bounds(request), points, side="right").astype(np.int64), group
 
 
@@ -144,12 +152,6 @@ def _kinds(keys: Keys, request: ShardRequest) -> list[tuple[str, Codes]]:
     """The keys that make groups, from the one that names a group."""
     asked = {"vehicle": [("vehicle", keys.vehicle)], "time": [("time", keys.block)]}.get(request.group_by, [])
     return [*asked, ("vehicle_day", keys.vehicle_day), ("drive", keys.drive), ("near", keys.near)]
-
-
-def _named(node: int, kinds: Sequence[tuple[str, Codes]], offsets: Codes, keys: Keys) -> tuple[str, str]:
-    number = int(np.searchsorted(offsets, node, side="right")) - 1
-    kind = kinds[number][0]
-    return kind, keys.names[kind][node - int(offsets[number])]
 
 
 def _point(seed: int, kind: str, name: str) -> int:
@@ -185,5 +187,7 @@ def mixed(ids: npt.NDArray[np.uint64], seed: int, purpose: str) -> Points:
 def straddling(codes: Codes, split: Codes) -> int:
     """How many of the keys stand in more than one split."""
     known = codes >= 0
-    pairs = np.unique(np.stack([codes[known], split[known]]), axis=1)
-    return int(pairs.shape[1] - len(np.unique(codes[known])))
+    codes, split = codes[known], split[known]
+    of_key = np.zeros(int(codes.max(initial=-1)) + 1, dtype=np.int64)
+    of_key[codes] = split
+    return len(set(codes[of_key[codes] != split].tolist()))

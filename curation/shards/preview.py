@@ -12,7 +12,7 @@ from curation.shards.request import ShardRequest
 from curation.shards.selection import NONE, TAG_COLUMNS, NearPairs, choose, columns_to_choose, split_counts
 from curation.shards.telling import TOLD_COLUMNS, Told, check_nothing_told
 
-_KEPT: Final = ("clip_id", "size_bytes", *TAG_COLUMNS)
+_KEPT: Final = ("size_bytes", *TAG_COLUMNS)
 
 
 def columns_of_preview(request: ShardRequest) -> tuple[str, ...]:

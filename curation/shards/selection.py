@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import binascii
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,11 +24,9 @@ from curation.shards.telling import check_nothing_told as check_nothing_told
 NONE: Final = pa.nulls(0, pa.string())
 SPLIT_COLUMN: Final = "split"
 TAG_COLUMNS: Final = ("timeofday", "weather", "scene")
-_BATCH_ROWS: Final = 131_072
+_BATCH_ROWS: Final = 262_144
 _DIGITS: Final = 64  # of a clip_id
-# Of each byte what it means as a hexadecimal digit, 255 where it is none.
-_HEX: Final = np.full(256, 255, dtype=np.uint8)
-_HEX[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
+_CLIP_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 NearPairs = Callable[[pa.Array], Iterable[tuple[str, str]]]
 
@@ -110,8 +110,9 @@ def choose(
         keys = keys_of(found.accepted, request, pairs)
     split, group = (codes[taken_of_all] for codes in split_numbers(keys, request, ids))
     names = pa.array(list(request.splits), pa.string())
-    chosen = found.kept.select([name for name in found.kept.column_names if name in columns]).take(pa.array(taken))
-    chosen = chosen.append_column(SPLIT_COLUMN, names.take(pa.array(split)))
+    order = np.argsort(taken)
+    chosen = _at(found.kept.select([name for name in found.kept.column_names if name in columns]), taken[order])
+    chosen = chosen.append_column(SPLIT_COLUMN, names.take(pa.array(split[order])))
     return Selection(
         rows=chosen.sort_by([(SPLIT_COLUMN, "ascending"), ("clip_id", "ascending")]) if in_order else chosen,
         considered=found.accepted.num_rows,
@@ -145,14 +146,15 @@ def _looked_at(batches: Iterable[pa.Table], request: ShardRequest, withdrawn: pa
     accepted, kept, numbers, row_count = [], [], [], 0
     for batch in batches:
         rows = batch.filter(pc.equal(batch.column("verdict"), "accepted"))
-        is_withdrawn = pc.is_in(rows.column("clip_id"), value_set=withdrawn).to_numpy()
-        usable = np.flatnonzero(~is_withdrawn)
-        passes = passing(request.filter, rows if len(usable) == rows.num_rows else rows.take(pa.array(usable)))
+        usable = np.arange(rows.num_rows)
+        if len(withdrawn):
+            usable = np.flatnonzero(~pc.is_in(rows.column("clip_id"), value_set=withdrawn).to_numpy())
+        passes = passing(request.filter, _at(rows, usable))
         left_out["withdrawn"] += rows.num_rows - len(usable)
         left_out["filtered_out"] += len(usable) - int(passes.sum())
         usable = _of_quality(rows, usable[passes], request, left_out)
         accepted.append(rows.select(KEY_COLUMNS))
-        kept.append(rows.select([name for name in rows.column_names if name in columns or name in TAGS]).take(pa.array(usable)))
+        kept.append(_at(rows.select([name for name in rows.column_names if name in columns or name in TAGS]), usable))
         numbers.append(usable + row_count)
         row_count += rows.num_rows
     if not left_out["withdrawn"]:
@@ -163,6 +165,15 @@ def _looked_at(batches: Iterable[pa.Table], request: ShardRequest, withdrawn: pa
         of_accepted=np.concatenate(numbers).astype(np.int64),
         left_out=left_out,
     )
+
+
+def _at(rows: pa.Table, numbers: Codes) -> pa.Table:
+    """The rows of these ascending numbers."""
+    if len(numbers) == rows.num_rows:
+        return rows
+    is_in = np.zeros(rows.num_rows, dtype=bool)
+    is_in[numbers] = True
+    return rows.filter(pa.array(is_in))
 
 
 def _quality_names(request: ShardRequest) -> list[str]:
@@ -193,30 +204,28 @@ def _of_quality(rows: pa.Table, usable: Codes, request: ShardRequest, left_out: 
 def _whole_numbers(clip_ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     """The ids as four whole numbers each, once they are known to be all of the right form and all different."""
     ids = clip_ids.combine_chunks()
-    is_long = pc.equal(pc.binary_length(ids), _DIGITS).to_numpy(zero_copy_only=False)
-    if not is_long.all():
-        raise _no_clip_id(ids.filter(pa.array(~is_long)))
-    if not len(ids):
-        return np.zeros((0, 4), dtype=np.uint64)
+    if pc.any(pc.not_equal(pc.binary_length(ids), _DIGITS)).as_py():
+        raise _no_clip_id(ids)
     fixed = ids.cast(pa.binary()).cast(pa.binary(_DIGITS))
-    text = np.frombuffer(fixed.buffers()[1], dtype=np.uint8)[fixed.offset * _DIGITS :][: len(ids) * _DIGITS]
-    digits = _HEX[text].reshape(-1, _DIGITS)
-    is_hex = digits.max(axis=1) < 16
-    if not is_hex.all():
-        raise _no_clip_id(ids.filter(pa.array(~is_hex)))
-    numbers = ((digits[:, 0::2] << 4) | digits[:, 1::2]).view(">u8").astype(np.uint64)
+    text = np.frombuffer(fixed.buffers()[1], dtype=np.uint8)[fixed.offset * _DIGITS : (fixed.offset + len(ids)) * _DIGITS]
+    try:
+        numbers = np.frombuffer(binascii.unhexlify(text), dtype=">u8").astype(np.uint64).reshape(-1, 4)
+    except binascii.Error:
+        raise _no_clip_id(ids) from None
+    if ((text - np.uint8(ord("A"))) < len("ABCDEF")).any():
+        raise _no_clip_id(ids)
     _refuse_twice(ids, numbers)
-    return np.asarray(numbers, dtype=np.uint64)
+    return numbers
 
 
 def _no_clip_id(ids: pa.Array) -> CurationError:
-    return CurationError(
-        "is no clip id", subject=repr(pc.min(ids).as_py()), fix="a clip_id is the SHA-256 of the clip's bytes, 64 hex digits"
-    )
+    wrong = min(one for one in ids.to_pylist() if not _CLIP_ID.fullmatch(one))
+    return CurationError("is no clip id", subject=repr(wrong), fix="a clip_id is the SHA-256 of the clip's bytes, 64 hex digits")
 
 
 def _refuse_twice(ids: pa.Array, numbers: npt.NDArray[np.uint64]) -> None:
-    if len(np.unique(numbers[:, 0])) == len(numbers):
+    begins = np.sort(numbers[:, 0])
+    if not (begins[1:] == begins[:-1]).any():
         return
     order = np.lexsort(numbers.T[::-1])
     again = np.flatnonzero((numbers[order][1:] == numbers[order][:-1]).all(axis=1))
@@ -273,9 +282,9 @@ def _groups(keys: Keys, rows: Codes, split: Codes, group: Codes) -> dict[str, in
     if any(straddle.values()):
         problem = ", ".join(f"{count} {name}" for name, count in straddle.items() if count)
         raise CurationError(f"{problem} stand in two splits", subject="selection", fix="report this as a defect of the groups")
-    sizes = np.unique(group, return_counts=True)[1]
+    sizes = np.bincount(group)
     return {
-        "groups": len(sizes),
+        "groups": int(np.count_nonzero(sizes)),
         "largest_group": int(sizes.max(initial=0)),
         "clips_without_drive": int((keys.drive[rows] < 0).sum()),
         "clips_without_vehicle": int((keys.vehicle[rows] < 0).sum()),
