@@ -192,7 +192,7 @@ def _show(
 ) -> HTMLResponse:
     """The response of a template; `kept` is what of the query belongs to the page in every language."""
     lang, base = _language(request), str(request.scope.get("root_path", ""))
-    path = request.url.path.removeprefix(base) or "/"
+    path = "/" if template == "problem" else request.url.path.removeprefix(base)  # any path may have led to a problem, "//host" as well
     html = render.page(
         template, lang=lang, base=base, nonce=request.scope["state"][NONCE], path=path, query=kept or {}, shown={"page": page, **shown}
     )
