@@ -106,6 +106,19 @@ def among_in(io: FileIO, location: str, column: str, values: pa.Array) -> pa.Boo
         return pa.concat_arrays(pc.is_in(cells, value_set=values).chunks)  # in one call: each builds an index of the values
 
 
+def cells_where(io: FileIO, location: str, wanted: str, column: str, value: str) -> pa.Array:
+    """The texts in column `wanted` of the rows of a Parquet file whose `column` is `value`; only row groups with one are read for them."""
+    found = [pa.array([], pa.string())]
+    system, path = opened(io, location)
+    with pq.ParquetFile(system.open_input_file(path)) as parquet:
+        for number in range(parquet.num_row_groups if column in parquet.schema_arrow.names else 0):  # it may have come later
+            hit = pc.equal(parquet.read_row_group(number, columns=[column], use_threads=False)[column], value)
+            if pc.any(hit).as_py():
+                cells = parquet.read_row_group(number, columns=[wanted], use_threads=False)[wanted]
+                found += cells.filter(hit).cast(pa.string()).chunks
+    return pa.concat_arrays(found)
+
+
 def speaks_of(io: FileIO, location: str, column: str, values: pa.Array, wanted: Mapping[int, frozenset[str]]) -> bool:
     """Whether a file holds one of the values, decoded in `column` if it is Parquet, and as bytes anywhere in any other.
 

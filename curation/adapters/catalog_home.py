@@ -12,7 +12,7 @@ from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
-from curation.adapters.catalog_files import WRITING_S, entries_of, files_of, remove_files, sweep
+from curation.adapters.catalog_files import WRITING_S, cells_where, entries_of, files_of, remove_files, sweep
 from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, among, ancestors, begin, commit, outside, ref_of
 from curation.adapters.catalog_lists import is_struct_list
 from curation.errors import ConcurrentChange, CurationError, UsageError
@@ -86,8 +86,9 @@ class IcebergHome(IcebergTables):
             first = self._schema(table).names[0]
             if found is None or (main := ref_of(found, MAIN_BRANCH)) is None:
                 return pa.array([], pa.string())
-            ids = found.scan(row_filter=among(column, [value]), selected_fields=(first,), snapshot_id=main).to_arrow()[first]
-            return ids.combine_chunks().cast(pa.string()).sort()
+            tasks = found.scan(snapshot_id=main).plan_files()
+            ids = [cells_where(found.io, task.file.file_path, first, column, value) for task in tasks]
+            return pa.concat_arrays([pa.array([], pa.string()), *ids]).sort()
 
     def write_branch(self, table: str, branch: str, rows: pa.Table, *, replace: Sequence[str], properties: Mapping[str, str]) -> int:
         """Put `rows` on a new branch grown from main's head, dropping rows whose clip_id is in `replace`; its snapshot id.

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import duckdb
+import pyarrow as pa
 
 from curation import schema, withdrawal_files
 from curation.digests import sha256_hex
@@ -25,11 +24,13 @@ from curation.release_files import (
     DECISIONS_FILE,
     EVIDENCE_FILE,
     MAPPING_FILE,
+    OWNER,
     PUBLISHED,
     REFUSED,
     RELEASE_FILE,
     RELEASED,
     ReleaseFolder,
+    found_rows,
 )
 
 Kind = Literal["clip", "row", "vehicle"]
@@ -37,12 +38,6 @@ _Cells = dict[str, Any]
 State = Literal["published", "withdrawn", "refused", "under way", "not published"]
 _ROW_ID: Final = "release_row_id"
 _COLUMNS: Final[Mapping[Kind, str]] = {"clip": "clip_id", "row": _ROW_ID, "vehicle": "vehicle_id"}
-_NO_EXTENSIONS: Final = {
-    "autoload_known_extensions": False,
-    "autoinstall_known_extensions": False,
-    "python_enable_replacements": False,
-    "temp_directory": "",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,48 +283,9 @@ def _look(
     only: str = "TRUE",
     key_of: Callable[[str, str], str] = release_key,
 ) -> dict[str, list[_Cells]]:
-    """Owner -> the rows of its Parquet file of that name whose `column` holds one of the values; owners without any are left out.
-
-    Args:
-        store: the home store.
-        name: of the file.
-        owners: releases, or withdrawals; one whose file is not there has no rows.
-        column: of our schemas.
-        values: what is looked for.
-        only: a condition in SQL, of ours, that the rows must also meet.
-        key_of: where the owner's file rests.
-    """
-    keys = {owner: key_of(owner, name) for owner in owners if values and store.size(key_of(owner, name)) is not None}
-    if not keys:
-        return {}
-    with ExitStack() as held:
-        paths = {str(held.enter_context(store.local_path(key))): owner for owner, key in keys.items()}
-        connection = held.enter_context(_reading(list(paths)))
-        # Compared with a constant, row groups are skipped by their bounds.
-        among, given = ("= ?", values[0]) if len(values) == 1 else ("IN (SELECT unnest(?))", list(values))
-        sql = f'SELECT * FROM read_parquet(?, filename = true) WHERE {only} AND "{column}" {among}'  # noqa: S608 - all of it is ours
-        found = connection.sql(sql, params=[list(paths), given]).to_arrow_table()
+    """Owner -> its rows as `found_rows` finds them; owners without any are left out."""
+    found = found_rows(store, {owner: key_of(owner, name) for owner in owners}, column, pa.array(values, pa.string()), only=only)
     rows: dict[str, list[_Cells]] = {}
     for row in found.to_pylist():
-        rows.setdefault(paths[row.pop("filename")], []).append(row)
+        rows.setdefault(row.pop(OWNER), []).append(row)
     return rows
-
-
-@contextmanager
-def _reading(paths: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database that reaches these files and nothing else.
-
-    Raises:
-        EvidenceBroken: a file is not readable Parquet.
-    """
-    with duckdb.connect(":memory:", config=_NO_EXTENSIONS) as connection:
-        connection.execute("SET allowed_paths = ?", [paths])
-        connection.execute("SET enable_progress_bar = false")  # it is drawn on standard output, between the lines of --json
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        try:
-            yield connection
-        except duckdb.Error as error:
-            raise EvidenceBroken(
-                f"cannot be read as Parquet ({type(error).__name__})", subject=", ".join(paths), fix="run `curation audit verify`"
-            ) from error

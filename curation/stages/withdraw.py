@@ -22,7 +22,17 @@ from curation.layout import shard_key, withdrawal_key
 from curation.names import is_among
 from curation.ports import Clock, Eraser, HomeCatalog, Ledger, ObjectStore, OverseasCatalog
 from curation.records import REMOVED, LedgerEntry, StageCount
-from curation.release_files import PUBLISHED, REFUSED, ReleaseFolder, cut_releases, kinds_of, left_releases
+from curation.release_files import (
+    MAPPING_FILE,
+    OWNER,
+    PUBLISHED,
+    REFUSED,
+    ReleaseFolder,
+    cut_releases,
+    found_rows,
+    kinds_of,
+    left_releases,
+)
 from curation.shards.files import is_of, objects_of, sets_holding
 from curation.tables import to_parquet
 from curation.withdrawal_files import (
@@ -40,6 +50,7 @@ from curation.withdrawal_files import (
     entries_of,
     read_asked,
     read_document,
+    withdrawn_row_ids,
 )
 
 _ID_DIGITS: Final = 16
@@ -161,10 +172,18 @@ def _clips_of(selection: Selection, *, store: ObjectStore, catalog: HomeCatalog,
         return set(folder.mapping()["clip_id"].to_pylist())
     column = f"{selection.by}_id"
     found = set(catalog.clip_ids(table, column, selection.value).to_pylist())
-    for folder in left_releases(store, ledger) if selection.by in {"clip", "vehicle"} else ():
-        mapping = folder.mapping()
-        found.update(mapping.filter(pc.equal(mapping[column], selection.value))["clip_id"].to_pylist())
+    if selection.by in {"clip", "vehicle"}:
+        left = _mapped(left_releases(store, ledger), column, pa.array([selection.value]), store)
+        found.update(left["clip_id"].to_pylist())
     return found
+
+
+def _mapped(releases: Sequence[ReleaseFolder], column: str, values: pa.Array, store: ObjectStore) -> pa.Table:
+    """The rows of the releases' mappings whose `column` holds one of the values, schema ROWS, by release_row_id."""
+    found = found_rows(store, {folder.release_id: folder.key(MAPPING_FILE) for folder in releases}, column, values)
+    if not found.num_rows:
+        return ROWS.empty_table()
+    return found.rename_columns({OWNER: "release_id"}).select(ROWS.names).cast(ROWS).sort_by("release_row_id")
 
 
 # --- doing --------------------------------------------------------------------------------------------------------------------------
@@ -272,17 +291,11 @@ def _check_no_publication(asked: pa.Table, withdrawal_id: str, *, store: ObjectS
 
 def _rows(asked: pa.Table, *, store: ObjectStore, ledger: Ledger) -> pa.Table:
     """The rows overseas that are meant, schema ROWS, by release_row_id."""
-    clips = asked["clip_id"].combine_chunks()
     only = asked["release_row_id"].drop_null().combine_chunks()
-    parts = [ROWS.empty_table()]
-    for folder in left_releases(store, ledger):
-        standing = folder.standing()
-        meant = standing.filter(pc.is_in(standing["clip_id"], value_set=clips))
-        if len(only):  # a review asks for rows, not for clips
-            meant = meant.filter(pc.is_in(meant["release_row_id"], value_set=only))
-        release_id = pa.array([folder.release_id] * meant.num_rows, pa.string())
-        parts.append(pa.table([meant["release_row_id"], release_id, meant["clip_id"]], schema=ROWS))
-    return pa.concat_tables(parts).sort_by("release_row_id")
+    gone = withdrawn_row_ids(store, list(ledger.entries()))
+    meant = _mapped(left_releases(store, ledger), "clip_id", asked["clip_id"].combine_chunks(), store)
+    meant = meant.filter(pc.invert(pc.is_in(meant["release_row_id"], value_set=gone)))
+    return meant.filter(pc.is_in(meant["release_row_id"], value_set=only)) if len(only) else meant  # a review asks for rows, not for clips
 
 
 def _take(row_ids: pa.Array, withdrawal_id: str, *, catalog: OverseasCatalog, table: str) -> None:

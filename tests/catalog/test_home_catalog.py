@@ -420,6 +420,8 @@ def test_columns_that_came_later_are_added_and_null_in_older_rows(home, tmp_path
     assert [new[0], old[1], new[1]] == later.read(TABLE).to_pylist()
     assert old == later.read(TABLE, snapshot_id=before).to_pylist()
     assert [None, "x"] == later.read(TABLE, clip_ids=["b", "c"], columns=["note"]).column("note").to_pylist()
+    assert ["a", "c"] == later.clip_ids(TABLE, "note", "x").to_pylist()
+    assert [] == later.clip_ids(TABLE, "note", "y").to_pylist()
     assert rows("a", "b", "c").equals(home.read(TABLE))
 
 
