@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -26,14 +27,24 @@ def today_at_home(clock: Clock) -> date:
     return clock.now().astimezone(HOME_ZONE).date()
 
 
-def curated(settings: Settings, *, snapshot_id: int | None = None) -> tuple[pa.Table, int]:
-    """All rows of curated.clips, now or at a snapshot, and the snapshot they were read from.
+def curated(settings: Settings, *, snapshot_id: int | None = None, columns: Sequence[str] | None = None) -> tuple[pa.Table, int]:
+    """All rows of curated.clips, or these columns of them, now or at a snapshot, and the snapshot they were read from.
 
     Raises:
         UsageError: nothing was validated yet, or there is no such snapshot any more.
     """
     home = wiring.home(settings)
+    at = pinned(settings, home, snapshot_id)
+    return home.catalog.read(settings.curated_table, snapshot_id=at, columns=columns), at
+
+
+def pinned(settings: Settings, home: wiring.Home, snapshot_id: int | None = None) -> int:
+    """That snapshot of curated.clips, or the one that is main now.
+
+    Raises:
+        UsageError: nothing was validated yet.
+    """
     snapshot_id = home.catalog.head(settings.curated_table) if snapshot_id is None else snapshot_id
     if snapshot_id is None:
         raise UsageError("is empty", subject=settings.curated_table, fix="ingest and validate a batch first")
-    return home.catalog.read(settings.curated_table, snapshot_id=snapshot_id), snapshot_id
+    return snapshot_id

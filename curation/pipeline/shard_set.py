@@ -8,19 +8,24 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
+import pyarrow as pa
+
 from curation import layout, proofs, wiring
 from curation.errors import ConcurrentChange, UsageError
-from curation.pipeline.base import curated
+from curation.pipeline.base import curated, pinned
 from curation.ports import Engine, ObjectStore
 from curation.records import REMOVED
 from curation.settings import Settings
 from curation.shards.files import SHARDS_FOLDER, set_of, sets_holding
-from curation.shards.preview import preview
+from curation.shards.preview import columns_of_preview, preview
 from curation.shards.request import ShardRequest, from_mapping
-from curation.stages import shards
+from curation.stages import duplicates, shards
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
 
 log = logging.getLogger(__name__)
+# Clips of which all looks are compared, beside what `duplicate_of` tells: it takes a second for a thousand, and minutes for the rest.
+_COMPARED_AHEAD_MAX: Final = 1_000
+_COMPARED_MAX: Final = 20_000
 _SHARD_LIMIT_S: Final = 6 * 3600.0  # a shard of a gigabyte of pictures comes of hours of video
 
 
@@ -31,11 +36,21 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
         ConcurrentChange: a clip of it was withdrawn while it was built.
     """
     home = wiring.home(settings)
-    rows, at = curated(settings, snapshot_id=snapshot_id)
+    rows, at = curated(settings, snapshot_id=snapshot_id, columns=shards.columns_of(request))
     withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
     audit = partial(proofs.of_shards, settings, home, rows)
     workers = shards.Workers(engine=_engine(settings), settings=settings.model_dump(mode="json"))
-    made = shards.run(request, rows, at, store=home.store, ledger=home.ledger, workers=workers, withdrawn=withdrawn, audit=audit)
+    made = shards.run(
+        request,
+        rows,
+        at,
+        store=home.store,
+        ledger=home.ledger,
+        workers=workers,
+        withdrawn=withdrawn,
+        near=partial(_near, settings, home, at, _COMPARED_MAX),
+        audit=audit,
+    )
     shard_set_id = made.shard_set_id
     since = barred_clip_ids(home.store, list(home.ledger.entries()))
     if len(since) > len(withdrawn) and shard_set_id in sets_holding(since.to_pylist(), home.store):
@@ -47,9 +62,21 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
 
 
 def preview_shards(settings: Settings, request: ShardRequest) -> dict[str, Any]:
-    """What a request would give, before any copy."""
-    on = wiring.ground(settings)
-    return preview(request, curated(settings)[0], withdrawn=barred_clip_ids(on.store, list(on.ledger.entries())))
+    """What a request would give, before any copy, from main of curated.clips as it is now."""
+    home = wiring.home(settings)
+    at = pinned(settings, home)
+    rows = home.catalog.stream(settings.curated_table, columns=columns_of_preview(request), snapshot_id=at)
+    withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
+    return preview(request, rows, withdrawn=withdrawn, near=partial(_near, settings, home, at, _COMPARED_AHEAD_MAX))
+
+
+def _near(settings: Settings, home: wiring.Home, snapshot_id: int, most: int, clip_ids: pa.Array) -> set[tuple[str, str]] | None:
+    """The pairs of these clips that show the same; None where there are too many to compare."""
+    if len(clip_ids) > most:
+        return None
+    columns = duplicates.COLUMNS
+    rows = home.catalog.read(settings.curated_table, snapshot_id=snapshot_id, clip_ids=clip_ids.to_pylist(), columns=columns)
+    return duplicates.pairs(rows, index=wiring.hash_index())
 
 
 def _engine(settings: Settings) -> Engine:

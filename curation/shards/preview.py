@@ -25,7 +25,7 @@ def preview(
     rows: pa.Table | Iterable[pa.RecordBatch],
     *,
     withdrawn: pa.Array = NONE,
-    near: NearPairs = lambda _: (),
+    near: NearPairs = lambda _: None,
 ) -> dict[str, Any]:
     """What a request would give: rows accounted for; samples, bytes of clips and tags per split; quotas with what lacks; groups.
 

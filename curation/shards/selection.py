@@ -19,7 +19,6 @@ from curation.shards.draw import draw
 from curation.shards.filter import passing
 from curation.shards.groups import KEY_COLUMNS, Codes, Keys, keys_of, mixed, split_numbers, straddling
 from curation.shards.request import TAGS, ShardRequest
-from curation.shards.telling import check_nothing_told as check_nothing_told
 
 NONE: Final = pa.nulls(0, pa.string())
 SPLIT_COLUMN: Final = "split"
@@ -28,7 +27,7 @@ _BATCH_ROWS: Final = 262_144
 _DIGITS: Final = 64  # of a clip_id
 _CLIP_ID: Final = re.compile(r"[0-9a-f]{64}")
 
-NearPairs = Callable[[pa.Array], Iterable[tuple[str, str]]]
+NearPairs = Callable[[pa.Array], Iterable[tuple[str, str]] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +82,7 @@ def choose(
     request: ShardRequest,
     withdrawn: pa.Array = NONE,
     *,
-    near: NearPairs = lambda _: (),
+    near: NearPairs = lambda _: None,
     columns: Iterable[str] | None = None,
     in_order: bool = True,
 ) -> Selection:
@@ -91,7 +90,8 @@ def choose(
 
     Args:
         rows: with `columns_to_choose` and `columns` at least; batches are let go as soon as they are looked at.
-        near: for ids of taken clips, the pairs of them that show the same, whatever `duplicate_of` says; they stay in one split.
+        near: for ids of taken clips, the pairs of them that show the same, whatever `duplicate_of` says, which stay in one split; None
+            where it did not compare them.
         columns: what is kept of each row taken, `sample_columns` without it.
         in_order: False leaves the rows taken in any order, which costs less.
     """
@@ -106,7 +106,9 @@ def choose(
     drawn, over = draw(request, mixed(ids[in_all], request.seed, "draw"), keys, in_all, {tag: codes[kept] for tag, codes in tags.items()})
     taken = kept[drawn]
     taken_of_all = found.of_accepted[taken]
-    if pairs := list(near(found.accepted.column("clip_id").take(pa.array(taken_of_all)))):
+    pairs = near(found.accepted.column("clip_id").take(pa.array(taken_of_all)))
+    compared = {"clips_compared": 0 if pairs is None else len(taken)}
+    if pairs:
         keys = keys_of(found.accepted, request, pairs)
     split, group = (codes[taken_of_all] for codes in split_numbers(keys, request, ids))
     names = pa.array(list(request.splits), pa.string())
@@ -118,7 +120,7 @@ def choose(
         considered=found.accepted.num_rows,
         left_out=left_out | over,
         quotas=_quotas(request, tags, taken),
-        groups=_groups(keys, taken_of_all, split, group) | {"pairs_found_by_signature": len(pairs)},
+        groups=_groups(keys, taken_of_all, split, group) | compared,
     )
 
 

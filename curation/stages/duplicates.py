@@ -77,6 +77,17 @@ def run(new: pa.Table, curated: pa.Table, *, index: HashIndex) -> dict[str, str 
     return told | {clip_id: survivors.get(clip_id) for clip_id, before in known_as.items() if survivors.get(clip_id) != before}
 
 
+def pairs(rows: pa.Table, *, index: HashIndex) -> set[tuple[str, str]]:
+    """Every two of these clips that show the same recording, whichever of them stands for it.
+
+    Args:
+        rows: with `COLUMNS` at least.
+        index: an empty one.
+    """
+    clips = _clips(rows)
+    return {pair for found in (_of_one_stream(clips), _in_windows(clips), _anywhere(clips, clips, index)) for pair in found}
+
+
 def _clips(rows: pa.Table) -> dict[str, _Clip]:
     found = {}
     for row in rows.select(list(COLUMNS)).to_pylist():

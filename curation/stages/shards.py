@@ -26,12 +26,12 @@ from curation.ports import Engine, Ledger, ObjectStore, StagedObject, VideoReade
 from curation.records import StageCount
 from curation.shards import mds
 from curation.shards.archive import Member, TarStream
-from curation.shards.card import INDEX_FILE, cards, index_of
+from curation.shards.card import INDEX_FILE, MEASURED_COLUMNS, cards, index_of
 from curation.shards.frames import pictures
 from curation.shards.request import FrameRequest, ShardRequest
 from curation.shards.samples import PlannedShard, plan_shards, samples_in, samples_of, with_measured
-from curation.shards.selection import NONE, NearPairs, choose
-from curation.shards.telling import Told, check_nothing_told
+from curation.shards.selection import NONE, NearPairs, choose, columns_to_choose, sample_columns
+from curation.shards.telling import TOLD_COLUMNS, Told, check_nothing_told
 
 STAGE: Final = "shards"
 JOB: Final = "shard"  # names in curation.worker.JOBS
@@ -52,6 +52,11 @@ class ShardSet:
     files: Mapping[str, str]
 
 
+def columns_of(request: ShardRequest) -> tuple[str, ...]:
+    """The columns of curated.clips that `run` needs."""
+    return tuple(sorted({*columns_to_choose(request), *sample_columns(request), *TOLD_COLUMNS, *MEASURED_COLUMNS}))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
     """Who writes shards: an engine, and the settings by which its workers find the home store, as a JSON object."""
@@ -69,14 +74,14 @@ def run(
     ledger: Ledger,
     workers: Workers,
     withdrawn: pa.Array = NONE,
-    near: NearPairs = lambda _: (),
+    near: NearPairs = lambda _: None,
     audit: Audit = lambda *_: {},
 ) -> ShardSet:
     """The shard set of a request, complete and recorded; a set that stands already is left as it is.
 
     Args:
         request: what is asked for.
-        rows: all rows of curated.clips at `snapshot_id`, under `schema.CLIPS`.
+        rows: all rows of curated.clips at `snapshot_id`, with `columns_of` the request at least.
         snapshot_id: the pinned snapshot, for the ledger; catalogs draw it at random, so equal sets could not be equal bytes with it inside.
         store: the home store, with the clips' bytes.
         ledger: where the counts go.
