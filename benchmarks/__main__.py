@@ -42,6 +42,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "publish_way_back": _benchmark("benchmarks.way_back"),
     "validate": _benchmark("benchmarks.validate"),
     "shards": _benchmark("benchmarks.shards"),
+    "airflow": _benchmark("benchmarks.airflow"),
 }
 
 
