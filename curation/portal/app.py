@@ -17,9 +17,9 @@ from curation.errors import CurationError, EvidenceBroken
 from curation.pipeline import Reading
 from curation.portal import render
 from curation.portal.guard import NONCE, Guard
-from curation.portal.languages import Language, is_language, preferred
+from curation.portal.languages import is_language, preferred
 from curation.residency import diff
-from curation.residency.explain import explain
+from curation.residency.explain import Language, explain
 
 Page = Literal["overview", "batches", "releases", "trace", "packs", "counters", "shard_sets"]
 Authorize = Callable[[Page], Callable[..., Any]]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeGuard, get_args
+from typing import Final, TypeGuard
 
-Language = Literal["en", "zh"]
-LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
+from curation.audit.words import LANGUAGES
+from curation.residency.explain import Language
+
 _LONGEST: Final = 400  # characters of a header that are looked at
 
 

@@ -14,12 +14,13 @@ from jinja2.runtime import Context
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from curation.audit import formats, words
 from curation.audit.overview import Day
 from curation.audit.pack_register import PackLine
 from curation.audit.shard_register import ShardSetLine
-from curation.portal import charts, formats, words
-from curation.portal.languages import Language
+from curation.portal import charts
 from curation.residency.counters import HOLD_TENTHS, WARN_TENTHS
+from curation.residency.explain import Language
 from curation.residency.forecast import Forecast
 from curation.residency.pack import Wording
 

@@ -13,12 +13,12 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.routing import APIRoute
 
 from curation import pipeline
+from curation.audit.words import names, texts
 from curation.errors import OutsideError
 from curation.portal.app import create_app, paged
 from curation.portal.guard import READING
 from curation.portal.languages import preferred
 from curation.portal.login import TokenLogin, standalone
-from curation.portal.words import names, texts
 from tests.portal.conftest import BATCH, IMAGE, INJECTION, REFUSED_BATCH, SCRIPT
 
 PORT = 8470

@@ -1,4 +1,4 @@
-"""What the portal says, in English and Chinese, from words.toml; a name that is not listed there is shown as it is."""
+"""What the portal and reports say, in English and Chinese, from words.toml; a name that is not listed there is shown as it is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from typing import Final, get_args
 
-from curation.portal.languages import LANGUAGES, Language
+from curation.residency.explain import Language
+
+LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 
 
 @cache
@@ -23,7 +26,7 @@ def names() -> Mapping[str, tuple[str, str]]:
 
 
 def _table(which: str) -> Mapping[str, tuple[str, str]]:
-    said = tomllib.loads(resources.files("curation.portal").joinpath("words.toml").read_text(encoding="utf-8"))
+    said = tomllib.loads(resources.files("curation.audit").joinpath("words.toml").read_text(encoding="utf-8"))
     return {key: (both[0], both[1]) for key, both in said[which].items()}
 
 
