@@ -78,11 +78,15 @@ def confirm(
     settings = pipeline.open_settings(work)
     pipeline.confirm_erasure(settings, erasure_id, approver=approver)
     receipt = pipeline.erasure_receipt(settings, erasure_id)
+    receipt["shard_sets_built_again"] = pipeline.rebuild_shard_sets(settings, erasure_id)
     if as_json:
         print(json.dumps(receipt))
         return
     out.print(f"erasure {erasure_id}: {len(receipt['clip_ids'])} clips erased, {receipt['curated_rows']} rows of curated.clips,")
     out.print(f"  {len(receipt['removed'])} objects removed, {len(receipt['scrubbed'])} tables of batches rewritten without them")
+    for name in receipt.get("shard_sets_removed", ()):
+        again = receipt["shard_sets_built_again"].get(name)
+        out.print(f"  shard set {name} is removed{f'; built again without the clips as {again}' if again else ''}")
     for release_id, rows in receipt["rows_overseas"].items():
         out.print(f"  {rows} rows of release {release_id} are still overseas: they hold no id, and stay until they are withdrawn")
 

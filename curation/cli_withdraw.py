@@ -67,7 +67,7 @@ def confirm(
         out.print(f"  {rows} rows of release {release_id}; no file overseas holds one of their ids")
     for name, clips in receipt.get("shard_sets_removed", {}).items():
         again = receipt["shard_sets_built_again"].get(name)
-        instead = f"built again without them as {again}" if again else "ask for it again: what it was asked for was not kept"
+        instead = f"built again without them as {again}" if again else "nothing takes its place: nothing is left, or it was not finished"
         out.print(f"  shard set {name} held {clips} of the clips and is removed; {instead}")
 
 

@@ -53,6 +53,7 @@ class Counts:
     found: Mapping[str, Count]
     missing: frozenset[str]
     failed: frozenset[str]
+    columns: tuple[str, ...]
 
 
 def schema_of(rows: Rows) -> pa.Schema:
@@ -83,7 +84,9 @@ def count(rows: Rows, checks: Sequence[Check], related: Mapping[str, pa.Table]) 
         names = {field.name for field in fields}
         bad = [check for check in askable if check["type"] in FORMS and found.get(_name(check), Count(unexpected=0)).unexpected]
         found |= _clip_ids(connection, bad, found) if "clip_id" in names and pa.types.is_string(known["clip_id"]) else {}
-    return Counts(rows_present=present, rows_examined=examined, found=found, missing=missing, failed=frozenset(failed))
+    return Counts(
+        rows_present=present, rows_examined=examined, found=found, missing=missing, failed=frozenset(failed), columns=tuple(fields.names)
+    )
 
 
 def _name(check: Check) -> str:
@@ -163,7 +166,7 @@ def derived(fields: pa.Schema, related: Mapping[str, pa.Table]) -> dict[str, tup
         )
         types["released_clip_id"] = (text, "CASE WHEN released THEN clip_id END")
     if _is(fields, "shard", pa.types.is_string) and _is(fields, "split", pa.types.is_string):
-        types["shard_state"] = (text, "CASE WHEN left(shard, -11) = split THEN 'of its split' ELSE 'of another' END")  # -000000.tar
+        types["shard_state"] = (text, "CASE WHEN left(shard, -11) = split THEN 'of its split' ELSE 'of another' END")  # -000000.tar, .mds
     for name in _drifting(fields, related):
         types[f"{name}_drift"] = (text, f"{name}_moved_")
     return types

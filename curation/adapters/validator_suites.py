@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ _PATTERNS: Final[Mapping[str, Mapping[str, tuple[str, str, str]]]] = {
     },
     "shards": {
         "clip_id": _A_CLIP,
-        "shard": (r"^[a-z0-9][a-z0-9_-]*-[0-9]{6}\.tar$", "A reader finds shards by split and number.", "读取者按划分和序号查找分片。"),
+        "shard": (r"^[a-z0-9][a-z0-9_-]*-[0-9]{6}\.(?:tar|mds)$", "A reader finds shards by split and number.", "读取者按划分和序号查找分片。"),
         "suffix": (r"^\.[a-z0-9]{1,8}$", "A reader tells the members of a sample apart by their suffixes.", "读取者以后缀区分样本的各个成员。"),
     },
 }  # fmt: skip
@@ -319,6 +320,13 @@ def _shards_rules(fields: pa.Schema) -> Iterator[Check]:  # noqa: ARG001 - the s
     yield _conserved("shards.conserved", "clip_id", "selected", said)
 
 
+VERSIONS: Final = Path(schema.__file__).with_name("schema_versions.json")  # what each version was when it was recorded
+_UNVERSIONED: Final = (
+    "changed without a new version of the schema, and files of it would be held against columns that they were written without. "
+    "Fix: raise SCHEMA_VERSION in curation/schema.py and give the new column that version as `since`; of a version that was never "
+    "released, run `python -m curation.adapters.validator_suites --write --unreleased` instead"
+)
+
 Rules = Callable[[pa.Schema], Iterator[Check]]
 # Table -> its schema, the column that tells its rows apart, and the rules that no schema says.
 SUITES: Final[Mapping[str, tuple[pa.Schema, str, Rules]]] = {
@@ -346,22 +354,62 @@ def files(tables: Mapping[str, pa.Schema] | None = None, *, current: int = int(s
     return made
 
 
+def digests(tables: Mapping[str, pa.Schema], version: int) -> dict[str, str]:
+    """Table -> SHA-256 of its columns in that version: names, types and whether they may be null, in order."""
+    told = {
+        name: "\n".join(f"{field.name} {type_text(field.type)} {field.nullable}" for field in fields_of(fields, version))
+        for name, fields in tables.items()
+    }
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in told.items()}
+
+
+def unversioned(recorded: Mapping[str, Mapping[str, str]], tables: Mapping[str, pa.Schema] | None = None) -> list[str]:
+    """Tables that no longer have the columns which a version of the schema had when it was recorded, as `<table> of version <N>`.
+
+    Args:
+        recorded: version -> table -> digest, as `curation/schema_versions.json` holds them.
+    """
+    tables = schema.TABLES if tables is None else tables
+    changed = []
+    for version, known in recorded.items():
+        now = digests(tables, int(version))
+        changed += [f"{name} of version {version}" for name, digest in sorted(known.items()) if now.get(name) != digest]
+    return changed
+
+
 def _as_json(data: Mapping[str, Any]) -> bytes:
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Rewrite the suites with `--write`; without it, 1 if a file differs from what the schema gives."""
+    """Rewrite the suites with `--write`; without it, 1 if a file differs from what the schema gives.
+
+    A version of the schema is recorded once: 1 if a table changed and its version did not, and then nothing is written. Only a version
+    that was never released may be recorded again, with `--unreleased`.
+    """
     parser = argparse.ArgumentParser(prog="python -m curation.adapters.validator_suites", description=main.__doc__)
     parser.add_argument("--write", action="store_true", help="rewrite expectations/*.json")
+    parser.add_argument("--unreleased", action="store_true", help="record the present version again: no file of it exists anywhere")
     parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parents[2] / "expectations")
+    parser.add_argument("--versions", type=Path, default=VERSIONS)
     asked = parser.parse_args(arguments)
-    stale = {name: data for name, data in files().items() if not _holds(asked.folder / name, data)}
-    for name, data in stale.items():
+    recorded = json.loads(asked.versions.read_bytes()) if asked.versions.is_file() else {}
+    if asked.unreleased:
+        recorded.pop(schema.SCHEMA_VERSION, None)
+    changed = unversioned(recorded)
+    for name in changed:
+        sys.stdout.write(f"{name}: {_UNVERSIONED}\n")
+    if changed:
+        return 1
+    versions = {schema.SCHEMA_VERSION: digests(schema.TABLES, int(schema.SCHEMA_VERSION))} | recorded
+    wanted = {asked.folder / name: data for name, data in files().items()}
+    wanted[asked.versions] = (json.dumps(versions, indent=2, sort_keys=True) + "\n").encode()
+    stale = {file: data for file, data in wanted.items() if not _holds(file, data)}
+    for file, data in stale.items():
         if asked.write:
-            asked.folder.mkdir(parents=True, exist_ok=True)
-            (asked.folder / name).write_bytes(data)
-        sys.stdout.write(f"{name}: {'rewritten' if asked.write else 'differs from the schema; run `make expectations`'}\n")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        sys.stdout.write(f"{file.name}: {'rewritten' if asked.write else 'differs from the schema; run `make expectations`'}\n")
     return 0 if asked.write or not stale else 1
 
 

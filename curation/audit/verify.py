@@ -21,7 +21,7 @@ from curation.records import LedgerEntry
 # Everything under these is evidence; resume points (inspections/, finished.json of a batch) and the ledger itself are covered by no entry.
 _COVERED: Final = (
     *("batches/", "clips/", "erasures/", "fences/", "manifests/", "packs/"),
-    *("quarantine/", "releases/", "shards/", "tombstones/", "validation/", "withdrawals/"),
+    *("quarantine/", "releases/", "shard_requests/", "shards/", "tombstones/", "validation/", "withdrawals/"),
 )
 _RESUME_POINT: Final = re.compile(r"batches/[^/]+/finished\.json")
 _CHUNK_BYTES: Final = 1 << 20

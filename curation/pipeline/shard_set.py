@@ -11,6 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from curation import layout, proofs, wiring
+from curation.erasure_files import REQUEST_FILE
 from curation.errors import ConcurrentChange, UsageError
 from curation.pipeline.base import curated, pinned
 from curation.ports import Engine, ObjectStore
@@ -19,7 +20,7 @@ from curation.settings import Settings
 from curation.shards.files import SHARDS_FOLDER, set_of, sets_holding
 from curation.shards.preview import columns_of_preview, preview
 from curation.shards.request import ShardRequest, from_mapping
-from curation.stages import duplicates, shards
+from curation.stages import duplicates, erase, shards
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,9 @@ def rebuild_shard_sets(settings: Settings, removal_id: str) -> dict[str, str | N
     """
     home = wiring.home(settings)
     entries = list(home.ledger.entries())
+    is_erasure = home.store.size(layout.erasure_key(removal_id, REQUEST_FILE)) is not None
+    if is_erasure and not erase.read_request(removal_id, store=home.store, ledger=home.ledger).clip_ids:
+        return {}  # the sets themselves were past their term
     key = layout.withdrawal_key(removal_id, SHARDS_FILE)
     unfinished = [] if home.store.size(key) is None else json.loads(home.store.read(key))
     gone = (entry for entry in entries if (entry.kind, entry.subject) == (REMOVED, removal_id))

@@ -29,7 +29,7 @@ from curation.records import REMOVED, LedgerEntry, StageCount
 from curation.release_files import left_releases, published_clip_ids
 from curation.retention import class_of, due_keys
 from curation.settings import RetentionSettings
-from curation.shards.files import objects_of, sets_holding
+from curation.shards.files import SHARDS_FOLDER, is_shard, objects_of, set_of, sets_holding
 from curation.tables import from_parquet, to_parquet
 
 REQUEST: Final = "erase_request"  # kinds of ledger entries
@@ -233,12 +233,19 @@ def confirm(
     replaced = {key: _scrub(key, asked, store, eraser) for key in plan if _is_scrubbed(key)}
     for key in plan.keys() - replaced.keys():
         eraser.remove(key)
+    _remove_unfinished_shards(asked, store, eraser)
     for key in _inspections(asked, store) if asked.clip_ids else ():
         eraser.remove(key)
     rows = catalog.erase(table, asked.clip_ids) if asked.clip_ids else 0
     receipt = _receipt(asked, approver=approver, plan=plan, rows=rows, store=store, ledger=ledger, clock=clock)
     ledger.record(count, files={**tombstones, **replaced, **receipt})
     return count
+
+
+def _remove_unfinished_shards(asked: Request, store: ObjectStore, eraser: Eraser) -> None:
+    """Remove shards that hold one of the clips and that no ledger entry knows: their build was killed. The shards go last, as they tell."""
+    for key in sorted(objects_of(sets_holding(asked.clip_ids, store), store), key=is_shard):
+        eraser.remove(key)
 
 
 def _require_past_term(asked: Request, entries: Sequence[LedgerEntry], retention: RetentionSettings, *, now: datetime) -> None:
@@ -382,6 +389,7 @@ def _receipt(
             "finished_at": clock.now().isoformat(),
             "removed": sorted(name for name in plan if not _is_scrubbed(name)),
             "scrubbed": sorted(name for name in plan if _is_scrubbed(name)),
+            "shard_sets_removed": sorted({set_of(name) for name in plan if name.startswith(SHARDS_FOLDER)}),
             "curated_rows": rows,
             "rows_overseas": {release_id: count for release_id, count in overseas.items() if count},
         }
