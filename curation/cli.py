@@ -18,21 +18,30 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from curation import __version__, cli_erase, cli_privacy, cli_residency, cli_review, cli_serve, cli_validate, cli_withdraw, pipeline
+from curation import (
+    __version__,
+    cli_erase,
+    cli_privacy,
+    cli_residency,
+    cli_review,
+    cli_serve,
+    cli_shards,
+    cli_validate,
+    cli_withdraw,
+    pipeline,
+)
 from curation.audit.trace import Row as TracedRow
 from curation.audit.verify import Clips
 from curation.cli_text import out, shown
-from curation.errors import CurationError, OutsideError, UsageError
+from curation.errors import CurationError, OutsideError
 from curation.records import StageCount
 from curation.residency import sites
 from curation.settings import Depth, SiteApproval
-from curation.shards.request import ShardRequest, parse
 from curation.stages.pull import Outlook, Prospect
 
 app = typer.Typer(name="curation", no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-shards_app = typer.Typer(no_args_is_help=True, help="Training shards, built at home for a YAML request.")
 audit_app = typer.Typer(no_args_is_help=True, help="Offline proof of what happened and what left.")
-app.add_typer(shards_app, name="shards")
+app.add_typer(cli_shards.app, name="shards")
 app.add_typer(audit_app, name="audit")
 app.add_typer(cli_residency.app, name="residency")
 app.add_typer(cli_erase.app, name="erase")
@@ -398,26 +407,6 @@ def _show_traced(row: TracedRow) -> None:
         who = f"asked for by {back.requester}" + (f", confirmed by {back.approver}" if back.approver else "")
         out.print(shown(f"  came back {back.at} by withdrawal {back.withdrawal_id} ({back.cause}: {back.reason}{under}), {who}"))
     _table(out, ("column", "value", "rule that let it"), [(one.column, str(one.value), one.rule) for one in row.fields])
-
-
-def _request(path: Path) -> ShardRequest:
-    try:
-        return parse(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", subject=str(path), fix="give the path of a shard request in YAML") from error
-
-
-@shards_app.command("preview")
-def shards_preview(request: Annotated[Path, typer.Argument(help="Request in YAML.")], work: Work = None) -> None:
-    """Counts per split and tag, before any copy."""
-    print(json.dumps(pipeline.preview_shards(pipeline.open_settings(work), _request(request)), indent=2))
-
-
-@shards_app.command("build")
-def shards_build(request: Annotated[Path, typer.Argument(help="Request in YAML.")], work: Work = None) -> None:
-    """Build the shards at home from a pinned snapshot."""
-    shard_set_id = pipeline.build_shards(pipeline.open_settings(work), _request(request))
-    out.print(f"shards {shard_set_id}: built")
 
 
 @audit_app.command("verify")
