@@ -122,9 +122,9 @@ def _validation(entry: LedgerEntry, on: Recorded) -> ValidationResult | None:
 
 def result_of(said: Mapping[str, Any]) -> ValidationResult:
     """A validation's result from its JSON."""
-    plain = {name: value for name, value in said.items() if name not in {"passed", "failures", "warnings", "without"}}
-    told = {name: tuple(_finding(one) for one in said.get(name, ())) for name in ("failures", "warnings")}
-    return ValidationResult(**plain, **told, without=tuple(said.get("without", ())))
+    told: dict[str, Any] = {name: value for name, value in said.items() if name != "passed"}
+    told |= {name: tuple(_finding(one) for one in said.get(name, ())) for name in ("failures", "warnings")}
+    return ValidationResult(**{**told, "without": tuple(said.get("without", ()))})
 
 
 def _finding(said: Mapping[str, Any]) -> CheckFailure:

@@ -10,13 +10,16 @@ from curation.audit import batches as told_batches
 from curation.audit import overview as told_day
 from curation.audit import pack_register, shard_register
 from curation.audit import releases as told_releases
+from curation.audit import report as told_period
 from curation.audit import story as told_story
 from curation.audit.batches import Batch, BatchLine
 from curation.audit.ledger_reader import LedgerReader
 from curation.audit.overview import Overview
 from curation.audit.recorded import Recorded, recorded
 from curation.audit.releases import Release, ReleaseLine
+from curation.audit.report import PeriodReport
 from curation.audit.story import Story
+from curation.errors import PackRefused
 from curation.pipeline.base import today_at_home
 from curation.residency import counters
 from curation.residency import forecast as forecasting
@@ -97,6 +100,23 @@ class Reading:
         law, today = wiring.law(self._settings), self.today
         limits = counters.limits(packs.parse(law.pack_bytes), trusted_keys=law.trusted_keys, today=today)
         return forecasting.forecast(release.reservations(self._store, self._ledger), limits, today)
+
+    def report(self, since: date, until: date) -> PeriodReport:
+        """The report of the days from `since` to `until`; where the pack in force cannot be read it says so and tells the rest.
+
+        Raises:
+            UsageError: the period ends before it begins.
+        """
+        standings: tuple[forecasting.Forecast, ...] = ()
+        known: tuple[pack_register.PackPage, ...] = ()
+        refusal = ""
+        try:
+            standings, known = self.counters(), self.packs()
+        except PackRefused as refused:
+            refusal = str(refused)
+        return told_period.report(
+            self.recorded(), since=since, until=until, made_at=self._clock.now(), counters=standings, packs=known, refusal=refusal
+        )
 
     def shard_sets(self) -> tuple[shard_register.ShardSetLine, ...]:
         """Every shard set, the latest first."""
