@@ -22,6 +22,7 @@ from curation import (
     __version__,
     cli_erase,
     cli_privacy,
+    cli_report,
     cli_residency,
     cli_review,
     cli_serve,
@@ -407,6 +408,9 @@ def _show_traced(row: TracedRow) -> None:
         who = f"asked for by {back.requester}" + (f", confirmed by {back.approver}" if back.approver else "")
         out.print(shown(f"  came back {back.at} by withdrawal {back.withdrawal_id} ({back.cause}: {back.reason}{under}), {who}"))
     _table(out, ("column", "value", "rule that let it"), [(one.column, str(one.value), one.rule) for one in row.fields])
+
+
+audit_app.command("report")(cli_report.report)
 
 
 @audit_app.command("verify")
