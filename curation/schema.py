@@ -45,9 +45,12 @@ _TRACK = pa.list_(
 )
 
 
-def column(name: str, kind: pa.DataType, sensitivity: Sensitivity, doc: str, *, unit: str = "", nullable: bool = True) -> pa.Field:
-    """An Arrow field that carries its meaning, unit and sensitivity."""
-    return pa.field(name, kind, nullable=nullable, metadata={"doc": doc, "unit": unit, "sensitivity": sensitivity})
+def column(
+    name: str, kind: pa.DataType, sensitivity: Sensitivity, doc: str, *, unit: str = "", nullable: bool = True, since: int = 1
+) -> pa.Field:
+    """An Arrow field that carries its meaning, unit and sensitivity, and the version of the schema that brought it if not the first."""
+    later = {"since": str(since)} if since > 1 else {}
+    return pa.field(name, kind, nullable=nullable, metadata={"doc": doc, "unit": unit, "sensitivity": sensitivity, **later})
 
 
 def _table(name: str, columns: list[pa.Field]) -> pa.Schema:

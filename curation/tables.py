@@ -114,6 +114,12 @@ def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
     return table.cast(schema)
 
 
+def as_written(rows: pa.Table, data: bytes) -> pa.Table:
+    """The rows in the columns of Parquet bytes, and of the version of the schema that they say they are of."""
+    found = pq.read_schema(pa.BufferReader(data))
+    return rows.select(found.names).replace_schema_metadata(found.metadata)
+
+
 def _is_ours(found: pa.Schema, schema: pa.Schema) -> bool:
     """Whether rows are of that table as `to_parquet` wrote it, and nobody else."""
     return bool((found.metadata or {}).get(_TABLE) == (schema.metadata or {}).get(_TABLE, b""))

@@ -26,6 +26,11 @@ from curation.errors import ValidationFailed
 from curation.records import CheckFailure, ValidationResult
 
 _REMAKE: Final = "run `make expectations`"
+_LACKS: Final = (
+    "It lacks {}. Fix: write it with all columns; if these came after it was written, they need a version of their own (`since` and"
+    " SCHEMA_VERSION in curation/schema.py), for a table is held against the version that it says it is of."
+)
+_LACKS_ZH: Final = "缺少 {}。处理:写全各列;若其为后增,须在 curation/schema.py 中以 since 与 SCHEMA_VERSION 另立版本,旧表按其自身版本检查。"
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,3}")
 _Check = Mapping[str, Any]
 
@@ -243,7 +248,11 @@ def _failure(check: _Check, answers: Mapping[str, Mapping[str, bool]], counts: c
         return _told(
             name, None, "unexpected", counters.Count(unexpected=0), ("the table is empty: no row was examined", "表为空:未检查任何行")
         )
-    return _told(name, column, "unexpected", counts.found[name], (str(meta.get("notes", "")), str(meta.get("notes_zh", ""))))
+    why, why_zh = str(meta.get("notes", "")), str(meta.get("notes_zh", ""))
+    lacking = [one for one in kwargs.get("column_list", ()) if one not in counts.columns]
+    if lacking:  # names of the suite, so none is a value
+        why, why_zh = f"{why} {_LACKS.format(', '.join(lacking))}", f"{why_zh}{_LACKS_ZH.format('、'.join(lacking))}"
+    return _told(name, column, "unexpected", counts.found[name], (why, why_zh))
 
 
 def _why_errored(check: _Check, column: str | None, counts: counters.Counts) -> tuple[str, str]:

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -23,7 +22,7 @@ from curation.errors import ConcurrentChange, ImmutableConflict, NotConserved, O
 from curation.layout import manifest_key, validation_key
 from curation.ports import HomeCatalog, Ledger, ObjectStore, Validator
 from curation.records import SnapshotInfo, StageCount, ValidationResult
-from curation.tables import from_parquet
+from curation.tables import as_written, from_parquet
 
 STAGE: Final = "validate"
 PROOF: Final = "proof"  # kind of a ledger entry about a table that is no manifest
@@ -85,7 +84,10 @@ def run(
         raise NotConserved("the rows given are not those of its manifest", subject=f"batch {batch_id}", fix="read the manifest again")
     digest = hashlib.sha256(data).hexdigest()
     books = _Books(batch_id=batch_id, manifest_key=key, manifest_digest=digest, store=store, ledger=ledger, report=report)
-    audited = partial(validator.validate, SUITE, related=related)
+
+    def audited(rows: pa.Table) -> ValidationResult:
+        return validator.validate(SUITE, as_written(rows, data), related)
+
     rounds = _Rounds(
         catalog=catalog, table=table, manifest=manifest, books=books, audited=audited, is_revision=key != manifest_key(batch_id)
     )

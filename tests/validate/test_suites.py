@@ -93,6 +93,42 @@ def test_an_older_table_is_validated_by_the_suite_of_its_version(tmp_path, manif
     validator = GxValidator(tmp_path)
     assert ("1", True) == (validator.validate("clips", old).schema_version, validator.validate("clips", old).passed)
     assert ("2", True) == (validator.validate("clips", new).schema_version, validator.validate("clips", new).passed)
-    assert not validator.validate("clips", old.replace_schema_metadata({"curation.schema_version": "2"})).passed
+    mislabelled = validator.validate("clips", old.replace_schema_metadata({"curation.schema_version": "2"}))
+    shape = next(failure for failure in mislabelled.failures if failure.check == "table.columns")
+    assert "It lacks wetness. Fix: write it with all columns; if these came after it was written, they need a version" in shape.note
+    assert "缺少 wetness。处理:" in shape.note_zh
     wrong = new.set_column(new.num_columns - 1, later, pa.array([1.5]))
     assert ["wetness.range"] == [failure.check for failure in validator.validate("clips", wrong).failures]
+
+
+def test_no_table_changes_without_a_new_version() -> None:
+    """Every version of the schema is what it was when it was recorded, and the present one is recorded."""
+    recorded = json.loads(validator_suites.VERSIONS.read_bytes())
+    assert schema.SCHEMA_VERSION in recorded
+    assert [] == validator_suites.unversioned(recorded), validator_suites._UNVERSIONED
+
+
+@pytest.mark.parametrize(
+    ("change", "passes"),
+    [
+        (lambda clips: clips.append(pa.field("wetness", pa.float64())), False),
+        (lambda clips: clips.remove(clips.get_field_index("camera")), False),
+        (lambda clips: clips.set(0, clips.field(0).with_nullable(nullable=True)), False),
+        (lambda clips: clips.set(7, pa.field(clips.field(7).name, pa.int16())), False),
+        (lambda clips: clips.append(schema.column("wetness", pa.float64(), "public", "d", since=2)), True),
+        (lambda clips: clips.set(0, clips.field(0).with_metadata({"doc": "another word"})), True),
+    ],
+    ids=["more", "less", "nullable", "type", "since", "doc"],
+)
+def test_a_change_without_a_new_version_is_refused(tmp_path, monkeypatch, capsys, change, passes) -> None:
+    """A column more, less or of another type is refused by table and fix, and nothing is written; one with its own version passes."""
+    versions = tmp_path / "schema_versions.json"
+    run = ["--folder", str(tmp_path / "suites"), "--versions", str(versions), "--write"]
+    assert 0 == validator_suites.main(run)
+    before, _ = versions.read_bytes(), capsys.readouterr()
+    monkeypatch.setattr(schema, "TABLES", {**schema.TABLES, "clips": change(schema.CLIPS)})
+    assert int(not passes) == validator_suites.main(run)
+    assert before == versions.read_bytes()
+    assert passes != ("clips of version 1: changed without a new version of the schema" in capsys.readouterr().out)
+    assert 0 == validator_suites.main([*run, "--unreleased"])
+    assert (before == versions.read_bytes()) == passes

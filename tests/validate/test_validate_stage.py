@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import multiprocessing
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation import schema, wiring
@@ -208,6 +210,20 @@ def test_a_clip_that_stands_twice_never_reaches_main(home, manifests) -> None:
         home.run(BATCH, manifests.table(manifests.good(1), manifests.good(1)), validator=real)
     assert home.catalog.head(TABLE) is None
     assert home.run(OTHER, manifests.table(manifests.good(1), manifests.quarantined(2)), validator=real).accounted["added"] == 2
+
+
+def test_an_older_manifest_is_audited_as_what_it_is(home, manifests) -> None:
+    """A manifest that lacks a later column is held against its own columns and version; main shows null there."""
+    rows = manifests.table(manifests.good(1, {"tagger_version": None})).cast(schema.CLIPS)
+    older = rows.drop_columns(["tagger_version"]).replace_schema_metadata({"curation.table": "clips", "curation.schema_version": "1b"})
+    sink = io.BytesIO()
+    pq.write_table(older, sink)
+    home.store.create(manifest_key(BATCH), sink.getvalue())
+    ports = {"catalog": home.catalog, "validator": home.validator, "store": home.store, "ledger": home.ledger}
+    assert 1 == validate.run(BATCH, rows, table=TABLE, report=validation_report.render, **ports).accounted["added"]
+    [seen] = home.validator.seen
+    assert (older.column_names, b"1b") == (seen.column_names, seen.schema.metadata[b"curation.schema_version"])
+    assert [None] == home.catalog.read(TABLE)["tagger_version"].to_pylist()
 
 
 def test_an_empty_manifest_is_refused(home, manifests) -> None:
