@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -220,7 +221,7 @@ def run_dag(dagbag: Any, synced: set[str], work: Path, monkeypatch: pytest.Monke
     from airflow.dag_processing import dagbag as parsing
     from airflow.models import dagrun
 
-    def run(dag_id: str, partition_key: str | None = None, **conf: Any) -> Any:
+    def run(dag_id: str, partition_key: str | None = None, *, at: datetime | None = None, **conf: Any) -> Any:
         dag = dagbag.dags[dag_id]
         made = dagrun.get_or_create_dagrun
 
@@ -241,7 +242,7 @@ def run_dag(dagbag: Any, synced: set[str], work: Path, monkeypatch: pytest.Monke
                 target = one.partial_kwargs if one.is_mapped else one.__dict__
                 patch.setitem(target, "retry_delay", timedelta(0))
             patch.setattr(dag, "deadline", None)  # dag.test() of 3.3.2 cannot write one: "'dict' object has no attribute 'hex'"
-            return dag.test(run_conf=conf)
+            return dag.test(run_conf=conf, **({"logical_date": at} if at else {}))
 
     return run
 
