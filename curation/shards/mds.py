@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, BinaryIO, Final
@@ -82,27 +80,25 @@ class MdsStream:
     Its header tells where each sample begins. Where the sizes are not known before the samples are, these wait in a file of their own.
     """
 
-    def __init__(self, staged: StagedObject, *, form: str, size_limit_bytes: int, promised: Sequence[int] | None) -> None:
+    def __init__(self, staged: StagedObject, *, form: str, size_limit_bytes: int, promised: Sequence[int] | BinaryIO) -> None:
         """An empty shard.
 
         Args:
             staged: where the bytes go.
             form: clips or frames.
             size_limit_bytes: what the request limits shards to.
-            promised: sizes of the samples to come, from `packed_bytes`; None where nobody knows them yet.
+            promised: sizes of the samples to come, from `packed_bytes`; where nobody knows them yet, a file for them to wait in.
         """
         self._staged, self._form = staged, form
         self._config = _config_bytes(form, size_limit_bytes)
         self._hasher = hashlib.sha256()
         self._last_key = ""
         self._sizes: list[int] = []
-        self._promised = None if promised is None else list(promised)
-        self._waiting: BinaryIO | None = None
+        self._promised = list(promised) if isinstance(promised, Sequence) else None
+        self._waiting = None if isinstance(promised, Sequence) else promised
         self.size_bytes = 0
-        if promised is None:
-            self._waiting = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close` or with us
-        else:
-            self._write(self._header(promised))
+        if self._promised is not None:
+            self._write(self._header(self._promised))
 
     @property
     def sample_count(self) -> int:
@@ -138,8 +134,8 @@ class MdsStream:
         if self._waiting is not None:
             self._write(self._header(self._sizes))
             self._waiting.seek(0)
-            shutil.copyfileobj(self._waiting, _Sink(self._write), _COPY_BYTES)
-            self._waiting.close()
+            while chunk := self._waiting.read(_COPY_BYTES):
+                self._write(chunk)
         elif self._promised != self._sizes:
             raise CurationError("has not the samples promised", subject="shard", fix="report this as a defect")
         return self._hasher.hexdigest()
@@ -163,13 +159,6 @@ class MdsStream:
         self._staged.write(data)
         self._hasher.update(data)
         self.size_bytes += len(data)
-
-
-class _Sink:
-    """What `copyfileobj` writes to."""
-
-    def __init__(self, write: Any) -> None:
-        self.write = write
 
 
 def packed_bytes(form: str, key: str, sizes: Mapping[str, int]) -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -254,8 +255,8 @@ def write_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoRead
         if store.size(key) == (line["bytes"] or None):
             return line
     undecodable = dict(item["undecodable"])
-    with store.stage() as staged:
-        stream = _stream(item, staged)
+    with store.stage() as staged, tempfile.TemporaryFile(dir=staged.path.parent) as waiting:
+        stream = _stream(item, staged, waiting)
         for sample in item["samples"]:
             if item["form"] == "clips":
                 stream.add(sample["clip_id"], _whole_clip(sample, store))
@@ -280,10 +281,10 @@ def write_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoRead
     return line
 
 
-def _stream(item: Mapping[str, Any], staged: StagedObject) -> TarStream | mds.MdsStream:
+def _stream(item: Mapping[str, Any], staged: StagedObject, waiting: BinaryIO) -> TarStream | mds.MdsStream:
     if item["format"] == "webdataset":
         return TarStream(staged)
-    promised = None
+    promised: list[int] | BinaryIO = waiting
     if item["form"] == "clips":
         promised = [
             mds.packed_bytes("clips", one["clip_id"], {one["suffix"]: one["size_bytes"], ".json": len(one["description"].encode())})

@@ -7,10 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -21,9 +19,8 @@ from curation.records import Packet
 from curation.shards.frames import moments, pictures, sides_px
 from curation.shards.request import FrameRequest
 from curation.signals import looks
+from tests.shards.invented import FPS, FRAMES, write
 
-FRAMES = 75
-FPS = 25
 # Name -> options of x264: groups of a second, of one with pictures that nothing depends on, open ones, and none but the first.
 CODINGS = {
     "closed": {"x264-params": "keyint=25:min-keyint=25:scenecut=0:bframes=0"},
@@ -31,20 +28,6 @@ CODINGS = {
     "open": {"x264-params": "keyint=20:min-keyint=20:scenecut=0:bframes=3:open-gop=1"},
     "one-key": {"x264-params": "keyint=9999:scenecut=0:bframes=2"},
 }
-
-
-def write(path: Path, options: dict[str, str]) -> Path:
-    """A clip of three seconds whose every frame shows another picture."""
-    rng = np.random.default_rng(3)
-    texture = cv2.resize(rng.integers(0, 255, (24, 60, 3), dtype=np.uint8), (480, 192), interpolation=cv2.INTER_CUBIC)
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=Fraction(FPS), options={"preset": "veryfast", **options})
-        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
-        for number in range(FRAMES):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(texture[:, 2 * number : 2 * number + 320]), format="bgr24")
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
 
 
 @pytest.fixture(scope="module")
