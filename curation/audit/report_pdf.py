@@ -9,6 +9,7 @@ from typing import Final
 from fpdf import FPDF
 from fpdf.enums import Align, TableBordersLayout, WrapMode, XPos, YPos
 from fpdf.fonts import FontFace
+from markupsafe import escape
 
 from curation.audit.report_document import Document, Facts, Heading, Paragraph, Table
 from curation.audit.report_font import known_signs, printable
@@ -46,6 +47,19 @@ def render(told: Document, *, font: Path, made_at: datetime) -> bytes:
     return bytes(pdf.output())
 
 
+def _metadata(title: str, made_at: datetime) -> str:
+    """What the file says of itself in XMP; the library's own would name the instant at which it was written."""
+    at = made_at.isoformat(timespec="seconds")
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
+        f' xmlns:pdfaid="http://www.aiim.org/pdfa/ns/id/" xmp:CreateDate="{at}" xmp:ModifyDate="{at}" xmp:MetadataDate="{at}">'
+        "<pdfaid:part>2</pdfaid:part><pdfaid:conformance>U</pdfaid:conformance>"
+        f'<dc:title><rdf:Alt><rdf:li xml:lang="x-default">{escape(title)}</rdf:li></rdf:Alt></dc:title>'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+
+
 class _Report(FPDF):
     """Pages of A4 with a foot."""
 
@@ -58,6 +72,7 @@ class _Report(FPDF):
         self.set_lang("zh-CN" if told.lang == "zh" else "en")
         self.set_title(self._drawn(told.foot))
         self.set_creation_date(made_at)
+        self.set_xmp_metadata(_metadata(self._drawn(told.foot), made_at))
         self.set_margin(_MARGIN_MM)
         self.set_auto_page_break(auto=True, margin=_MARGIN_MM + 6)
         self.add_font(_FONT, "", font)
