@@ -305,8 +305,14 @@ class HomeCatalog(Protocol):
     ) -> pa.Table:
         """Rows of a snapshot or branch, by default of main, under the schema given at creation; of these clips and columns, if given."""
 
-    def stream(self, table: str, *, columns: Sequence[str], snapshot_id: int | None = None) -> Iterator[pa.RecordBatch]:
-        """Rows of a snapshot, by default of main, in no order: these columns and the clip_id alone, a few files at a time."""
+    def stream(
+        self, table: str, *, columns: Sequence[str], encoded: Collection[str] = (), snapshot_id: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of a snapshot, by default of main, in no order: these columns and the clip_id alone, a few files at a time.
+
+        Args:
+            encoded: text columns that come as dictionaries, where few values stand in many rows at a third of the cost.
+        """
 
     def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
         """Ids of the clips of main whose `column` holds `value`; no other column is read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -66,8 +66,13 @@ class IcebergHome(IcebergTables):
             _refuse_unknown(table, found, snapshot_id)
             return self._rows(table, found, snapshot_id, clip_ids, columns)
 
-    def stream(self, table: str, *, columns: Sequence[str], snapshot_id: int | None = None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, table: str, *, columns: Sequence[str], encoded: Collection[str] = (), snapshot_id: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Rows of a snapshot, by default of main, in no order: these columns alone, the table's first always among them.
+
+        Args:
+            encoded: text columns that come as dictionaries.
 
         Raises:
             UsageError: there is no such snapshot.
@@ -77,7 +82,7 @@ class IcebergHome(IcebergTables):
             if found is not None and snapshot_id is None:
                 snapshot_id = ref_of(found, MAIN_BRANCH)
             _refuse_unknown(table, found, snapshot_id)
-            yield from self._batches(table, found, snapshot_id, columns)
+            yield from self._batches(table, found, snapshot_id, columns, encoded)
 
     def clip_ids(self, table: str, column: str, value: str) -> pa.Array:
         """Ids of the clips of main whose `column` holds `value`, sorted; no other column is read."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
@@ -44,6 +44,7 @@ from curation.tables import with_later_columns
 
 _TRIES: Final = 40
 _ROWS_AHEAD: Final = 1_000_000
+_ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
 TUNED: Final = {
     "commit.retry.num-retries": "0",
     "commit.manifest-merge.enabled": "true",
@@ -130,12 +131,15 @@ class IcebergTables:
         scan, tasks = _scan(found, snapshot_id, schema, keys)
         return _fitting(scan.to_table(tasks), schema).sort_by(schema.names[0])
 
-    def _batches(self, table: str, found: Table | None, snapshot_id: int | None, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, table: str, found: Table | None, snapshot_id: int | None, columns: Sequence[str], encoded: Collection[str]
+    ) -> Iterator[pa.RecordBatch]:
         """The rows in no order, a few files at a time: PyIceberg reads all files it is given ahead of whoever looks at the rows."""
         schema = self._columns(table, columns)
         if found is None or snapshot_id is None:
             return
-        scan, tasks = _scan(found, snapshot_id, schema, None)
+        scan, tasks = _scan(found, snapshot_id, schema, None, encoded)
+        schema = pa.schema([one.with_type(_ENCODED) if one.name in encoded else one for one in schema])
         for some in _few(tasks):
             for batch in scan.to_record_batches(some):
                 yield from _fitting(pa.Table.from_batches([batch]), schema).to_batches()
@@ -154,14 +158,20 @@ class IcebergTables:
         raise ConcurrentChange(f"other writers were faster {_TRIES} times", subject=subject, fix="try again when fewer batches run")
 
 
-def _scan(found: Table, snapshot_id: int, schema: pa.Schema, keys: Sequence[str] | None) -> tuple[ArrowScan, list[FileScanTask]]:
+def _scan(
+    found: Table, snapshot_id: int, schema: pa.Schema, keys: Sequence[str] | None, encoded: Collection[str] = ()
+) -> tuple[ArrowScan, list[FileScanTask]]:
     """How to read those columns that the snapshot knows, and the files to read, only those with one of the keys if any are given."""
     first = schema.names[0]
     only: BooleanExpression = AlwaysTrue() if keys is None else among(first, keys)
     known = {field.name for field in found.scan(snapshot_id=snapshot_id).projection().fields}
     scan = found.scan(row_filter=only, snapshot_id=snapshot_id, selected_fields=tuple(name for name in schema.names if name in known))
     tasks = list(scan.plan_files()) if keys is None else _holding(found, scan.plan_files(), first, keys)
-    return ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter, scan.case_sensitive), tasks
+    dictionaries = tuple(name for name in schema.names if name in encoded and name in known)
+    reader = ArrowScan(
+        scan.table_metadata, scan.io, scan.projection(), scan.row_filter, scan.case_sensitive, dictionary_columns=dictionaries
+    )
+    return reader, tasks
 
 
 def _fitting(arrow: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -18,8 +18,9 @@ from curation.ports import Engine, ObjectStore
 from curation.records import REMOVED
 from curation.settings import Settings
 from curation.shards.files import SHARDS_FOLDER, set_of, sets_holding
-from curation.shards.preview import columns_of_preview, preview
+from curation.shards.preview import ENCODED_COLUMNS, columns_of_preview, preview
 from curation.shards.request import ShardRequest, from_mapping
+from curation.shards.selection import NearPairs
 from curation.stages import duplicates, erase, shards
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
 
@@ -49,7 +50,7 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
         ledger=home.ledger,
         workers=workers,
         withdrawn=withdrawn,
-        near=partial(_near, settings, home, at, _COMPARED_MAX),
+        near=_near(settings, home, at, most=_COMPARED_MAX),
         audit=audit,
     )
     shard_set_id = made.shard_set_id
@@ -66,18 +67,20 @@ def preview_shards(settings: Settings, request: ShardRequest) -> dict[str, Any]:
     """What a request would give, before any copy, from main of curated.clips as it is now."""
     home = wiring.home(settings)
     at = pinned(settings, home)
-    rows = home.catalog.stream(settings.curated_table, columns=columns_of_preview(request), snapshot_id=at)
+    rows = home.catalog.stream(settings.curated_table, columns=columns_of_preview(request), encoded=ENCODED_COLUMNS, snapshot_id=at)
     withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
-    return preview(request, rows, withdrawn=withdrawn, near=partial(_near, settings, home, at, _COMPARED_AHEAD_MAX))
+    return preview(request, rows, withdrawn=withdrawn, near=_near(settings, home, at, most=_COMPARED_AHEAD_MAX))
 
 
-def _near(settings: Settings, home: wiring.Home, snapshot_id: int, most: int, clip_ids: pa.Array) -> set[tuple[str, str]] | None:
-    """The pairs of these clips that show the same; None where there are too many to compare."""
-    if len(clip_ids) > most:
-        return None
-    columns = duplicates.COLUMNS
-    rows = home.catalog.read(settings.curated_table, snapshot_id=snapshot_id, clip_ids=clip_ids.to_pylist(), columns=columns)
-    return duplicates.pairs(rows, index=wiring.hash_index())
+def _near(settings: Settings, home: wiring.Home, snapshot_id: int, *, most: int) -> NearPairs:
+    """Compares what clips look like, as their rows of that snapshot tell."""
+
+    def find(clip_ids: pa.Array) -> set[tuple[str, str]]:
+        columns = duplicates.COLUMNS
+        rows = home.catalog.read(settings.curated_table, snapshot_id=snapshot_id, clip_ids=clip_ids.to_pylist(), columns=columns)
+        return duplicates.pairs(rows, index=wiring.hash_index())
+
+    return NearPairs(most=most, find=find)
 
 
 def _engine(settings: Settings) -> Engine:

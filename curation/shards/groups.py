@@ -58,7 +58,8 @@ def keys_of(rows: pa.Table, request: ShardRequest, pairs: Iterable[tuple[str, st
 
 def _coded(column: pa.ChunkedArray) -> tuple[Codes, list[str]]:
     """A number per row, -1 for null, and the values that they number, ascending."""
-    encoded = pc.dictionary_encode(column.combine_chunks())
+    is_encoded = pa.types.is_dictionary(column.type)
+    encoded = column.unify_dictionaries().combine_chunks() if is_encoded else pc.dictionary_encode(column.combine_chunks())
     values = encoded.dictionary.to_pylist()
     order = sorted(range(len(values)), key=values.__getitem__)
     rank = np.empty(len(values) + 1, dtype=np.int64)
@@ -92,13 +93,13 @@ def near_sets(rows: pa.Table, pairs: Iterable[tuple[str, str]] = ()) -> tuple[Co
 
     Transitive: two clips that repeat a third are in one set, whether the third is among the rows or not.
     """
-    ids, codes = rows.column("clip_id").combine_chunks(), np.full(rows.num_rows, -1, dtype=np.int64)
-    linked = rows.filter(rows.column("duplicate_of").is_valid())
-    ones, others = zip(*pairs, strict=True) if (pairs := list(pairs)) else ((), ())
+    codes, pairs = np.full(rows.num_rows, -1, dtype=np.int64), list(pairs)
+    if not pairs and rows.column("duplicate_of").null_count == rows.num_rows:
+        return codes, []
+    ids, linked = rows.column("clip_id").combine_chunks(), rows.filter(rows.column("duplicate_of").is_valid())
+    ones, others = zip(*pairs, strict=True) if pairs else ((), ())
     left = pa.concat_arrays([linked.column("clip_id").combine_chunks(), pa.array(ones, ids.type)])
     right = pa.concat_arrays([linked.column("duplicate_of").combine_chunks(), pa.array(others, ids.type)])
-    if not len(left):
-        return codes, []
     known = pc.unique(pa.concat_arrays([left, right]))
     known = known.take(pc.sort_indices(known))
     edges = [pc.index_in(side, value_set=known).to_numpy().astype(np.int64) for side in (left, right)]

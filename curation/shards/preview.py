@@ -8,11 +8,15 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from curation.shards.request import ShardRequest
+from curation.shards.request import TAGS, ShardRequest
 from curation.shards.selection import NONE, TAG_COLUMNS, NearPairs, choose, columns_to_choose, split_counts
 from curation.shards.telling import TOLD_COLUMNS, Told, check_nothing_told
 
 _KEPT: Final = ("size_bytes", *TAG_COLUMNS)
+
+
+# Columns that it looks at in which few values stand in many rows.
+ENCODED_COLUMNS: Final = frozenset({*TOLD_COLUMNS, *TAGS, "verdict"})
 
 
 def columns_of_preview(request: ShardRequest) -> tuple[str, ...]:
@@ -25,7 +29,7 @@ def preview(
     rows: pa.Table | Iterable[pa.RecordBatch],
     *,
     withdrawn: pa.Array = NONE,
-    near: NearPairs = lambda _: None,
+    near: NearPairs | None = None,
 ) -> dict[str, Any]:
     """What a request would give: rows accounted for; samples, bytes of clips and tags per split; quotas with what lacks; groups.
 

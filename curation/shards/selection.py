@@ -27,7 +27,13 @@ _BATCH_ROWS: Final = 262_144
 _DIGITS: Final = 64  # of a clip_id
 _CLIP_ID: Final = re.compile(r"[0-9a-f]{64}")
 
-NearPairs = Callable[[pa.Array], Iterable[tuple[str, str]] | None]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearPairs:
+    """Finds the pairs of clips that show the same by comparing them, given their ids; `most` is how many it compares."""
+
+    most: int
+    find: Callable[[pa.Array], Iterable[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +88,7 @@ def choose(
     request: ShardRequest,
     withdrawn: pa.Array = NONE,
     *,
-    near: NearPairs = lambda _: None,
+    near: NearPairs | None = None,
     columns: Iterable[str] | None = None,
     in_order: bool = True,
 ) -> Selection:
@@ -90,8 +96,7 @@ def choose(
 
     Args:
         rows: with `columns_to_choose` and `columns` at least; batches are let go as soon as they are looked at.
-        near: for ids of taken clips, the pairs of them that show the same, whatever `duplicate_of` says, which stay in one split; None
-            where it did not compare them.
+        near: what else shows the same than `duplicate_of` says, and stays in one split; not asked where more clips are taken.
         columns: what is kept of each row taken, `sample_columns` without it.
         in_order: False leaves the rows taken in any order, which costs less.
     """
@@ -106,10 +111,9 @@ def choose(
     drawn, over = draw(request, mixed(ids[in_all], request.seed, "draw"), keys, in_all, {tag: codes[kept] for tag, codes in tags.items()})
     taken = kept[drawn]
     taken_of_all = found.of_accepted[taken]
-    pairs = near(found.accepted.column("clip_id").take(pa.array(taken_of_all)))
-    compared = {"clips_compared": 0 if pairs is None else len(taken)}
-    if pairs:
-        keys = keys_of(found.accepted, request, pairs)
+    compared = len(taken) if near is not None and len(taken) <= near.most else 0
+    if near is not None and compared:
+        keys = keys_of(found.accepted, request, near.find(found.accepted.column("clip_id").take(pa.array(taken_of_all))))
     split, group = (codes[taken_of_all] for codes in split_numbers(keys, request, ids))
     names = pa.array(list(request.splits), pa.string())
     order = np.argsort(taken)
@@ -120,7 +124,7 @@ def choose(
         considered=found.accepted.num_rows,
         left_out=left_out | over,
         quotas=_quotas(request, tags, taken),
-        groups=_groups(keys, taken_of_all, split, group) | compared,
+        groups=_groups(keys, taken_of_all, split, group) | {"clips_compared": compared},
     )
 
 
@@ -147,7 +151,7 @@ def _looked_at(batches: Iterable[pa.Table], request: ShardRequest, withdrawn: pa
     left_out = {"withdrawn": 0, "filtered_out": 0, **dict.fromkeys(_quality_names(request), 0)}
     accepted, kept, numbers, row_count = [], [], [], 0
     for batch in batches:
-        rows = batch.filter(pc.equal(batch.column("verdict"), "accepted"))
+        rows = batch.filter(pc.equal(_plain(batch.column("verdict")), "accepted"))
         usable = np.arange(rows.num_rows)
         if len(withdrawn):
             usable = np.flatnonzero(~pc.is_in(rows.column("clip_id"), value_set=withdrawn).to_numpy())
@@ -176,6 +180,10 @@ def _at(rows: pa.Table, numbers: Codes) -> pa.Table:
     is_in = np.zeros(rows.num_rows, dtype=bool)
     is_in[numbers] = True
     return rows.filter(pa.array(is_in))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def _quality_names(request: ShardRequest) -> list[str]:
@@ -209,13 +217,14 @@ def _whole_numbers(clip_ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     if pc.any(pc.not_equal(pc.binary_length(ids), _DIGITS)).as_py():
         raise _no_clip_id(ids)
     fixed = ids.cast(pa.binary()).cast(pa.binary(_DIGITS))
-    text = np.frombuffer(fixed.buffers()[1], dtype=np.uint8)[fixed.offset * _DIGITS : (fixed.offset + len(ids)) * _DIGITS]
+    text = memoryview(fixed.buffers()[1])[fixed.offset * _DIGITS : (fixed.offset + len(ids)) * _DIGITS]
     try:
-        numbers = np.frombuffer(binascii.unhexlify(text), dtype=">u8").astype(np.uint64).reshape(-1, 4)
+        digests = binascii.unhexlify(text)
     except binascii.Error:
         raise _no_clip_id(ids) from None
-    if ((text - np.uint8(ord("A"))) < len("ABCDEF")).any():
+    if binascii.hexlify(digests) != bytes(text):  # capital letters
         raise _no_clip_id(ids)
+    numbers = np.frombuffer(digests, dtype=">u8").astype(np.uint64).reshape(-1, 4)
     _refuse_twice(ids, numbers)
     return numbers
 
@@ -241,7 +250,7 @@ def _tag_numbers(found: _Passing, request: ShardRequest) -> dict[str, Codes]:
     asked = {tag for tag, _, _ in request.quotas.wanted()} | {tag for tag, _ in request.balance.ratios()}
     numbers = {}
     for tag in sorted(asked):
-        at = pc.index_in(found.kept.column(tag), value_set=pa.array(TAGS[tag]))
+        at = pc.index_in(_plain(found.kept.column(tag)), value_set=pa.array(TAGS[tag]))
         numbers[tag] = at.fill_null(-1).to_numpy().astype(np.int64)
     return numbers
 
@@ -302,7 +311,8 @@ def split_counts(rows: pa.Table, request: ShardRequest) -> dict[str, dict[str, A
     for row in rows.group_by(SPLIT_COLUMN).aggregate([("size_bytes", "sum"), ([], "count_all")]).to_pylist():
         found[row[SPLIT_COLUMN]] |= {"samples": row["count_all"], "clip_bytes": row["size_bytes_sum"]}
     for tag in TAG_COLUMNS:
-        counted = rows.group_by([SPLIT_COLUMN, tag]).aggregate([([], "count_all")])
+        named = pa.table({SPLIT_COLUMN: rows.column(SPLIT_COLUMN), tag: _plain(rows.column(tag))})
+        counted = named.group_by([SPLIT_COLUMN, tag]).aggregate([([], "count_all")])
         for row in sorted(counted.to_pylist(), key=lambda row: row[tag] or "unmeasured"):
             found[row[SPLIT_COLUMN]]["tags"][tag][row[tag] or "unmeasured"] = row["count_all"]
     return found

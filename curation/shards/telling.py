@@ -28,7 +28,9 @@ class Told:
 
     def add(self, batch: pa.RecordBatch) -> None:
         for name, known in self._values.items():
-            self._values[name] = pc.unique(pa.concat_arrays([known, pc.unique(batch.column(name)).drop_null()]))
+            column = batch.column(name)
+            values = column.dictionary if pa.types.is_dictionary(column.type) else pc.unique(column)
+            self._values[name] = pc.unique(pa.concat_arrays([known, values.drop_null()]))
 
     def seen(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The batches as they are, each taken in on its way."""

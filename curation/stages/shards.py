@@ -75,7 +75,7 @@ def run(
     ledger: Ledger,
     workers: Workers,
     withdrawn: pa.Array = NONE,
-    near: NearPairs = lambda _: None,
+    near: NearPairs | None = None,
     audit: Audit = lambda *_: {},
 ) -> ShardSet:
     """The shard set of a request, complete and recorded; a set that stands already is left as it is.
@@ -88,7 +88,7 @@ def run(
         ledger: where the counts go.
         workers: write the shards of pictures and of large sets; whole clips of a small set are copied by this process.
         withdrawn: clips that a person had withdrawn; no shard set holds them.
-        near: for ids of taken clips, the pairs of them that show the same.
+        near: finds what shows the same beside what `duplicate_of` says.
         audit: looks at the set's id, its `samples` (schema SHARDS) and the rows `selected`, before the index makes it a set, and says for
             the card what it found; what it raises stops the build.
 

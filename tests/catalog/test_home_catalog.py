@@ -127,6 +127,8 @@ def test_rows_are_streamed_a_few_files_at_a_time(home, monkeypatch) -> None:
     assert [1, 1] == read
     assert home.read(TABLE, columns=["track", "width"]).equals(found.sort_by("clip_id"))
     assert ["a", "b"] == sorted(one for batch in home.stream(TABLE, columns=[], snapshot_id=first) for one in batch[0].to_pylist())
+    (words,) = {batch.schema.field("clip_id").type for batch in home.stream(TABLE, columns=[], encoded=["clip_id"])}
+    assert pa.dictionary(pa.int32(), pa.string()) == words
     with pytest.raises(UsageError, match="no snapshot"):
         list(home.stream(TABLE, columns=[], snapshot_id=1))
 
