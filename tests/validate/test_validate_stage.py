@@ -379,7 +379,13 @@ def test_without_a_turn_main_is_still_right(tmp_path, manifests, turn) -> None:
 def test_the_report_shows_what_failed(manifests) -> None:
     """One page: verdict, counts, failing checks; escaped, without any address of another place."""
     failure = CheckFailure(
-        check="<b>", column=None, problem="errored", row_count=3, clip_ids=tuple(f"{n:064x}" for n in range(12)), note="n&n"
+        check="<b>",
+        column=None,
+        problem="errored",
+        row_count=3,
+        clip_ids=tuple(f"{n:064x}" for n in range(12)),
+        note="n&n",
+        note_zh="一,二:三 x, y",
     )
     result = ValidationResult(
         suite="clips",
@@ -394,6 +400,20 @@ def test_the_report_shows_what_failed(manifests) -> None:
     )
     page = validation_report.render(BATCH, result)
     assert page == validation_report.render(BATCH, result)
-    assert [part for part in ("&lt;b&gt;", "n&amp;n", "Refused", "拒绝", "whole table", "整表", "and more") if part not in page] == []
+    assert [
+        part
+        for part in (
+            "&lt;b&gt;",
+            "n&amp;n",
+            "Refused",
+            "拒绝",
+            "whole table",
+            "整表",
+            "and more",
+            "1 of 2 checks",
+            "一\uff0c二\uff1a三 x, y",
+        )
+        if part not in page
+    ] == []
     assert [part for part in ("<b>", "http:", "https:", "src=", "<script", "@import", f"{11:064x}") if part in page] == []
     assert "prefers-color-scheme: dark" in page
