@@ -389,12 +389,22 @@ class SiteSettings(_Frozen):
 
 
 class EngineSettings(_Frozen):
-    """How clips of a batch are spread over worker processes, and what one clip may cost."""
+    """How clips of a batch are spread over worker processes, and what one clip may cost.
 
-    kind: Literal["local"] = "local"
+    `ray` spreads them over the cluster at `address` (host:port, at home), of which this machine is a node.
+    """
+
+    kind: Literal["local", "ray"] = "local"
+    address: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")
     workers: int = Field(default=2, ge=1, le=256)
     time_limit_s: float = Field(default=120.0, gt=0)
     memory_limit_bytes: int = Field(default=4096 * MIB, ge=256 * MIB)
+
+    @model_validator(mode="after")
+    def _address_of_a_cluster(self) -> EngineSettings:
+        if (self.address is None) == (self.kind == "ray"):
+            raise ValueError('kind = "ray" and address (host:port of its cluster) go together')
+        return self
 
     def limits_digest(self) -> str:
         """SHA-256 over what one clip may cost, hex: a clip that overran is measured again under other limits, and not under these."""
