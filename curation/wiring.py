@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ from curation.settings import (
     SHIPPED_EXPECTATIONS,
     EngineSettings,
     FsspecSourceSettings,
+    HomeSettings,
     OnnxTaggerSettings,
     PublisherSettings,
     S3SourceSettings,
@@ -336,8 +338,19 @@ def places() -> Places:
     return GeonamesPlaces()
 
 
-def engine(settings: EngineSettings) -> Engine:
-    """Spreads clips over worker processes."""
+def engine(settings: EngineSettings, *, home: HomeSettings | None = None) -> Engine:
+    """Spreads clips over worker processes, of this machine or of a Ray cluster.
+
+    Raises:
+        NotAtHome: the cluster is not on the allow-list `home`.
+        SettingsError: Ray is asked for and not installed.
+    """
+    if settings.kind == "ray":
+        if find_spec("ray") is None:
+            raise SettingsError("is not installed", subject="[engine] kind ray", fix="install dashcam-curation[ray], or use kind local")
+        from curation.adapters.engine_ray import RayEngine
+
+        return RayEngine(settings, home=home or HomeSettings())
     from curation.adapters.engine_local import LocalEngine
 
     return LocalEngine(settings)
