@@ -53,7 +53,7 @@ expectations: $(STAMP) ## rewrite the Great Expectations suites and the JSON Sch
 	@$(BIN)/python -m curation.shards.request_schema --write
 
 constraints: $(STAMP) ## resolve the pins anew
-	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-annotate --group dev --group bench pyproject.toml .ci/tools.in -o constraints.txt
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-annotate --group dev --group bench --all-extras pyproject.toml .ci/tools.in -o constraints.txt
 
 clean: ## remove the environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,7 +19,7 @@ from curation.adapters.engine_local import InlineEngine
 from curation.errors import ClipUnreadable, UsageError
 from curation.ports import Engine, Frame, VideoReader
 from curation.records import Container, Embedded, Packet
-from curation.settings import EngineSettings, InspectSettings
+from curation.settings import EngineSettings, HomeSettings, InspectSettings
 from curation.stages import inspect_clips
 
 MARK: Final = "invented-clips"  # the file by which a work folder of the benchmark is known
@@ -88,7 +88,8 @@ def _reader() -> VideoReader:
     return InventedReader()
 
 
-def _engine(_: EngineSettings) -> Engine:
+def _engine(_: EngineSettings, *, home: HomeSettings | None = None) -> Engine:
+    del home
     reader, tagger, clock = InventedReader(), wiring.tagger(), wiring.clock()
 
     def inspect(item: Mapping[str, Any]) -> Mapping[str, Any]:

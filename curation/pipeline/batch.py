@@ -116,7 +116,7 @@ def _write_manifest(settings: Settings, home: wiring.Ground, batch_id: str, *, k
     inspections = inspect_clips.run(
         keys,
         store=home.store,
-        engine=wiring.engine(settings.engine),
+        engine=wiring.engine(settings.engine, home=settings.home),
         policy=settings.inspect,
         clock=home.clock,
         limits=settings.engine.limits_digest(),

@@ -47,7 +47,7 @@ class FailingEngine:
 def engine(monkeypatch: pytest.MonkeyPatch) -> FailingEngine:
     """The engine of every batch of this test."""
     made = FailingEngine()
-    monkeypatch.setattr(wiring, "engine", lambda _: made)
+    monkeypatch.setattr(wiring, "engine", lambda *_, **__: made)
     return made
 
 
