@@ -129,11 +129,33 @@ def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+class DetectSettings(_Frozen):
+    """What inspection looks for, and on how many frames.
+
+    Attributes:
+        models: name -> how it is run; one for each kind.
+        frames_per_clip: frames looked at, at most.
+        looks_per_clip: looks of each model, tiles included, at most: large pictures are looked at on fewer frames.
+        lacking: names of models that the home store did not hold; inspected again once it does.
+    """
+
+    models: Mapping[str, ModelSettings] = Field(min_length=1)
+    frames_per_clip: int = Field(default=12, ge=1, le=12)
+    looks_per_clip: int = Field(default=72, ge=1, le=1000)
+    lacking: tuple[str, ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """What an inspection depends on: the versions of the models, wherever their bytes came from."""
+        versions = {name: model.version(name) for name, model in self.models.items()}
+        return {**self.model_dump(mode="json", exclude={"models"}), "models": versions}
+
+
 class PrivacySettings(_Frozen):
     """Which models look for faces and plates, when, and whose evaluations of them count.
 
     Attributes:
-        detect_at_ingest: whether inspection looks for faces and plates; costs up to `frames_per_clip` runs of each model a clip.
+        detect_at_ingest: whether inspection looks for faces and plates; costs up to `looks_per_clip` runs of each model a clip.
+        frames_per_clip, looks_per_clip: as in `DetectSettings`.
         trusted_evaluators: Ed25519 public keys, hex, whose signature an evaluation must carry before anything is masked by its models.
         evaluation_days: how long an evaluation holds.
         allow_demo_evaluation: whether an evaluation that calls itself a demo counts.
@@ -143,6 +165,7 @@ class PrivacySettings(_Frozen):
     plate_model: str = "clp-det"
     detect_at_ingest: bool = False
     frames_per_clip: int = Field(default=12, ge=1, le=12)
+    looks_per_clip: int = Field(default=72, ge=1, le=1000)
     trusted_evaluators: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
     evaluation_days: int = Field(default=365, ge=1, le=1096)
     allow_demo_evaluation: bool = False

@@ -206,6 +206,9 @@ class Inspection:
     telemetry: Telemetry = Telemetry()
     disbelieved: Mapping[str, int] = field(default_factory=dict)
     decoded_because: tuple[str, ...] = ()
+    face_count_max: int | None = None
+    plate_count_max: int | None = None
+    detector_versions: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

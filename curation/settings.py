@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
-from curation.model_settings import ModelSettings, PrivacySettings, with_defaults
+from curation.model_settings import DetectSettings, ModelSettings, PrivacySettings, with_defaults
 from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
@@ -356,6 +356,7 @@ class InspectSettings(_Frozen):
 
     depth: Depth = "keyframes"
     tagger: OnnxTaggerSettings | None = None  # None: light and colour alone, which tell the time of day and nothing else
+    detect: DetectSettings | None = None  # None: no faces and plates are looked for; made of [privacy] and [models]
     thresholds: Thresholds = Thresholds()
     overrides: tuple[ThresholdOverride, ...] = ()
 
@@ -367,7 +368,8 @@ class InspectSettings(_Frozen):
 
     def digest(self) -> str:
         """SHA-256 over these settings and the inspector's version, hex: names the inspections that were made under them."""
-        return sha256_hex(canonical_json({"inspector_version": INSPECTOR_VERSION, **self.model_dump(mode="json")}))
+        told = self.model_dump(mode="json", exclude={"detect"}) | ({} if self.detect is None else {"detect": self.detect.identity()})
+        return sha256_hex(canonical_json({"inspector_version": INSPECTOR_VERSION, **told}))
 
 
 class SiteApproval(_Frozen):
@@ -520,6 +522,24 @@ class Settings(_Frozen):
     @classmethod
     def _over_the_shipped(cls, given: object) -> object:
         return with_defaults(given) if isinstance(given, Mapping) else given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _looks_for_what_privacy_names(cls, given: object) -> object:
+        """Inspection by models is inspection by other settings: what they are must stand in what names the inspections."""
+        if not isinstance(given, Mapping):
+            return given
+        try:
+            privacy = PrivacySettings.model_validate(given.get("privacy", {}))
+            if not privacy.detect_at_ingest:
+                return given
+            named = with_defaults(given.get("models", {}))
+            models = {name: ModelSettings.model_validate(named.get(name)) for name in (privacy.face_model, privacy.plate_model)}
+            inspect = InspectSettings.model_validate(given.get("inspect", {}))
+        except ValidationError:
+            return given  # what is wrong is told where it stands
+        detect = DetectSettings(models=models, frames_per_clip=privacy.frames_per_clip, looks_per_clip=privacy.looks_per_clip)
+        return {**given, "inspect": inspect.model_copy(update={"detect": detect})}
 
     @model_validator(mode="after")
     def _models_that_are_known(self) -> Settings:

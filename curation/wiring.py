@@ -25,7 +25,7 @@ from curation.adapters.store_local import DirectoryStore
 from curation.audit.ledger import StoreLedger
 from curation.digests import sha256_hex
 from curation.errors import ModelRefused, PackRefused, SettingsError
-from curation.model_settings import ModelSettings
+from curation.model_settings import DetectSettings, ModelSettings, ObjectKind
 from curation.ports import (
     Clock,
     Detector,
@@ -47,6 +47,7 @@ from curation.ports import (
     VideoWriter,
 )
 from curation.settings import (
+    MIB,
     SHIPPED_EXPECTATIONS,
     EngineSettings,
     FsspecSourceSettings,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 _SIGNATURES_SUFFIX = ".signatures.json"
 _BASELINE = "cn-baseline.yaml"
+MODELS_RESIDENT_BYTES = 1024 * MIB  # both models at 1280 x 736 were measured at 0.5 GiB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,11 +280,11 @@ def _secrets(source_name: str, variables: Mapping[str, str]) -> dict[str, str]:
     return {option: os.environ[variable] for option, variable in variables.items()}
 
 
-def video_reader() -> VideoReader:
-    """Reads clips."""
-    from curation.adapters.video_av import AvVideoReader
+def video_reader(*, beside_models: bool = False) -> VideoReader:
+    """Reads clips; a process that runs models too is allowed the memory that these take."""
+    from curation.adapters.video_av import RESIDENT_LIMIT_BYTES, AvVideoReader
 
-    return AvVideoReader()
+    return AvVideoReader(resident_limit_bytes=RESIDENT_LIMIT_BYTES + beside_models * MODELS_RESIDENT_BYTES)
 
 
 def video_writer(*, starving: bool = False) -> VideoWriter:
@@ -322,6 +324,29 @@ def detector(name: str, model: ModelSettings, objects: ObjectStore) -> Detector:
     if objects.size(key) is None:
         raise ModelRefused("is not in the home store", subject=f"model {name}", fix=f"run `curation models pull {name}`")
     return DnnDetector(name, model, objects.read(key))
+
+
+def detectors(detect: DetectSettings | None, paths: Mapping[str, str]) -> Mapping[ObjectKind, Detector | str]:
+    """Kind -> the detector that inspection looks with, or why there is none; nothing where nothing is looked for.
+
+    Args:
+        detect: what is looked for.
+        paths: name -> local file of each model at hand.
+    """
+    if detect is None:
+        return {}
+    from curation.adapters.detector_onnx import DnnDetector
+
+    found: dict[ObjectKind, Detector | str] = {}
+    for name, model in detect.models.items():
+        if name not in paths:
+            found[model.finds] = f"model {name} is not in the home store: run `curation models pull {name}`"
+            continue
+        try:
+            found[model.finds] = DnnDetector(name, model, Path(paths[name]).read_bytes())
+        except ModelRefused as error:
+            found[model.finds] = str(error)
+    return found
 
 
 def hash_index() -> HashIndex:

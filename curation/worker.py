@@ -48,15 +48,22 @@ def build_inspector() -> Job:
     from curation.stages import inspect_clips  # noqa: PLC0415 - same
 
     _keep_freed_memory()
-    video, clock = wiring.video_reader(), wiring.clock()
+    clock = wiring.clock()
     taggers: dict[str, Tagger] = {}  # a model is read once, not for every clip
+    detecting: dict[str, inspect_clips.Detectors] = {}  # same
 
     def inspect(item: Mapping[str, Any]) -> Mapping[str, Any]:
         policy = InspectSettings.model_validate(item["policy"])
         said = json.dumps(item["policy"].get("tagger"), sort_keys=True)
         tagger = taggers[said] = taggers.get(said) or wiring.tagger(policy.tagger)
         show = partial(_draw_strip, Path(item["sheet"]), item["title"]) if "sheet" in item else None
-        inspection = inspect_clips.inspect_clip(Path(item["path"]), video=video, tagger=tagger, policy=policy, clock=clock, show=show)
+        models = item.get("models", {})
+        asked = json.dumps([item["policy"].get("detect"), models], sort_keys=True)
+        detectors = detecting[asked] = detecting.get(asked) or wiring.detectors(policy.detect, models)
+        video = wiring.video_reader(beside_models=policy.detect is not None)
+        inspection = inspect_clips.inspect_clip(
+            Path(item["path"]), video=video, tagger=tagger, policy=policy, clock=clock, detectors=detectors, show=show
+        )
         return cast("Mapping[str, Any]", json.loads(inspect_clips.to_json(inspection)))
 
     return inspect

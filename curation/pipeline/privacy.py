@@ -78,7 +78,7 @@ def evaluate_models(
     evaluation = evaluate_privacy.run(
         folder,
         in_use,
-        video=wiring.video_reader(),
+        video=wiring.video_reader(beside_models=True),
         clock=wiring.clock(),
         valid_days=settings.privacy.evaluation_days,
         part=part,

@@ -9,11 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from curation import layout
 from curation.errors import ClipUnreadable, CurationError, ImmutableConflict
-from curation.ports import ClipStream, Clock, Engine, ObjectStore, Outcome, Tagger, VideoReader
+from curation.model_settings import ObjectKind
+from curation.ports import ClipStream, Clock, Detector, Engine, ObjectStore, Outcome, Tagger, VideoReader
+from curation.privacy import census
 from curation.records import Container, Inspection, Packet, Tags, Telemetry, TrackPoint
 from curation.schema import SIGNALS
 from curation.settings import INSPECTOR_VERSION, InspectSettings, Thresholds
@@ -55,18 +58,27 @@ _FACTS: Final = (
 
 
 Show = Callable[[Inspection, Watch], None]
+Detectors = Mapping[ObjectKind, Detector | str]
 
 
 def inspect_clip(
-    path: Path, *, video: VideoReader, tagger: Tagger, policy: InspectSettings, clock: Clock, show: Show | None = None
+    path: Path,
+    *,
+    video: VideoReader,
+    tagger: Tagger,
+    policy: InspectSettings,
+    clock: Clock,
+    detectors: Detectors = MappingProxyType({}),
+    show: Show | None = None,
 ) -> Inspection:
     """All that the clip's bytes say; bytes that are no video give a quarantined Inspection, never an exception.
 
-    `show` is called with what was seen of a clip whose frames were looked at.
+    `show` is called with what was seen of a clip whose frames were looked at. `detectors` are those that `policy` names, or why one
+    cannot be run.
     """
     try:
         with video.open(path) as clip:
-            inspection, watch = _inspect(path.name, clip, tagger=tagger, policy=policy, clock=clock)
+            inspection, watch = _inspect(path.name, clip, tagger=tagger, policy=policy, clock=clock, detectors=detectors)
             if show is not None and watch is not None:
                 show(inspection, watch)
             return inspection
@@ -84,7 +96,9 @@ class _Seen:
     because: tuple[str, ...] = ()
 
 
-def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSettings, clock: Clock) -> tuple[Inspection, Watch | None]:
+def _inspect(
+    name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSettings, clock: Clock, detectors: Detectors
+) -> tuple[Inspection, Watch | None]:
     packets, packet_digest = clip.packets()
     length_s = timeline.span_s(packets)
     facts = {"fps": timeline.fps(packets), "duration_s": length_s, "frame_count": float(len(packets))}
@@ -109,6 +123,8 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
     error = None
     if judgement.unmeasured:
         error = f"{name}: could not be judged without {', '.join(f'{key} ({unmeasured[key]})' for key in judgement.unmeasured)}"
+    counted = _census(clip, packets, policy, detectors)
+    unmeasured |= counted.unmeasured
     inspection = Inspection(
         container=clip.container,
         fps=facts["fps"],
@@ -130,8 +146,19 @@ def _inspect(name: str, clip: ClipStream, *, tagger: Tagger, policy: InspectSett
         telemetry=embedded.telemetry,
         disbelieved=embedded.malformed,
         decoded_because=() if seen is None else seen.because,
+        face_count_max=counted.counts.get("face_count_max"),
+        plate_count_max=counted.counts.get("plate_count_max"),
+        detector_versions=counted.versions,
     )
     return inspection, None if seen is None else seen.watch
+
+
+def _census(clip: ClipStream, packets: Sequence[Packet], policy: InspectSettings, detectors: Detectors) -> census.Census:
+    if policy.detect is None:
+        return census.not_taken(census.NOT_LOOKED_FOR)
+    if policy.depth == "packets":
+        return census.not_taken(NOT_AT_PACKETS)
+    return census.take(clip, packets, detect=policy.detect, detectors=detectors)
 
 
 def _look(clip: ClipStream, packets: Sequence[Packet], known: Mapping[str, float], limits: Thresholds, *, is_full: bool) -> _Seen:
@@ -228,7 +255,7 @@ def quarantined(error: str, *, reason: str, policy: InspectSettings, at: datetim
         frame_count=None,
         decoded_frame_count=None,
         duration_s=None,
-        unmeasured=dict.fromkeys((*SIGNALS, *_FACTS), reason),
+        unmeasured=dict.fromkeys((*SIGNALS, *_FACTS, *census.COUNTS), reason),
         verdict="quarantined",
         error=error,
         inspector_version=INSPECTOR_VERSION,
@@ -299,6 +326,7 @@ def run(
     Raises:
         CurationError: a clip's object is missing, or a checkpoint is damaged.
     """
+    policy = _with_models_at_hand(policy, store)
     digest = policy.digest()
     found: dict[str, Inspection] = {}
     todo: list[str] = []
@@ -318,12 +346,25 @@ def run(
     return {clip_id: found[clip_id] for clip_id in clip_keys}
 
 
+def _with_models_at_hand(policy: InspectSettings, store: ObjectStore) -> InspectSettings:
+    """The policy, naming the models that the store lacks: what is inspected without them is inspected again once they are there."""
+    if policy.detect is None:
+        return policy
+    lacking = tuple(name for name, one in policy.detect.models.items() if store.size(layout.model_key(one.sha256, one.suffix)) is None)
+    return policy.model_copy(update={"detect": policy.detect.model_copy(update={"lacking": lacking})})
+
+
+def _model_paths(policy: InspectSettings, store: ObjectStore, local: ExitStack) -> dict[str, str]:
+    """Name -> local file of each model that the store holds."""
+    models = {} if policy.detect is None else {n: m for n, m in policy.detect.models.items() if n not in policy.detect.lacking}
+    return {name: str(local.enter_context(store.local_path(layout.model_key(one.sha256, one.suffix)))) for name, one in models.items()}
+
+
 def _mapped(chunk: Mapping[str, str], *, store: ObjectStore, engine: Engine, policy: InspectSettings) -> Iterator[tuple[str, Outcome]]:
     said = policy.model_dump(mode="json")
     with ExitStack() as local:
-        items = [
-            {"clip_id": clip_id, "path": str(local.enter_context(store.local_path(key))), "policy": said} for clip_id, key in chunk.items()
-        ]
+        given = {"policy": said, "models": _model_paths(policy, store, local)}
+        items = [{"clip_id": clip_id, "path": str(local.enter_context(store.local_path(key))), **given} for clip_id, key in chunk.items()]
         yield from zip(chunk, engine.map("inspect", items), strict=True)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from curation import layout
 from curation.errors import CurationError, UsageError
 from curation.ports import Clock, Ledger, ObjectStore, Places
+from curation.privacy.census import COUNTS, NOT_LOOKED_FOR
 from curation.records import Inspection, StageCount, Telemetry, TrackPoint
 from curation.schema import CLIPS, LISTING, PULLED, SIGNALS, VERDICTS
 from curation.settings import DEFAULT_ZONE, InspectSettings
@@ -179,7 +180,7 @@ def inspected_row(row: _Row, inspection: Inspection) -> _Row:
     row |= _telemetry(row, inspection, is_placed=doubt is None)
     container, tags = inspection.container, inspection.tags
     row |= {name: getattr(container, name) if container else None for name in _HEADER}
-    row |= {name: getattr(inspection, name) for name in _MEASURED}
+    row |= {name: getattr(inspection, name) for name in (*_MEASURED, *COUNTS, "detector_versions")}
     for name in _TAGS:
         row[name] = getattr(tags, name) if tags else None
         row[f"{name}_confidence"] = getattr(tags, f"{name}_confidence") if tags else None
@@ -197,10 +198,10 @@ def inspected_row(row: _Row, inspection: Inspection) -> _Row:
         "inspected_at": inspection.inspected_at,
         **signals,
     }
-    for name in (*_HEADER, *_MEASURED, *_TAGS):
+    for name in (*_HEADER, *_MEASURED, *COUNTS, *_TAGS):
         if row[name] is None:
             why = inspection.unmeasured.get(name) or inspection.unmeasured.get("container" if name in _HEADER else name)
-            unmeasured[name] = why or inspection.error or "the inspection names no value"
+            unmeasured[name] = why or inspection.error or (NOT_LOOKED_FOR if name in COUNTS else "the inspection names no value")
     if doubt is not None:
         unmeasured |= dict.fromkeys(("latitude_deg", "longitude_deg", "track"), doubt)
     elif row["latitude_deg"] is None and inspection.disbelieved:

@@ -17,6 +17,7 @@ from curation import layout, schema
 from curation.adapters.source_folder import FolderSource
 from curation.adapters.store_local import DirectoryStore
 from curation.errors import CurationError, ImmutableConflict, UsageError
+from curation.privacy.census import COUNTS, NOT_LOOKED_FOR
 from curation.records import Place, StageCount, Tags, Telemetry, TrackPoint
 from curation.settings import InspectSettings
 from curation.signals.openlabel import ONTOLOGY
@@ -105,7 +106,7 @@ def test_each_distinct_clip_is_one_row(
         "inspected_at": fakes.now,
     }
     assert expected == {name: clip[name] for name in expected}
-    assert {"motion_px": "needs two decoded frames"} == clip["unmeasured"]
+    assert {"motion_px": "needs two decoded frames", **dict.fromkeys(COUNTS, NOT_LOOKED_FOR)} == clip["unmeasured"]
     assert ("rejected", ["too_dark"], "stationary") == tuple(rows[_id(OTHER)][name] for name in ("verdict", "reasons", "ego_motion"))
     ((stage, subject, _, files, facts),) = ledger.events
     assert ("manifest", batch_id, {"settings_digest": InspectSettings().digest()}) == (stage, subject, facts)
