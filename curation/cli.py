@@ -372,6 +372,9 @@ def upkeep(work: Work = None, as_json: AsJson = False) -> None:
             continue
         did = f"{done.compacted_files} files compacted, {done.expired_snapshots} snapshots forgotten, {done.removed_files} files removed"
         out.print(f"{done.table}: {did}; {done.snapshots} snapshots stay, {done.pinned} pins")
+        for branch in done.dropped_branches:
+            why = "its validation ended without a word over a week ago; `curation validate` writes it again"
+            out.print(shown(f"  branch {branch} dropped: {why}"))
 
 
 @audit_app.command("trace")

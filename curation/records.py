@@ -371,7 +371,10 @@ class LineageRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpkeepCount:
-    """What upkeep did to a table: files made one, snapshots forgotten, files removed; and the snapshots and pins that it left."""
+    """What upkeep did to a table: files made one, snapshots forgotten, files removed; and the snapshots and pins that it left.
+
+    dropped_branches: of batches whose validation ended without a word over a week ago, by name.
+    """
 
     table: str
     compacted_files: int
@@ -379,3 +382,4 @@ class UpkeepCount:
     removed_files: int
     snapshots: int
     pinned: int
+    dropped_branches: tuple[str, ...] = ()

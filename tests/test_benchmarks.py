@@ -176,7 +176,7 @@ def test_the_way_back_is_measured_by_its_commands(tmp_path):
     """Over 300 rows: a trace and a withdrawal, each by commands of their own that find their row."""
     little = {"release_count": 1, "rows_each": 300, "runs": 1, "traced": ("row",), "withdrawn": ("device",)}
     names = [one.name for one in way_back.figures(tmp_path, **little)]
-    assert ["publish.trace_row/limit", "publish.withdraw_device/limit"] == names
+    assert [f"publish.{one}/limit" for one in ("trace_row", "trace_row_cpu", "withdraw_device", "withdraw_device_cpu")] == names
 
 
 def test_upkeep_is_measured_night_by_night(tmp_path):

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.manifest import ManifestEntry
 from pyiceberg.table import Table, Transaction
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRef, SnapshotRefType
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
 from curation.adapters.catalog_files import WRITING_S, Stored, entries_of, files_of, opened, remove_files, stored_below
@@ -27,6 +29,8 @@ from curation.tables import with_later_columns
 
 PIN: Final = "curation.pin."  # begins the tags that are set and removed here; tags and branches of others stay
 COMPACTED: Final = "curation.compacted"  # snapshot property: how many files were made one
+BATCH: Final = "curation.batch-id"  # snapshot property: whose rows are being audited on a branch
+ABANDONED_S: Final = 7 * 86_400.0  # longer than any audit, retries included: an older branch of a batch is nobody's work under way
 SMALL_BYTES: Final = 32 * 1024 * 1024  # below it opening a file costs a scan more than reading it
 _BATCH_ROWS: Final = 1 << 16  # of a file that is rewritten, in memory at a time
 
@@ -46,6 +50,7 @@ class _Upkeep(IcebergTables):
             if self._load(table) is None:
                 return UpkeepCount(table=table, compacted_files=0, expired_snapshots=0, removed_files=0, snapshots=0, pinned=0)
             self._retried(subject, lambda: self._pin(self._ensure(table), pins))
+            dropped = self._retried(subject, lambda: self._drop_abandoned(self._ensure(table)))
             compacted = self._retried(subject, lambda: self._compact(table, self._ensure(table), keep_s))
             shown = set[str]()
             expired = self._retried(subject, lambda: self._expire_superseded(self._ensure(table), keep_s, settled, shown))
@@ -59,6 +64,7 @@ class _Upkeep(IcebergTables):
                 removed_files=removed,
                 snapshots=len(found.metadata.snapshots),
                 pinned=pinned,
+                dropped_branches=dropped,
             )
 
     def _alone(self) -> AbstractContextManager[None]:
@@ -82,6 +88,20 @@ class _Upkeep(IcebergTables):
         if wanted != standing:
             commit(transaction, found)
 
+    def _abandoned(self, found: Table) -> list[str]:  # noqa: ARG002 - for catalogs that have branches of their own
+        """Names of branches on which nobody works any more."""
+        return []
+
+    def _drop_abandoned(self, found: Table) -> tuple[str, ...]:
+        """Forget those branches, so that their snapshots are superseded; their names."""
+        names = self._abandoned(found)
+        if names:
+            transaction = begin(found)
+            for name in names:
+                ManageSnapshots(transaction).remove_branch(name).commit()
+            commit(transaction, found)
+        return tuple(names)
+
     def _compact(self, table: str, found: Table, keep_s: float) -> int:
         """Rewrite main's small files as one; how many they were. One that came within `keep_s` is left: it may yet be read back."""
         current = found.metadata.current_snapshot()
@@ -96,7 +116,7 @@ class _Upkeep(IcebergTables):
             for entry in small:
                 overwrite.delete_data_file(entry.data_file)
         between = transaction.table_metadata.current_snapshot()
-        rows = pa.RecordBatchReader.from_batches(self._schema(table), self._batches(table, found, small))
+        rows = pa.RecordBatchReader.from_batches(self._schema(table), self._rows_of(table, found, small))
         transaction.append(rows, snapshot_properties=said)
         _check_rows(transaction, found, sum(entry.data_file.record_count for entry in small), f"table {table}")
         if between is not None:  # the table without these rows, which nobody may ever see
@@ -104,7 +124,7 @@ class _Upkeep(IcebergTables):
         commit(transaction, found)
         return len(small)
 
-    def _batches(self, table: str, found: Table, entries: Sequence[ManifestEntry]) -> Iterator[pa.RecordBatch]:
+    def _rows_of(self, table: str, found: Table, entries: Sequence[ManifestEntry]) -> Iterator[pa.RecordBatch]:
         schema = self._schema(table)
         for entry in entries:
             system, path = opened(found.io, entry.data_file.file_path)
@@ -160,6 +180,11 @@ class _Upkeep(IcebergTables):
 class HomeUpkeep(_Upkeep, IcebergHome):
     """Upkeep of the home catalog: a batch that is audited meanwhile loses its race for main, and is written again."""
 
+    def _abandoned(self, found: Table) -> list[str]:
+        old_ms, tips = (time.time() - ABANDONED_S) * 1000, {s.snapshot_id: s for s in found.metadata.snapshots}
+        branches = {name: tips[ref.snapshot_id] for name, ref in found.metadata.refs.items() if _is_branch(name, ref)}
+        return sorted(name for name, tip in branches.items() if tip.timestamp_ms < old_ms and _is_of_batch(tip))
+
 
 class OverseasUpkeep(_Upkeep, IcebergOverseas):
     """Upkeep of the overseas catalog, in turn with publications and withdrawals."""
@@ -169,6 +194,14 @@ class OverseasUpkeep(_Upkeep, IcebergOverseas):
 
     def _is_spare(self, shown: Collection[str]) -> Callable[[Stored], bool]:
         return self._is_leftover(shown)
+
+
+def _is_branch(name: str, ref: SnapshotRef) -> bool:
+    return name != MAIN_BRANCH and ref.snapshot_ref_type == SnapshotRefType.BRANCH
+
+
+def _is_of_batch(tip: Snapshot) -> bool:
+    return tip.summary is not None and BATCH in tip.summary.additional_properties
 
 
 def _check_rows(transaction: Transaction, found: Table, row_count: int, subject: str) -> None:

@@ -456,7 +456,7 @@ def _record_failure(folder: ReleaseFolder, kind: str, outcome: str, failure: Cur
     return ledger.record(
         StageCount(stage=kind, subject=folder.release_id, rows_in=rows, accounted={outcome: rows}),
         files={folder.key(INTENT_FILE): folder.digest(INTENT_FILE)} if folder.has(INTENT_FILE) else {},
-        facts={"reason": failure.problem},
+        facts={"reason": failure.problem, "error": type(failure).__name__},
         unless={PUBLISHED},
     )
 

@@ -225,7 +225,8 @@ def record(found: Review, *, withdrawal_id: str, withdrawn: bool, ledger: Ledger
 def record_failure(problem: CurationError, *, pack_bytes: bytes, clock: Clock, ledger: Ledger) -> None:
     """A review that failed: nothing was withdrawn, and nothing is published until one succeeds."""
     day = signing.shanghai_day(clock.now()).isoformat()
-    facts = {"reason": f"{problem.subject}: {problem.problem}", "pack": sha256_hex(pack_bytes), "after": _last(REVIEWED, ledger)}
+    facts = {"reason": f"{problem.subject}: {problem.problem}", "error": type(problem).__name__, "pack": sha256_hex(pack_bytes)}
+    facts["after"] = _last(REVIEWED, ledger)
     ledger.record(StageCount(stage=REVIEW_FAILED, subject=day, rows_in=0, accounted={}), files={}, facts=facts)
 
 

@@ -128,6 +128,24 @@ def test_a_batch_under_audit_loses_its_race_and_no_file(tmp_path) -> None:
     assert 3 == home(tmp_path).read(HOME).num_rows
 
 
+def test_a_branch_whose_validation_died_is_forgotten_after_a_week(tmp_path, monkeypatch) -> None:
+    """It is named, and its rows and files go; a younger one, and one of somebody else, stay; validating the batch again writes it anew."""
+    curate(tmp_path, 0)
+    catalog, rows = home(tmp_path), table(clip(1, vehicle="fleet-0001"))
+    for name, properties in (("batch-1", {"curation.batch-id": "1"}), ("of-others", {})):
+        catalog.write_branch(HOME, name, rows, replace=[], properties=properties)
+    keeper = home(tmp_path, HomeUpkeep)
+    assert () == keeper.keep_up(HOME, pins={}, keep_s=0).dropped_branches
+    now_s = time.time() + catalog_upkeep.ABANDONED_S + 60
+    monkeypatch.setattr(catalog_upkeep.time, "time", lambda: now_s)
+    assert ("batch-1",) == keeper.keep_up(HOME, pins={}, keep_s=0).dropped_branches
+    assert () == keeper.keep_up(HOME, pins={}, keep_s=0).dropped_branches
+    assert {"main", "of-others"} == set(home(tmp_path)._load(HOME).metadata.refs)
+    assert set(files(tmp_path)) == set(referred(keeper, HOME))
+    curate(tmp_path, 1, catalog=catalog)
+    assert 2 == home(tmp_path).read(HOME).num_rows
+
+
 def test_published_rows_stay_and_are_withdrawn_to_the_last_byte_afterwards(tmp_path) -> None:
     """Overseas: one file of three releases; a row of it goes by id; a settled release is forgotten by name, another is still found."""
     for name in ("r1", "r2", "r3"):
@@ -180,8 +198,8 @@ def test_rows_that_get_lost_on_the_way_stop_it(tmp_path, monkeypatch) -> None:
     publish(tmp_path, "r1")
     publish(tmp_path, "r2")
     before = overseas(tmp_path).read(OVERSEAS)
-    own = OverseasUpkeep._batches
-    monkeypatch.setattr(OverseasUpkeep, "_batches", lambda *given: (batch.slice(1) for batch in own(*given)))
+    own = OverseasUpkeep._rows_of
+    monkeypatch.setattr(OverseasUpkeep, "_rows_of", lambda *given: (batch.slice(1) for batch in own(*given)))
     with pytest.raises(NotConserved, match="6 rows in its small files, 4 in the new one"):
         overseas(tmp_path, OverseasUpkeep).keep_up(OVERSEAS, pins={}, keep_s=0)
     assert before.equals(overseas(tmp_path).read(OVERSEAS))

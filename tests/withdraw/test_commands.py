@@ -78,15 +78,17 @@ def test_the_way_back_by_commands(work):
 
 
 def test_a_review_without_signatures_withdraws_nothing_and_stops_publishing(work):
-    """With the signatures or the pack gone the command fails, the rows stay, and `publish` is refused until a review succeeds."""
+    """With the signatures or the pack gone the command exits 1 and says why in the ledger, the rows stay, and nothing is published."""
     settings = pipeline.open_settings(work)
     before = pipeline.published(settings).num_rows
     signatures = Path(f"{settings.residency.pack}.signatures.json")
     kept = signatures.read_bytes(), settings.residency.pack.read_bytes()
     for broken, problem in ((signatures, "unsigned"), (settings.residency.pack, "no such pack")):
         broken.write_bytes(b"[]") if broken == signatures else broken.unlink()
-        with pytest.raises(PackRefused, match=problem):
-            pipeline.review(settings)
+        with pytest.raises(PackRefused, match=problem) as told:
+            run(work, "review")
+        [*_, last] = pipeline.ledger_entries(settings)
+        assert (told.value.exit_code, last.kind, last.facts["error"]) == (1, "review_failed", "PackRefused")
         signatures.write_bytes(kept[0])
         settings.residency.pack.write_bytes(kept[1])
         assert pipeline.published(settings).num_rows == before
