@@ -37,6 +37,7 @@ class Reading:
         self._store = wiring.store(settings)
         self._ledger = LedgerReader(self._store, partial(wiring.ledger_public_key, settings))
         self._clock = wiring.clock()
+        self._known: Recorded | None = None
 
     @property
     def today(self) -> date:
@@ -50,7 +51,11 @@ class Reading:
             EvidenceBroken: the ledger does not hold.
             SettingsError: its public key cannot be read.
         """
-        return recorded(self._store, tuple(self._ledger.entries()))
+        entries = tuple(self._ledger.entries())
+        known = self._known
+        if known is None or len(known.entries) != len(entries):  # a ledger of millions of clips is not summed up for every page
+            known = self._known = recorded(self._store, entries)
+        return known
 
     def overview(self) -> Overview:
         """Today."""
