@@ -242,12 +242,16 @@ def _failure(check: _Check, answers: Mapping[str, Mapping[str, bool]], counts: c
     answer = answers[name]
     if answer["errored"]:
         return _told(name, column, "errored", counters.Count(unexpected=0), _why_errored(check, column, counts))
-    if answer["success"] or (counts.rows_present == 0 and name != ROW_COUNT_CHECK):  # an empty table is told once
+    is_whole = counts.rows_examined == counts.rows_present > 0
+    if answer["success"] or (not is_whole and name != ROW_COUNT_CHECK and not counts.found[name].unexpected):  # that is told once
         return None
-    if counts.rows_present == 0:
-        return _told(
-            name, None, "unexpected", counters.Count(unexpected=0), ("the table is empty: no row was examined", "表为空:未检查任何行")
-        )
+    if counts.rows_present == 0 and name == ROW_COUNT_CHECK:
+        said = "the table is empty: no row was examined", "表为空:未检查任何行"
+        return _told(name, None, "unexpected", counters.Count(unexpected=0), said)
+    if not is_whole and name == ROW_COUNT_CHECK:
+        examined, present = counts.rows_examined, counts.rows_present
+        said = f"{examined} of {present} rows were examined", f"{present} 行中只检查了 {examined} 行"
+        return _told(name, None, "unexpected", counters.Count(unexpected=abs(present - examined)), said)
     why, why_zh = str(meta.get("notes", "")), str(meta.get("notes_zh", ""))
     lacking = [one for one in kwargs.get("column_list", ()) if one not in counts.columns]
     if lacking:  # names of the suite, so none is a value

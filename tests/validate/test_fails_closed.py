@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import subprocess
@@ -12,10 +13,11 @@ import pyarrow as pa
 import pytest
 
 from curation import schema
-from curation.adapters import validator_suites
+from curation.adapters import validator_counters, validator_suites
 from curation.adapters.validator_gx import GxValidator
 from curation.errors import ValidationFailed
 
+SHIPPED = GxValidator(Path(__file__).resolve().parents[2] / "expectations")
 ROWS = {
     "type": "expect_table_row_count_to_be_between",
     "kwargs": {"min_value": 1},
@@ -106,9 +108,35 @@ def test_a_check_that_raises_errs(tmp_path, one_row) -> None:
 
 def test_an_empty_table_fails(tmp_path) -> None:
     """No row, no proof."""
-    result = GxValidator(Path(__file__).resolve().parents[2] / "expectations").validate("clips", schema.CLIPS.empty_table())
+    result = SHIPPED.validate("clips", schema.CLIPS.empty_table())
     assert (result.passed, result.rows_examined, result.rows_present) == (False, 0, 0)
-    assert "the table is empty: no row was examined" in {failure.note for failure in result.failures}
+    assert [("table.row_count", "the table is empty: no row was examined")] == [(one.check, one.note) for one in result.failures]
+    lost = SHIPPED.validate("clips", schema.CLIPS.empty_table(), {"stored": pa.table({"clip_id": [f"{1:064x}"]})})
+    assert [("table.row_count", 0), ("clips.conserved", 1)] == [(one.check, one.row_count) for one in lost.failures]
+
+
+@pytest.mark.parametrize("examined", [1, 3])
+def test_rows_that_were_not_examined_fail(manifests, monkeypatch, examined) -> None:
+    """Two rows present, fewer or more examined: nothing unexpected was found, and the table is refused in words of its own."""
+    real = validator_counters.count
+    monkeypatch.setattr(validator_counters, "count", lambda *args: dataclasses.replace(real(*args), rows_examined=examined))
+    result = SHIPPED.validate("clips", manifests.table(manifests.good(1), manifests.good(2)))
+    assert (False, examined, 2) == (result.passed, result.rows_examined, result.rows_present)
+    assert [("table.row_count", f"{examined} of 2 rows were examined")] == [(one.check, one.note) for one in result.failures]
+
+
+def test_a_check_that_was_not_counted_errs(one_row, monkeypatch) -> None:
+    """A count that was lost is no count of nothing."""
+    real = validator_counters.count
+
+    def without(*args: object) -> validator_counters.Counts:
+        counts = real(*args)
+        return dataclasses.replace(counts, found={name: one for name, one in counts.found.items() if name != "fps.range"})
+
+    monkeypatch.setattr(validator_counters, "count", without)
+    result = SHIPPED.validate("clips", one_row)
+    assert (False, 1) == (result.passed, result.errored)
+    assert [("fps.range", "errored")] == [(one.check, one.problem) for one in result.failures]
 
 
 def test_a_suite_that_counts_no_rows_fails(tmp_path, one_row) -> None:
@@ -125,8 +153,7 @@ def test_a_column_that_stands_twice_is_refused(tmp_path, one_row) -> None:
 
 def test_results_are_equal_again(tmp_path, one_row) -> None:
     """The same rows under the same suite give the same result: no time, no random id, no order of chance."""
-    validator = GxValidator(Path(__file__).resolve().parents[2] / "expectations")
-    assert validator.validate("clips", one_row) == validator.validate("clips", one_row)
+    assert SHIPPED.validate("clips", one_row) == SHIPPED.validate("clips", one_row)
 
 
 def test_gx_says_nothing(tmp_path, one_row, capfd, caplog) -> None:

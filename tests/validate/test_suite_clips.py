@@ -105,6 +105,11 @@ def test_another_shape_is_caught(validator, manifests, change, check) -> None:
     assert check in {failure.check for failure in result.failures}
 
 
+def test_at_least_forty_kinds_of_bad_rows_are_tried() -> None:
+    """And each kind names the one check that must catch it."""
+    assert 40 <= len({repr(kind) for kind in MUTATIONS})
+
+
 def test_every_signal_has_its_checks() -> None:
     """A signal added to the schema gets a range and a measured-or-not check without an edit here."""
     names = {check["meta"]["check"] for check in json.loads(validator_suites.files()["clips.json"])["expectations"]}

@@ -15,7 +15,7 @@ from curation.adapters.validator_forms import SENSITIVE_FORMS, version_of
 from curation.adapters.validator_gx import GxValidator
 from curation.errors import ValidationFailed
 from curation.records import ValidationResult
-from tests.validate.bad_rows import OTHERS
+from tests.validate.bad_rows import A_VIN, OTHERS
 
 EXPECTATIONS = Path(__file__).resolve().parents[2] / "expectations"
 BAD = [(table, number) for table, (_, bad, _) in OTHERS.items() for number in range(len(bad))]
@@ -38,6 +38,15 @@ def test_each_bad_row_is_caught_by_its_check(mutated, table, number) -> None:
     check = OTHERS[table][1][number][1]
     assert check in {failure.check for failure in mutated[table].failures if failure.problem == "unexpected"}
     assert (mutated[table].declared, 0, 0) == (mutated[table].executed, mutated[table].skipped, mutated[table].errored)
+
+
+@pytest.mark.parametrize("table", OTHERS)
+def test_results_hold_no_value(mutated, table) -> None:
+    """Neither a name of the listing nor anything else of a bad row stands in a result."""
+    told = repr(mutated[table])
+    assert [
+        word for word in (A_VIN, "../b", "/etc", "沪A", "31.2304", "1381234", "1920x", "unreadable", "BD-09", "812.4") if word in told
+    ] == []
 
 
 def test_every_check_has_a_count() -> None:
