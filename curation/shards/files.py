@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 from curation.ports import ObjectStore
 from curation.shards import mds
 
 SHARDS_FOLDER: Final = "shards/"
+_BLOCK_BYTES: Final = 1 << 16  # of one request: some headers and small members at once, and little of a clip's bytes
 _ID_DIGITS: Final = 64  # of a clip_id, with which each key begins
 
 
@@ -51,9 +53,37 @@ def _clips_without_pictures(key: str, store: ObjectStore) -> frozenset[str]:
 
 
 def _clips_in(key: str, store: ObjectStore) -> frozenset[str]:
-    with store.local_path(key) as path:
+    with io.BufferedReader(_Stretches(store, key), _BLOCK_BYTES) as file:
         if key.endswith(".mds"):
-            with path.open("rb") as file:
-                return frozenset(name[:_ID_DIGITS] for name in mds.read_keys(file, key))
-        with tarfile.open(path, "r:") as tar:
+            return frozenset(name[:_ID_DIGITS] for name in mds.read_keys(file, key))
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             return frozenset(member.name[:_ID_DIGITS] for member in tar)
+
+
+class _Stretches(io.RawIOBase):
+    """An object of a store as a file of which only what is asked for is read: a bucket need not give a whole shard for its headers."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        """Nothing is read yet."""
+        self._store, self._key, self._at, self._end = store, key, 0, store.size(key) or 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """The new position, in bytes."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:  # a writable buffer; its type has a name from Python 3.12 on
+        """How many bytes were read, 0 at the end."""
+        view = memoryview(buffer)
+        data = self._store.read_range(self._key, self._at, min(len(view), max(self._end - self._at, 0))) if self._at < self._end else b""
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)

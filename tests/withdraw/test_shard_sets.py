@@ -1,7 +1,9 @@
 """A clip that a person had withdrawn is in no shard set any more, to the last byte; the sets are named, and built again without it."""
 
 import hashlib
+import io
 import json
+import tarfile
 from types import SimpleNamespace
 
 import pytest
@@ -156,3 +158,36 @@ def test_a_clip_withdrawn_while_its_shard_set_is_built_is_told(settings, monkeyp
     once_more = pipeline.request_withdrawal(settings, selection, reason="once more", requester="engineer").withdrawal_id
     pipeline.confirm_withdrawal(settings, once_more, approver="officer")
     assert sets_holding([held(0)["clip_id"]], store) == {}
+
+
+class Counting:
+    """A store that gives no whole object, and counts the bytes of what it gives."""
+
+    def __init__(self, store):
+        self.store, self.given_bytes = store, 0
+
+    def read_range(self, key, offset_bytes, length_bytes):
+        data = self.store.read_range(key, offset_bytes, length_bytes)
+        self.given_bytes += len(data)
+        return data
+
+    def local_path(self, key):
+        raise AssertionError(key)
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+
+def test_a_shard_is_searched_by_its_headers(world):
+    """Twelve clips of a megabyte with their cards: each is found, and less than a tenth of the bytes is asked for."""
+    ids, packed = [f"{number:064x}" for number in range(12)], io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for clip_id in ids:
+            for suffix, size_bytes in ((".json", 300), (".mp4", 1 << 20)):
+                member = tarfile.TarInfo(clip_id + suffix)
+                member.size = size_bytes
+                tar.addfile(member, io.BytesIO(bytes(size_bytes)))
+    world.store.create("shards/day-0123456789abcdef/train-000000.tar", packed.getvalue())
+    counting = Counting(world.store)
+    assert sets_holding([*ids, "f" * 64], counting) == {"day-0123456789abcdef": frozenset(ids)}
+    assert counting.given_bytes < len(packed.getvalue()) / 10
