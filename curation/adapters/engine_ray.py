@@ -24,7 +24,7 @@ class RayEngine:
     """Runs a job on a Ray cluster, `settings.workers` shares at a time."""
 
     def __init__(self, settings: EngineSettings, *, home: HomeSettings, jobs: str = DEFAULT_JOBS) -> None:
-        """An engine that joins the cluster at `settings.address`. It never starts one: Ray listens on every interface and asks nobody.
+        """An engine that joins the cluster at `settings.address`. It never starts one: Ray listens on every interface.
 
         Raises:
             NotAtHome: the address leads elsewhere: clips would be read there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -32,8 +33,10 @@ def _said(outcomes: Sequence[Outcome]) -> list[tuple[Any, str | None]]:
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """A cluster of one node, host:port; gone afterwards."""
-    ray = pytest.importorskip("ray", reason="dashcam-curation[ray] is not installed")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray = pytest.importorskip("ray", reason="dashcam-curation[ray] is not installed")  # reads the two as it is imported
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
