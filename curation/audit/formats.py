@@ -35,8 +35,8 @@ def ordered(accounted: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def number(value: float) -> str:
-    """The number with thousands set apart; at most one decimal."""
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+    """The number with thousands set apart; two digits of one that is small and not whole."""
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 10 else f"{value:.2g}"
 
 
 def moment(at: str) -> str:

@@ -148,7 +148,8 @@ def _held(on: Recorded) -> Held | None:
     evidence = on.document(release_key(cut.subject, EVIDENCE_FILE))
     pack, _ = releases.pack_of(evidence, on)
     hits = tuple(one for one in releases.rule_hits(evidence["rules"], pack) if one.row_count)
-    withheld = sum(rows for name, rows in accounted(cut).items() if name != "released")
+    counts = accounted(cut)
+    withheld = counts.get("withheld", 0) + counts.get("withdrawn", 0)  # what was published before is not at home alone
     return Held(release_id=cut.subject, rows_in=cut.counts["rows_in"], withheld=withheld, rules=hits)
 
 

@@ -26,6 +26,7 @@ def test_a_day_says_what_came_in_left_and_stays(reading, recorded):
     assert told.ever == told.today
     assert 14 == len(told.days)
     assert told.held is not None
+    assert (6, 2) == (told.held.rows_in, told.held.withheld)  # and three left before
     assert {"combination.k", "row.accepted"} <= {one.rule for one in told.held.rules}
     assert all(one.basis.article.zh for one in told.held.rules if one.basis is not None)
     assert {"approve", "confirm"} == {one.what for one in told.waiting}
