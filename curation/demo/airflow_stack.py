@@ -119,6 +119,7 @@ class AirflowStack:
         self.start_limit_s = start_limit_s
         self.allowed = allowed or HomeSettings()
         self.pools = pools
+        self.environment: Mapping[str, str] = {}  # of the components, once they are started
         self._extra_env = dict(env or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tokens: dict[str, str] = {}
@@ -148,7 +149,7 @@ class AirflowStack:
             for file in self.home.glob("airflow.db*"):
                 file.unlink()
         _write_private(self.home / "passwords.json", json.dumps(dict(self.passwords)))
-        environment = self._environment()
+        environment = self.environment = self._environment()
         require_airflow_home(environment, home=self.allowed)
         self._migrate(executable, environment)
         with contextlib.ExitStack() as undo:
