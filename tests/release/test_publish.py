@@ -53,6 +53,7 @@ def test_what_was_sent_is_kept_byte_for_byte(world, rows, approved):
     sent = [world.store.read(key) for key in world.store.keys(f"releases/{approved}/sent/")]
     assert sent == written
     assert snapshot.properties[RELEASE_PROPERTY] == approved
+    assert snapshot.properties["curation.pack-digest"] == world.folder(approved).evidence()["pack"]["digest"]
     assert snapshot.properties["curation.evidence-digest"] == world.folder(approved).digest("evidence.json")
     sequence, _, digest = snapshot.properties["curation.ledger-head"].partition(":")
     assert list(world.ledger.entries())[int(sequence)].digest() == digest

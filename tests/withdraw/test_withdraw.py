@@ -237,10 +237,10 @@ def test_one_withdrawal_at_a_time(world, many, published):
 
 
 class Interrupted:
-    """A port that ends the run at its n-th call of these names, before or after the call's effect."""
+    """A port that ends the run, or fails, at its n-th call of these names, before or after the call's effect."""
 
-    def __init__(self, port, names, *, at, after):
-        self._port, self._names, self._at, self._after, self._calls = port, names, at, after, 0
+    def __init__(self, port, names, *, at, after, error=Killed):
+        self._port, self._names, self._at, self._after, self._error, self._calls = port, names, at, after, error, 0
 
     def __getattr__(self, name):
         method = getattr(self._port, name)
@@ -250,17 +250,18 @@ class Interrupted:
         def call(*args, **kwargs):
             self._calls += 1
             if self._calls == self._at and not self._after:
-                raise Killed
+                raise self._error
             result = method(*args, **kwargs)
             if self._calls == self._at:
-                raise Killed
+                raise self._error
             return result
 
         return call
 
 
-def test_a_withdrawal_killed_at_any_call_is_finished_by_the_next(world, make):
-    """Whichever write or catalog call is the last, confirming again ends with the same table, receipt and ledger."""
+@pytest.mark.parametrize("error", [Killed(), OutsideError("injected", subject="port", fix="retry")], ids=["killed", "failed"])
+def test_a_withdrawal_that_ends_at_any_call_is_finished_by_the_next(world, make, error):
+    """Whichever write or catalog call is the last, or fails, confirming again ends with the same table, receipt and ledger."""
     ports = {"catalog": {"withdraw_rows", "holding"}, "store": {"create"}, "ledger": {"record"}}
     calls = [("ledger", 1), ("store", 1), ("catalog", 1), ("catalog", 2), ("store", 2), ("ledger", 2)]  # all there are, in this order
     points = [*((port, at, False) for port, at in calls), ("ledger", 2, True)]  # after one is before the next
@@ -270,8 +271,8 @@ def test_a_withdrawal_killed_at_any_call_is_finished_by_the_next(world, make):
         clip_id = clips["clip_id"][number].as_py()
         asked = ask(world, clips, "clip", clip_id)
         before = world.kinds()
-        broken = Interrupted(getattr(world, port), ports[port], at=at, after=after)
-        with pytest.raises(Killed):
+        broken = Interrupted(getattr(world, port), ports[port], at=at, after=after, error=error)
+        with pytest.raises(type(error)):
             confirm(replace(world, **{port: broken}), asked.withdrawal_id)
         assert confirm(world, asked.withdrawal_id).accounted == {"withdrawn": 1, "not_overseas": 0}
         assert world.kinds() == [*before, "withdraw_confirm", "withdraw"]
