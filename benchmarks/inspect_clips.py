@@ -40,7 +40,7 @@ PEAK_MIB: Final = 600.0  # issue C: a worker's memory, whatever the clip
 
 def figures(folder: Path, *, clips: Sequence[Path] | None = None, runs: int = RUNS) -> Iterator[Figure]:
     """Summed CPU seconds over all clips, per depth and decoder; the same over one-minute clips; peak memory over the largest of them."""
-    given = list(clips or _real_clips() or _rendered_clips(folder))
+    given = list(clips or real_clips() or rendered_clips(folder))
     yield from _beside_decoders("inspect", given, GOALS, runs=runs)
     minutes = [] if clips else _minute_clips(folder)
     if minutes:
@@ -88,7 +88,7 @@ def _each(read: Callable[[Path], None], clips: Sequence[Path]) -> Work:
 
 def _decoders() -> list[tuple[str, Callable[[Path], None]]]:
     ffmpeg = shutil.which("ffmpeg")
-    peers = [("opencv", _read_by_opencv)]
+    peers = [("opencv", read_by_opencv)]
     if importlib.util.find_spec("scenedetect") is None:
         print("inspect: PySceneDetect is not installed (dependency group bench), so it is left out", file=sys.stderr)
     else:
@@ -115,7 +115,8 @@ def _find_cuts_by_pyscenedetect(clip: Path) -> None:
         raise OutsideError("PySceneDetect sees no frame of it", subject=str(clip), fix="leave it out of the benchmark")
 
 
-def _read_by_opencv(clip: Path) -> None:
+def read_by_opencv(clip: Path) -> None:
+    """Decode and convert all frames of a clip, in one thread."""
     video = _opened_by_opencv(clip)
     count = 0
     while video.grab():
@@ -133,14 +134,15 @@ def _decode_by_ffmpeg(ffmpeg: str, clip: Path) -> None:
         raise OutsideError(f"ffmpeg failed: {done.stderr.strip()[-200:]}", subject=str(clip), fix="leave it out of the benchmark")
 
 
-def _real_clips() -> list[Path]:
+def real_clips() -> list[Path]:
+    """The shared clips, if they lie beside the project."""
     suffixes = PullSettings().suffixes
     return sorted(file for file in REAL_CLIPS.glob("*") if file.suffix.lower() in suffixes)
 
 
 def _minute_clips(folder: Path) -> list[Path]:
     """One-minute clips as recorders write them: two of the real clips looped, at two sizes, 9 Mb/s, a key frame each second."""
-    ffmpeg, bases = shutil.which("ffmpeg"), [clip for clip in _real_clips() if clip.name[:3] in MINUTE_BASES]
+    ffmpeg, bases = shutil.which("ffmpeg"), [clip for clip in real_clips() if clip.name[:3] in MINUTE_BASES]
     if ffmpeg is None or not bases:
         print("inspect: one-minute clips need ffmpeg and the shared clips, so they are left out", file=sys.stderr)
         return []
@@ -173,7 +175,8 @@ def _encode(command: Sequence[str], *, subject: str) -> None:
         raise OutsideError(f"ffmpeg failed: {done.stderr.strip()[-200:]}", subject=subject, fix="look at the clip")
 
 
-def _rendered_clips(folder: Path) -> list[Path]:
+def rendered_clips(folder: Path) -> list[Path]:
+    """Rendered clips, which show less than real ones."""
     print(f"inspect: there is no {REAL_CLIPS.relative_to(PROJECT.parent)}, so clips are rendered", file=sys.stderr)
     truth = make_fleet(folder / "fleet", writer=wiring.video_writer())
     return [folder / "fleet" / name for name, file in truth.files.items() if file.verdict == "accepted"]

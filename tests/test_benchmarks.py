@@ -162,7 +162,7 @@ def test_make_bench_runs_all_benchmarks_of_the_main_job():
         (rule_engines.figures, {"row_count": 500, "sample_s": 0.1}, "residency."),
         (residency_peak.figures, {"row_count": 2_000}, "residency."),
         (publish.figures, {"row_count": 200, "gated_row_count": 50}, "publish."),
-        (shards.figures, {"clip_count": 2, "clip_bytes": 50_000}, "shards."),
+        (shards.figures, {"clip_count": 2, "clip_bytes": 50_000, "clips": ()}, "shards."),
     ],
 )
 def test_a_benchmark_over_very_little_gives_figures_under_its_name(figures, little, prefix, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -38,6 +39,7 @@ STAGE: Final = "shards"
 JOB: Final = "shard"  # names in curation.worker.JOBS
 LOOK_JOB: Final = "shard_clip"
 _CHUNK_BYTES: Final = 1024 * 1024
+_CHUNKS_BEHIND: Final = 8  # the thread that digests may fall behind, so that neither waits for the other at every chunk
 _NEARBY_BYTES: Final = 1024 * 1024 * 1024  # below it this process is done before other ones have begun to pay
 _NEARBY_SHARDS: Final = 2  # at once: while one waits for the disk, another is read
 Audit = Callable[[str, Mapping[str, pa.Table]], Mapping[str, Any]]
@@ -308,12 +310,14 @@ def _clip_chunks(sample: Mapping[str, Any], store: ObjectStore) -> Iterator[byte
     """
     hasher, read_bytes = hashlib.sha256(), 0
     key = clip_key(sample["clip_id"], sample["suffix"])
+    behind: deque[Future[None]] = deque()
     with store.local_path(key) as path, ThreadPoolExecutor(1) as pool, _readable(sample), closing(path.open("rb")) as file:
         while read_bytes <= sample["size_bytes"] and (chunk := file.read(_CHUNK_BYTES)):
-            digested = pool.submit(hasher.update, chunk)
+            behind.append(pool.submit(hasher.update, chunk))
             read_bytes += len(chunk)
             yield chunk
-            digested.result()
+            if len(behind) > _CHUNKS_BEHIND:
+                behind.popleft().result()
     if hasher.hexdigest() != sample["clip_id"] or read_bytes != sample["size_bytes"]:
         raise _other_bytes(sample)
 
