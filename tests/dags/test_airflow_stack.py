@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from curation import wiring
+from curation import notices, wiring
 from curation.demo import airflow_stack, process_tree
 from curation.demo.airflow_stack import AirflowStack, Approval
 from curation.errors import CurationError, OutsideError, UsageError
@@ -26,8 +27,9 @@ PORTAL = ("/", "/batches", "/batches/fleet-0123456789abcdef", "/releases", "/tra
 TINY = '''
 """DAGs of the stack's test."""
 import os
+import time
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import Param, dag, task
+from airflow.sdk import DeadlineAlert, DeadlineReference, Param, SyncCallback, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 from datetime import timedelta
 
@@ -37,6 +39,15 @@ def tiny():
     def say(params=None):
         return params["name"] + os.path.basename(os.environ["CURATION_WORK"])
     say()
+
+@dag(dag_id="late", schedule=None, deadline=DeadlineAlert(
+    reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(seconds=1), callback=SyncCallback("curation.notices.deadline_missed"),
+))
+def late():
+    @task
+    def dawdle():
+        time.sleep(5)
+    dawdle()
 
 @dag(dag_id="fails", schedule=None)
 def fails():
@@ -56,7 +67,7 @@ def asks():
     )
     ask >> after()
 
-tiny(); fails(); asks()
+tiny(); fails(); asks(); late()
 '''
 
 
@@ -86,6 +97,15 @@ def test_a_run_goes_through_and_its_result_is_read(stack: AirflowStack) -> None:
     stack.require_success("tiny", run_id, limit_s=60)
     assert stack.result("tiny", run_id, "say") == "clipwork"
     assert [run.run_id for run in stack.runs("tiny")] == [run_id]
+
+
+def test_a_late_run_is_told_at_home(stack: AirflowStack) -> None:
+    """Airflow itself calls what our DAGs name as their deadline's callback, and a line of the work folder says which run is late."""
+    run_id = stack.trigger("late")
+    file = Path(stack.environment["CURATION_WORK"]) / notices.FILE
+    line = stack._until(lambda: file.read_text(encoding="utf-8") if file.is_file() else None, 60, "nobody is told")
+    told = json.loads(line)
+    assert (told["kind"], told["dag_id"], told["run_id"]) == ("late", "late", run_id)
 
 
 def test_rights_are_airflows_own(stack: AirflowStack) -> None:
