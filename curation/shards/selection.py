@@ -53,9 +53,13 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Passing:
-    """The accepted rows: their keys, and of those that pass filter and quality the columns that are kept."""
+    """The accepted rows: their keys, and of those that pass filter and quality the columns that are kept.
+
+    `links` are what other rows say of near-duplicates, which may join two accepted ones.
+    """
 
     accepted: pa.Table
+    links: list[tuple[str, str]]
     kept: pa.Table
     of_accepted: Codes  # row of `accepted` of each row of `kept`
     left_out: dict[str, int]
@@ -103,7 +107,7 @@ def choose(
     columns = sample_columns(request) if columns is None else frozenset(columns)
     found = _looked_at(_batches(rows, columns | columns_to_choose(request)), request, withdrawn, columns)
     ids = _whole_numbers(found.accepted.column("clip_id"))
-    keys = keys_of(found.accepted, request)
+    keys = keys_of(found.accepted, request, found.links)
     tags = _tag_numbers(found, request)
     kept = _without_near_duplicates(found, keys, ids) if request.near_duplicates == "drop" else np.arange(found.kept.num_rows)
     left_out = found.left_out | ({"near_duplicates": found.kept.num_rows - len(kept)} if request.near_duplicates == "drop" else {})
@@ -113,7 +117,8 @@ def choose(
     taken_of_all = found.of_accepted[taken]
     compared = len(taken) if near is not None and len(taken) <= near.most else 0
     if near is not None and compared:
-        keys = keys_of(found.accepted, request, near.find(found.accepted.column("clip_id").take(pa.array(taken_of_all))))
+        alike = near.find(found.accepted.column("clip_id").take(pa.array(taken_of_all)))
+        keys = keys_of(found.accepted, request, [*found.links, *alike])
     split, group = (codes[taken_of_all] for codes in split_numbers(keys, request, ids))
     names = pa.array(list(request.splits), pa.string())
     order = np.argsort(taken)
@@ -150,8 +155,12 @@ def _refuse_missing(schema: pa.Schema, needed: frozenset[str]) -> None:
 def _looked_at(batches: Iterable[pa.Table], request: ShardRequest, withdrawn: pa.Array, columns: frozenset[str]) -> _Passing:
     left_out = {"withdrawn": 0, "filtered_out": 0, **dict.fromkeys(_quality_names(request), 0)}
     accepted, kept, numbers, row_count = [], [], [], 0
+    links: list[tuple[str, str]] = []
     for batch in batches:
-        rows = batch.filter(pc.equal(_plain(batch.column("verdict")), "accepted"))
+        is_accepted = pc.equal(_plain(batch.column("verdict")), "accepted")
+        rows = batch.filter(is_accepted)
+        others = batch.filter(pc.and_(pc.invert(is_accepted), batch.column("duplicate_of").is_valid()))
+        links += zip(others.column("clip_id").to_pylist(), others.column("duplicate_of").to_pylist(), strict=True)
         usable = np.arange(rows.num_rows)
         if len(withdrawn):
             usable = np.flatnonzero(~pc.is_in(rows.column("clip_id"), value_set=withdrawn).to_numpy())
@@ -167,6 +176,7 @@ def _looked_at(batches: Iterable[pa.Table], request: ShardRequest, withdrawn: pa
         del left_out["withdrawn"]
     return _Passing(
         accepted=pa.concat_tables(accepted),
+        links=links,
         kept=pa.concat_tables(kept),
         of_accepted=np.concatenate(numbers).astype(np.int64),
         left_out=left_out,

@@ -131,3 +131,10 @@ def test_the_order_of_rows_changes_nothing() -> None:
     assert expected == _run(rows)
     assert {f"{seed}{copy}": f"{seed}2" for seed in range(5) for copy in range(2)} == expected
     assert set(expected).isdisjoint(expected.values())
+
+
+def test_pairs_know_what_survivors_do_not_tell() -> None:
+    """Two that repeat different clips, or stand for themselves, are a pair where they show the same; neighbours in a chain are pairs too."""
+    rows = [_row("a", packet_digest="p"), _row("b", packet_digest="p", signature=_view(1)), _row("c", signature=_view(1)), _row("d")]
+    found = duplicates.pairs(pa.Table.from_pylist(rows, schema=SCHEMA), index=FaissHashIndex())
+    assert {("a", "b"), ("b", "c")} == {(min(pair), max(pair)) for pair in found}
