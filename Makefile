@@ -6,14 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 JOBS ?= 2
+TORCH := .venv-torch
+TORCH_VERSION := 2.13.0
+TORCH_PEERS := mosaicml-streaming==0.13.0 webdataset==1.0.2 pillow 'pytest>=9'
 # Without byte code every Airflow process compiles everything at each start: three times slower.
 unexport PYTHONDONTWRITEBYTECODE
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo up test check bench soak expectations clean constraints
+.PHONY: help setup demo up test test-torch check bench soak expectations clean constraints
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## make the environment in .venv, pinned by constraints.txt
 
@@ -33,6 +36,16 @@ up: $(STAMP) ## Airflow with the project's DAGs on loopback, until Ctrl-C: make 
 
 test: $(STAMP) ## the whole test suite but soak, on two cores: make test [ARGS=…] [JOBS=N]
 	@$(BIN)/python -m pytest -m 'not soak' -n $(JOBS) --dist loadfile $(ARGS)
+
+test-torch: $(STAMP) $(TORCH)/.ready ## shards in PyTorch and MosaicML Streaming, in an environment of their own
+	@$(TORCH)/bin/python -m pytest tests/torch -m torch --confcutdir=tests/torch -p no:cacheprovider -o filterwarnings=default $(ARGS)
+
+$(TORCH)/.ready:
+	@echo "test-torch: making $(TORCH) (2 to 7 GB, by the build of torch that is found; once)"
+	@$(PYTHON) -m venv $(TORCH)
+	@$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH_VERSION)
+	@$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH_PEERS)
+	@touch $@
 
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(BIN)/ruff check .
@@ -56,4 +69,4 @@ constraints: $(STAMP) ## resolve the pins anew
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-annotate --group dev --group bench --all-extras pyproject.toml .ci/tools.in -o constraints.txt
 
 clean: ## remove the environment and caches
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(TORCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis
