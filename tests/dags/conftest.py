@@ -151,9 +151,9 @@ class FakePipeline:
         """Confirm."""
         self._called("confirm_withdrawal", withdrawal_id, approver)
 
-    def rebuild_shard_sets(self, settings: Any, withdrawal_id: str) -> dict[str, str | None]:
+    def rebuild_shard_sets(self, settings: Any, removal_id: str) -> dict[str, str | None]:
         """Build again."""
-        self._called("rebuild_shard_sets", withdrawal_id)
+        self._called("rebuild_shard_sets", removal_id)
         return {"night-0123456789abcdef": "night-fedcba9876543210", "day-0123456789abcdef": None}
 
     def review(self, settings: Any) -> SimpleNamespace:
