@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -229,6 +229,28 @@ class Detector(Protocol):
 
         Args:
             min_score: from which score something counts, None for the one that the settings name.
+        """
+
+
+Masking = Callable[[int, npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]  # frame number and BGR picture to the masked picture
+
+
+class Masker(Protocol):
+    """Reads every frame of a clip, and writes it anew without sound and metadata."""
+
+    def open(self, path: Path) -> AbstractContextManager[Iterator[npt.NDArray[np.uint8]]]:
+        """Every frame that players show, BGR, upright, at full size.
+
+        Raises:
+            ClipUnreadable: a frame cannot be decoded.
+        """
+
+    def write(self, path: Path, target: Path, masking: Masking) -> int:
+        """The number of frames written to `target`, each as `masking` gives it, at the time that it had.
+
+        Raises:
+            ClipUnreadable: a frame cannot be decoded, or its time cannot be kept.
+            OutsideError: the encoder or the disk failed.
         """
 
 

@@ -35,6 +35,7 @@ from curation.ports import (
     HomeCatalog,
     Ledger,
     Lineage,
+    Masker,
     ModelSource,
     ObjectStore,
     OverseasCatalog,
@@ -303,6 +304,13 @@ def tagger(settings: OnnxTaggerSettings | None = None) -> Tagger:
     from curation.adapters.tagger_onnx import OnnxTagger
 
     return OnnxTagger(settings, otherwise=PictureTagger())
+
+
+def masker() -> Masker:
+    """Writes masked copies of clips."""
+    from curation.adapters.video_mask_av import AvMasker
+
+    return AvMasker()
 
 
 def model_source(objects: ObjectStore) -> ModelSource:

@@ -16,7 +16,7 @@ from curation.privacy.gate import SignedEvaluation
 from curation.privacy.labels import Part
 from curation.records import PulledModel
 from curation.settings import Settings
-from curation.stages import evaluate_privacy, models
+from curation.stages import evaluate_privacy, mask_clips, models
 
 EVALUATION_FILE: Final = "evaluation.json"
 REPORT_FILE: Final = "report.html"
@@ -51,8 +51,7 @@ def detector(settings: Settings, name: str) -> Detector:
 
 def models_in_use(settings: Settings) -> Mapping[ObjectKind, str]:
     """Kind -> version of the model that the settings put to use, as evaluations name it."""
-    names: Mapping[ObjectKind, str] = {"face": settings.privacy.face_model, "plate": settings.privacy.plate_model}
-    return {kind: settings.models[name].version(name) for kind, name in names.items()}
+    return {kind: settings.models[name].version(name) for kind, name in _names_in_use(settings).items()}
 
 
 def evaluate_models(
@@ -70,10 +69,9 @@ def evaluate_models(
         UsageError: the labels or a file that they name cannot be used, or the key is none.
         ModelRefused: a model cannot be run.
     """
-    names: Mapping[ObjectKind, str] = {"face": settings.privacy.face_model, "plate": settings.privacy.plate_model}
     in_use = {
         kind: evaluate_privacy.InUse(name=name, model=settings.models[name], detector=detector(settings, name))
-        for kind, name in names.items()
+        for kind, name in _names_in_use(settings).items()
     }
     evaluation = evaluate_privacy.run(
         folder,
@@ -113,6 +111,32 @@ def evaluation_in_force(settings: Settings) -> SignedEvaluation | None:
 def masking_refusal(settings: Settings) -> EvaluationRefused | None:
     """Why the models in use may not mask now, None where they may."""
     return _refusal(settings, evaluation_in_force(settings))
+
+
+def mask_clip(settings: Settings, path: Path, target: Path, *, every: int = 1) -> mask_clips.Masked:
+    """What was masked of a clip, and its masked copy at `target`; every `every`-th frame is looked at, and tracked between.
+
+    Raises:
+        EvaluationRefused: the models in use may not mask.
+        ModelRefused: one of them cannot be run.
+        ClipUnreadable: a frame cannot be decoded, or its time cannot be kept; nothing is written.
+    """
+    refused = masking_refusal(settings)
+    if refused is not None:
+        raise refused
+    names = _names_in_use(settings)
+    return mask_clips.run(
+        path,
+        target,
+        masker=wiring.masker(),
+        detectors={kind: detector(settings, name) for kind, name in names.items()},
+        models={kind: settings.models[name] for kind, name in names.items()},
+        every=every,
+    )
+
+
+def _names_in_use(settings: Settings) -> Mapping[ObjectKind, str]:
+    return {"face": settings.privacy.face_model, "plate": settings.privacy.plate_model}
 
 
 def _refusal(settings: Settings, signed: SignedEvaluation | None) -> EvaluationRefused | None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from curation import pipeline, wiring
 from curation.cli import app
-from curation.errors import UsageError
+from curation.errors import EvaluationRefused, UsageError
 from curation.privacy import gate
 from curation.privacy.labels import Part, half
 from curation.residency.signing import keygen
@@ -152,3 +152,11 @@ def test_real_faces_and_plates_are_found(models_at_home: Settings, tmp_path: Pat
     found = pipeline.evaluate_models(models_at_home, tmp_path).evaluation.figures
     rates = {kind: (one["detection"]["count"], one["detection"]["total"], one["false"]["count"]) for kind, one in found.items()}
     assert {"face": (2, 2, 0), "plate": (2, 2, 0)} == rates, json.dumps(found)
+
+
+def test_no_clip_is_masked_by_models_that_may_not(labelled: Path, models_at_home: Settings, tmp_path: Path) -> None:
+    """Without an evaluation that holds, nothing is read and nothing written."""
+    untrusting = models_at_home.model_copy(update={"privacy": PrivacySettings(trusted_evaluators=())})
+    with pytest.raises(EvaluationRefused):
+        pipeline.mask_clip(untrusting, labelled / "grey.mp4", tmp_path / "masked.mp4")
+    assert [] == list(tmp_path.iterdir())

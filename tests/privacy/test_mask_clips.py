@@ -1,0 +1,183 @@
+"""Masked copies: every frame at its own time, every mask solid, nothing else of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from curation import wiring
+from curation.errors import ClipUnreadable
+from curation.model_settings import ModelSettings, ObjectKind
+from curation.privacy.paint import GREY, painted
+from curation.records import Detection
+from curation.stages import mask_clips
+
+_MODEL = ModelSettings.model_validate(
+    {
+        "finds": "face",
+        "form": "centerface",
+        "source": {"kind": "store", "key": "none"},
+        "sha256": "0" * 64,
+        "licence": "none",
+        "min_score": 0.5,
+        "self_test": {"out": (0.0,)},
+    }
+)
+_SIDE = 16
+
+
+class _White:
+    """Finds the white square of a picture, but misses it in frames 8 to 12."""
+
+    version = "white-1"
+    finds: ObjectKind = "face"
+
+    def __init__(self) -> None:
+        self.shown = 0
+
+    def find(self, picture: np.ndarray, *, min_score: float | None = None) -> Sequence[Detection]:
+        number, self.shown = self.shown, self.shown + 1
+        rows, columns = np.nonzero(picture[..., 1] > 200)
+        if 8 <= number <= 12 or not len(rows):
+            return ()
+        return (Detection(x_px=float(columns.min()), y_px=float(rows.min()), width_px=_SIDE, height_px=_SIDE, score=0.9),)
+
+
+def _picture(number: int, *, width_px: int = 160, height_px: int = 96) -> np.ndarray:
+    picture = np.full((height_px, width_px, 3), 60, np.uint8)
+    if 5 <= number < 25:
+        picture[40 : 40 + _SIDE, 20 + 4 * (number - 5) : 20 + 4 * (number - 5) + _SIDE] = 255
+    return picture
+
+
+def _masked(clip: Path, target: Path, *, every: int = 1) -> mask_clips.Masked:
+    return mask_clips.run(clip, target, masker=wiring.masker(), detectors={"face": _White()}, models={"face": _MODEL}, every=every)
+
+
+def _frames(path: Path) -> tuple[list[Fraction], list[np.ndarray]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [(frame.pts * stream.time_base, frame.to_ndarray(format="bgr24")) for frame in container.decode(stream)]
+    return [at for at, _ in frames], [picture for _, picture in frames]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A white square that crosses a picture in 30 frames, four of which the recorder dropped."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    wiring.video_writer().write(path, map(_picture, range(34)), fps=Fraction(30000, 1001), skip=frozenset({2, 3, 15, 28}))
+    return path
+
+
+def test_each_frame_is_written_at_its_own_time_and_the_square_is_in_none(clip: Path, tmp_path: Path) -> None:
+    """As many frames, equal times, gaps included; the frames in which it was missed are masked as those around them."""
+    told = _masked(clip, tmp_path / "masked.mp4")
+    before, _ = _frames(clip)
+    after, pictures = _frames(tmp_path / "masked.mp4")
+    assert before == after
+    assert (30, {"face": 1}, "white-1") == (told.frame_count, told.track_counts, told.detector_versions)
+    assert told.mask_count >= 19
+    assert max(int(picture.max()) for picture in pictures) < 140
+
+
+def test_detection_on_every_third_frame_masks_all_of_them(clip: Path, tmp_path: Path) -> None:
+    """Tracks fill the frames between; a third of the looks."""
+    _masked(clip, tmp_path / "masked.mp4", every=3)
+    assert max(int(picture.max()) for picture in _frames(tmp_path / "masked.mp4")[1]) < 140
+
+
+def test_sound_metadata_and_messages_of_the_source_stay_behind(clip: Path, tmp_path: Path) -> None:
+    """A clip with sound, a place and a title in its header, and a first frame at 0.8 s: its times are kept, and nothing else."""
+    rich = tmp_path / "rich.mp4"
+    _with_sound_and_place(clip, rich)
+    assert all(word in rich.read_bytes() for word in (b"+31.2304", b"SECRET", b"x264", b"mp4a"))
+    _masked(rich, tmp_path / "masked.mp4")
+    data = (tmp_path / "masked.mp4").read_bytes()
+    assert [] == [word for word in (b"+31.2304", b"SECRET", b"x264", b"Lavf", b"Lavc", b"mp4a") if word in data]
+    with av.open(str(tmp_path / "masked.mp4")) as container:
+        assert ["video"] == [stream.type for stream in container.streams]
+        assert not {"creation_time", "location", "title", "encoder"} & container.metadata.keys()
+    assert _frames(rich)[0] == _frames(tmp_path / "masked.mp4")[0]
+    assert _frames(rich)[0][0] >= Fraction(8, 10)
+
+
+def _with_sound_and_place(clip: Path, target: Path) -> None:
+    with av.open(str(clip)) as source, av.open(str(target), "w", options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata.update({"title": "SECRET-TITLE", "location": "+31.2304+121.4737/", "creation_time": "2026-11-21T10:00:00Z"})
+        read = source.streams.video[0]
+        pictures = container.add_stream("libx264", rate=30)
+        pictures.width, pictures.height, pictures.pix_fmt = 160, 96, "yuv420p"
+        pictures.codec_context.time_base = read.time_base
+        sound = container.add_stream("aac", rate=8000)
+        for frame in source.decode(read):
+            frame.pts += round(Fraction(8, 10) / read.time_base)
+            container.mux(pictures.encode(frame))
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        tone.sample_rate = 8000
+        container.mux(sound.encode(tone))
+        for stream in (pictures, sound):
+            container.mux(stream.encode())
+
+
+def test_odd_sizes_and_other_containers_are_masked_too(tmp_path: Path) -> None:
+    """A Matroska file of 161 x 97 px in another codec comes out with as many frames at the same times."""
+    odd = tmp_path / "odd.mkv"
+    with av.open(str(odd), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 161, 97, "bgr0"
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(_picture(number, width_px=161, height_px=97), format="bgr24").reformat(format="bgr0")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    _masked(odd, tmp_path / "masked.mp4")
+    after, pictures = _frames(tmp_path / "masked.mp4")
+    assert _frames(odd)[0] == after
+    assert (97, 161, 3) == pictures[0].shape
+
+
+def test_what_cannot_be_seen_or_kept_is_refused_and_leaves_nothing(clip: Path, tmp_path: Path) -> None:
+    """A damaged frame, and bytes that are no video: an error, and no file."""
+    data = bytearray(clip.read_bytes())
+    middle = data.rindex(b"mdat") + (len(data) - data.rindex(b"mdat")) // 2
+    data[middle : middle + 400] = bytes(400)
+    (tmp_path / "damaged.mp4").write_bytes(data)
+    (tmp_path / "text.mp4").write_bytes(b"no video")
+    for name in ("damaged.mp4", "text.mp4"):
+        with pytest.raises(ClipUnreadable):
+            _masked(tmp_path / name, tmp_path / "masked.mp4")
+    assert [] == list(tmp_path.glob("*masked*"))
+
+
+class _Half:
+    """Masks half of the frames and stops."""
+
+    def __init__(self) -> None:
+        self.real = wiring.masker()
+        self.open = self.real.open
+
+    def write(self, path: Path, target: Path, masking: object) -> int:
+        target.write_bytes(b"half")
+        return 15
+
+
+def test_a_copy_with_other_frames_than_were_seen_is_not_kept(clip: Path, tmp_path: Path) -> None:
+    """What came out short was not masked as it was seen: the file goes, and the error says how many came out."""
+    with pytest.raises(ClipUnreadable, match="15 of 30 frames"):
+        mask_clips.run(clip, tmp_path / "masked.mp4", masker=_Half(), detectors={"face": _White()}, models={"face": _MODEL})
+    assert not (tmp_path / "masked.mp4").exists()
+
+
+def test_every_pixel_that_a_mask_touches_is_one_grey() -> None:
+    """Nothing of what was there is left to be undone: parts of pixels count as whole ones, and the picture given stays as it was."""
+    picture = np.random.default_rng(1).integers(0, 255, (20, 20, 3)).astype(np.uint8)
+    before = picture.copy()
+    after = painted(picture, np.array([[2.5, 3.5, 4.0, 5.0]]))
+    assert {GREY} == set(after[3:9, 2:7].ravel().tolist())
+    assert (before == picture).all()
+    after[3:9, 2:7] = before[3:9, 2:7]
+    assert (before == after).all()
