@@ -256,5 +256,8 @@ def _places(settings: Settings, entries: Sequence[LedgerEntry]) -> list[tuple[st
     store = str(place.path) if isinstance(place, StoreSettings) else f"{place.endpoint_url}/{place.bucket}/{place.prefix}".rstrip("/")
     places = [("home store", store), ("overseas catalog", str(settings.work / "overseas" / "catalog.db"))]
     places += [("validation report", f"{store}/validation/{entry.subject}/report.html") for entry in entries if entry.kind == "validate"]
-    places += [("training shards", f"{store}/shards/{entry.subject}") for entry in entries if entry.kind == "shards"]
+    for entry in entries:
+        if entry.kind == "shards":
+            places += [("training shards", f"{store}/shards/{entry.subject}")]
+            places += [("their card, with plots", f"{store}/shards/{entry.subject}/card.html")]
     return places

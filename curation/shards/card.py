@@ -89,7 +89,9 @@ def _distribution(taken: pa.Table, name: str, request: ShardRequest) -> dict[str
     if not len(values):
         return told
     low, high = float(values.min()), float(values.max())
-    high = high if high > low else low + 1.0
+    if low == high:
+        of_split = taken.filter(is_measured)[SPLIT_COLUMN].to_pylist()
+        return told | {"edges": [low], "counts": {split: [of_split.count(split)] for split in request.splits}}
     edges = [low + (high - low) * at / _BINS for at in range(_BINS + 1)]
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, _BINS - 1)
     of_split = taken[SPLIT_COLUMN].filter(is_measured).to_numpy(zero_copy_only=False)
@@ -110,8 +112,9 @@ def _facts(index: Mapping[str, Any]) -> list[tuple[str, str]]:
     frames = request["frames"]
     made_of = "whole clips"
     if frames is not None:
-        size = " x ".join("as the clip" if frames[side] is None else str(frames[side]) for side in ("width_px", "height_px"))
-        made_of = f"pictures: {frames['fps']:g} a second, {size} px, JPEG quality {frames['jpeg_quality']}"
+        sides = {"wide": frames["width_px"], "high": frames["height_px"]}
+        size = " and ".join(f"{px} px {word}" for word, px in sides.items() if px is not None) or "as large as the clip"
+        made_of = f"pictures: {frames['fps']:g} a second, {size}, JPEG quality {frames['jpeg_quality']}"
     return [
         ("samples", f"{sum(found['samples'] for found in splits):,} from {sum(found['clips'] for found in splits):,} clips"),
         ("made of", made_of),
@@ -265,7 +268,8 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:8px;paddin
 .key{display:flex;flex-wrap:wrap;gap:6px 18px;margin:0 0 12px;color:var(--dim);font-size:13px}
 .key i{display:inline-block;width:11px;height:11px;
 border-radius:2px;margin-right:6px}svg{display:block;width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
-svg .count{fill:var(--dim);font-size:11px}.axis{stroke:var(--line)}.s0{fill:#0072b2;background:#0072b2}.s1{fill:#e69f00;background:#e69f00}
+svg .count{fill:var(--dim);font-size:10.5px}.plot p{margin:6px 0 0}.axis{stroke:var(--line)}
+.s0{fill:#0072b2;background:#0072b2}.s1{fill:#e69f00;background:#e69f00}
 .s2{fill:#009e73;background:#009e73}.s3{fill:#cc79a7;background:#cc79a7}.s4{fill:#56b4e9;background:#56b4e9}.s5{fill:#d55e00;background:#d55e00}
 @media print{:root{--page:#fff;--card:#fff;--ink:#000;--dim:#444;--line:#bbb;--warn:#000;--warnback:#fff}main{max-width:none;padding:0}
 .plot,.tile,tr{break-inside:avoid}h2{break-after:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
@@ -314,7 +318,7 @@ def _tiles(index: Mapping[str, Any]) -> str:
         (f"{sum(found['clips'] for found in splits):,}", f"clips of {index['rows']['considered']:,} accepted"),
         (f"{len(index['shards']):,}", "shards"),
         (sized(sum(shard["bytes"] for shard in index["shards"])), "of shards"),
-        (" / ".join(f"{found['clips']:,}" for found in splits), f"clips in {' / '.join(index['splits'])}"),
+        (f"{len(index['splits']):,}", f"splits: {', '.join(index['splits'])}"),
     ]
     return (
         '<div class="tiles">' + "".join(f'<div class="tile"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in told) + "</div>"
@@ -336,7 +340,11 @@ def _measured_plots(index: Mapping[str, Any]) -> Iterator[str]:
         unit = (CLIPS.field(name).metadata or {}).get(b"unit", b"").decode()
         heading = f"<h3>{name}{f' <span class=dim>in {escape(unit)}</span>' if unit else ''}</h3>"
         note = f'<p class="dim">unmeasured: {told["unmeasured"]:,} clips</p>' if told["unmeasured"] else ""
-        drawn = plots.histogram(f"{name}: clips by value", told["edges"], list(told["counts"].values())) if told["edges"] else ""
+        drawn = ""
+        if len(told["edges"]) == 1:
+            drawn = f"<p>{told['edges'][0]:g} {escape(unit)} in every clip</p>"
+        elif told["edges"]:
+            drawn = plots.histogram(f"{name}: clips by value", told["edges"], list(told["counts"].values()))
         yield f'<div class="plot">{heading}{drawn}{note}</div>'
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Final
 
-_WIDTH_PX: Final = 460
-_LABEL_PX: Final = 118
-_COUNT_PX: Final = 64
+_WIDTH_PX: Final = 300
+_LABEL_PX: Final = 100
+_COUNT_PX: Final = 52
 _BAR_PX: Final = _WIDTH_PX - _LABEL_PX - _COUNT_PX
 _ROW_PX: Final = 22
-_PLOT_PX: Final = (_WIDTH_PX, 150)
+_PLOT_PX: Final = (_WIDTH_PX, 132)
 _AXIS_PX: Final = 22
-_LABEL_CHARS: Final = 17
+_LABEL_CHARS: Final = 16
 
 
 def stacked_bars(title: str, counts: Mapping[str, Sequence[int]]) -> str:
@@ -64,7 +64,7 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[Sequence[int]
     floor = height - _AXIS_PX
     drawn.append(f'<line class="axis" x1="4" x2="{width - 4}" y1="{floor}" y2="{floor}"/>')
     for at, anchor in ((0, "start"), (bins // 2, "middle"), (bins, "end")):
-        drawn.append(f'<text class="count" x="{4 + at * step:.1f}" y="{height - 6}" text-anchor="{anchor}">{edges[at]:g}</text>')
+        drawn.append(f'<text class="count" x="{4 + at * step:.1f}" y="{height - 6}" text-anchor="{anchor}">{edges[at]:.3g}</text>')
     drawn.append(f'<text class="count" x="{width - 4}" y="10" text-anchor="end">most in a bar: {most:,}</text>')
     return "".join([*drawn, "</svg>"])
 
