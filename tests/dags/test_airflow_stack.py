@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import time
@@ -178,6 +179,31 @@ def test_the_portal_is_shown_to_whom_airflow_knows_and_to_nobody_else(stack: Air
     assert "frame-ancestors 'self'" in page.headers["content-security-policy"]
     followed = httpx.get(f"{address}/", headers=browser, follow_redirects=True)
     assert (200, "/auth/login") == (followed.status_code, followed.url.path)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium: apt-get install chromium")
+def test_the_portal_stands_inside_airflows_pages(stack: AirflowStack, tmp_path: Path) -> None:
+    """The auditor is sent to Airflow's login and from there to the page asked for; under Browse Airflow frames it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(locale="en-GB")
+        heard: list[str] = []
+        page.goto(f"{stack.url}/curation/batches")
+        page.fill("input[name=username]", "auditor")
+        page.fill("input[name=password]", stack.passwords["auditor"])
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{stack.url}/curation/batches")
+        assert "fleet-0123456789abcdef" in page.inner_text("main")
+        page.on("console", lambda message: heard.append(message.text))
+        page.goto(f"{stack.url}/plugin/auditor-portal")
+        framed = page.frame_locator("iframe")
+        framed.locator('.nav a[href="/curation/batches"]').click()
+        framed.locator("text=fleet-0123456789abcdef").wait_for()
+        page.screenshot(path=tmp_path / "framed.png")
+        assert [said for said in heard if "Content Security Policy" in said or "Refused" in said] == []
+        browser.close()
 
 
 def test_secrets_are_drawn_anew_and_kept_private(stack: AirflowStack, tmp_path: Path) -> None:
