@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -292,6 +295,29 @@ def test_an_empty_home_says_what_to_do_next(tmp_path, client_of, login):
         assert (200, True) == (page.status_code, step in page.text), path
 
 
+def test_two_packs_are_told_apart_and_compared(recorded, client_of, login, tmp_path):
+    """A pack in force that nobody signed is shown with why it is refused; the one before it stands below, and what changes is listed."""
+    work = Path(shutil.copytree(recorded.settings.work, tmp_path / "work"))
+    baseline = resources.files("curation.residency").joinpath("packs", "cn-baseline.yaml")
+    toml = work / "curation.toml"
+    said = re.sub(r'pack = ".*"', f'pack = "{baseline}"', toml.read_text(encoding="utf-8"))
+    toml.write_text(said.replace("allow_demo_pack = true", "allow_demo_pack = false"), encoding="utf-8")
+    reading = pipeline.Reading(pipeline.open_settings(work))
+    now, before = reading.packs()
+    assert ("refused", "replaced") == (now.line.standing, before.line.standing)
+    client = client_of(standalone(lambda: reading, login))
+    client.post("/login", data={"token": login.token})
+    listed = client.get("/packs").text
+    assert "is unsigned" in listed
+    assert listed.count("<option") == 4
+    changes = client.get(f"/packs/compare?old={before.line.digest}&new={now.line.digest}&lang=zh")
+    assert "combination.k" in changes.text
+    assert f"old={before.line.digest}&amp;new={now.line.digest}&amp;lang=en" in changes.text
+    assert [needle for needle in recorded.needles if needle in changes.text] == []
+    check_markup(changes.text, "compare")
+    assert "cn-baseline" in client.get(f"/packs/{now.line.digest}").text
+
+
 def test_long_lists_are_cut_into_pages():
     """Fifty a page; what is no number is the first page, what lies beyond the last."""
     items = list(range(120))
@@ -302,8 +328,6 @@ def test_long_lists_are_cut_into_pages():
 
 def test_every_sentence_stands_in_both_languages():
     """No key is missing, none is unused, and both languages fill in the same words."""
-    from pathlib import Path
-
     folder = Path(__file__).resolve().parents[2] / "curation" / "portal"
     places = [*folder.glob("templates/*.j2"), *folder.glob("*.py"), *folder.parent.glob("audit/report*.py")]
     said = "".join(path.read_text(encoding="utf-8") for path in places)
