@@ -351,7 +351,7 @@ class AirflowStack:
             self.answer(approval, option, params, user=user)
 
     def _connection(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30.0, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=60.0, trust_env=False)
 
     def _environment(self) -> dict[str, str]:
         """What the components inherit: nothing of another Airflow, no proxy before loopback."""
