@@ -85,7 +85,8 @@ def _near(settings: Settings, home: wiring.Home, snapshot_id: int, *, most: int)
 
 def _engine(settings: Settings) -> Engine:
     """The engine of inspections, with the time that a shard of many clips takes instead of one clip's."""
-    return wiring.engine(settings.engine.model_copy(update={"time_limit_s": max(settings.engine.time_limit_s, _SHARD_LIMIT_S)}))
+    limit_s = max(settings.engine.time_limit_s, _SHARD_LIMIT_S)
+    return wiring.engine(settings.engine.model_copy(update={"time_limit_s": limit_s}), home=settings.home)
 
 
 def rebuild_shard_sets(settings: Settings, removal_id: str) -> dict[str, str | None]:
