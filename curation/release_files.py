@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from datetime import date, datetime
 from typing import Any, Final
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -41,13 +39,6 @@ REVIEWED: Final = "review"
 REVIEW_FAILED: Final = "review_failed"
 
 
-OWNER: Final = "owner"  # a column of what `found_rows` finds
-_NO_EXTENSIONS: Final = {
-    "autoload_known_extensions": False,
-    "autoinstall_known_extensions": False,
-    "python_enable_replacements": False,
-    "temp_directory": "",
-}
 _NONE: Final = pa.nulls(0, pa.string())  # pa.array of a list imports pandas: half a second of every command
 
 
@@ -236,55 +227,3 @@ def check_clock(ledger: Ledger, clock: Clock) -> None:
             subject="clock",
             fix="set the machine's clock; nothing is released until then",
         )
-
-
-def found_rows(store: ObjectStore, keys: Mapping[str, str], column: str, values: pa.Array, *, only: str = "TRUE") -> pa.Table:
-    """The rows of some Parquet files of home whose `column` holds one of the values, found where they lie: one of ten million in seconds.
-
-    Args:
-        store: the home store.
-        keys: owner -> its file; one that is not there has no rows.
-        column: of our schemas.
-        values: what is looked for, texts.
-        only: a condition in SQL, of ours, that the rows must also meet.
-
-    Returns:
-        All columns and `owner`, in no order; no columns where there is no file.
-
-    Raises:
-        EvidenceBroken: a file is not readable Parquet.
-    """
-    there = {owner: key for owner, key in keys.items() if len(values) and store.size(key) is not None}
-    if not there:
-        return pa.table({})
-    with ExitStack() as held:
-        paths = {str(held.enter_context(store.local_path(key))): owner for owner, key in there.items()}
-        connection = held.enter_context(_reading(list(paths)))
-        connection.register("owners", pa.table({"path": list(paths), OWNER: list(paths.values())}))
-        # Compared with a constant, row groups are skipped by their bounds.
-        among, given = ("= ?", [values[0].as_py()]) if len(values) == 1 else ("IN (FROM wanted)", [])
-        if not given:
-            connection.register("wanted", pa.table({column: values}))
-        found = f'SELECT * FROM read_parquet(?, filename = true) WHERE {only} AND "{column}" {among}'  # noqa: S608 - all of it is ours
-        sql = f"SELECT found.* EXCLUDE filename, owner FROM ({found}) found JOIN owners ON filename = path"  # noqa: S608
-        return connection.sql(sql, params=[list(paths), *given]).to_arrow_table()
-
-
-@contextmanager
-def _reading(paths: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database that reaches these files and nothing else.
-
-    Raises:
-        EvidenceBroken: a file is not readable Parquet.
-    """
-    with duckdb.connect(":memory:", config=_NO_EXTENSIONS) as connection:
-        connection.execute("SET allowed_paths = ?", [paths])
-        connection.execute("SET enable_progress_bar = false")  # it is drawn on standard output, between the lines of --json
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        try:
-            yield connection
-        except duckdb.Error as error:
-            raise EvidenceBroken(
-                f"cannot be read as Parquet ({type(error).__name__})", subject=", ".join(paths), fix="run `curation audit verify`"
-            ) from error

@@ -24,14 +24,13 @@ from curation.release_files import (
     DECISIONS_FILE,
     EVIDENCE_FILE,
     MAPPING_FILE,
-    OWNER,
     PUBLISHED,
     REFUSED,
     RELEASE_FILE,
     RELEASED,
     ReleaseFolder,
-    found_rows,
 )
+from curation.table_search import OWNER, found_rows
 
 Kind = Literal["clip", "row", "vehicle"]
 _Cells = dict[str, Any]

@@ -24,16 +24,15 @@ from curation.ports import Clock, Eraser, HomeCatalog, Ledger, ObjectStore, Over
 from curation.records import REMOVED, LedgerEntry, StageCount
 from curation.release_files import (
     MAPPING_FILE,
-    OWNER,
     PUBLISHED,
     REFUSED,
     ReleaseFolder,
     cut_releases,
-    found_rows,
     kinds_of,
     left_releases,
 )
 from curation.shards.files import is_of, objects_of, sets_holding
+from curation.table_search import OWNER, found_rows
 from curation.tables import to_parquet
 from curation.withdrawal_files import (
     ASKED,

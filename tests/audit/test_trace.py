@@ -1,12 +1,13 @@
 """A trace names every field that left, under which rule and pack, on whose word; or the rules that kept it at home."""
 
+import hashlib
 import time
 
 import pyarrow as pa
 import pytest
 
 from curation.audit.trace import trace
-from curation.errors import EvidenceBroken, UsageError
+from curation.errors import EvidenceBroken, OutsideError, UsageError
 from curation.records import StageCount
 from curation.schema import DECISIONS, MAPPING, RELEASE
 from curation.tables import to_parquet
@@ -141,3 +142,41 @@ def test_a_clip_among_many_is_found_in_seconds(world, rows, published):
     began_s = time.perf_counter()
     assert [one.rules for one in asked(world, f"{7:064x}").withheld] == [("row.accepted",)]
     assert time.perf_counter() - began_s < 3.0
+
+
+class Bucket:
+    """A store that gives stretches of objects alone, counts their bytes, and fails once it is told to."""
+
+    def __init__(self, store, fails=None):
+        self._store, self._fails, self.given_bytes = store, fails, 0
+
+    def local_path(self, key):
+        raise AssertionError(key)
+
+    def read_range(self, key, offset_bytes, length_bytes):
+        if self._fails is not None:
+            raise self._fails
+        data = self._store.read_range(key, offset_bytes, length_bytes)
+        self.given_bytes += len(data)
+        return data
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
+def test_of_a_bucket_only_what_may_hold_it_is_read(world, rows, published):
+    """Of 400,000 decisions most row groups stay where they are; a bucket that fails is told as that, not as broken evidence."""
+    count = 400_000
+    clip_ids = pa.array([hashlib.sha256(f"{number}".encode()).hexdigest() for number in range(count)]).sort()
+    no = pa.array([False] * count)
+    decisions = pa.table({"clip_id": clip_ids, "released": no, "withheld_by": [["row.accepted"]] * count}, schema=DECISIONS)
+    key = "releases/large/decisions.parquet"
+    world.store.create(key, to_parquet(decisions, DECISIONS))
+    world.ledger.record(StageCount(stage="release", subject="large", rows_in=count, accounted={"withheld": count}), files={})
+    bucket = Bucket(world.store)
+    found = trace(clip_ids[7].as_py(), store=bucket, entries=list(world.ledger.entries()))
+    assert [one.rules for one in found.withheld] == [("row.accepted",)]
+    assert bucket.given_bytes < world.store.size(key)  # looked through twice, a third of it each time
+    failing = Bucket(world.store, OutsideError("the bucket is gone", subject="store", fix="bring it back"))
+    with pytest.raises(OutsideError, match="the bucket is gone"):
+        trace(clip_ids[7].as_py(), store=failing, entries=list(world.ledger.entries()))
