@@ -153,7 +153,8 @@ class _Pages:
         by_digest = {one.line.digest: one for one in self._reading().packs()}
         old, new = (_found(by_digest.get(asked[side])) for side in ("old", "new"))
         rules, columns = diff.rules(old.pack, new.pack), diff.columns(old.pack, new.pack)
-        return _show(request, "compare", "packs", old=old, new=new, rules=rules, columns=columns, kept=asked)
+        reasons = {rule.id: rule.reason for rule in (*old.pack.rules, *new.pack.rules)}
+        return _show(request, "compare", "packs", old=old, new=new, rules=rules, columns=columns, reasons=reasons, kept=asked)
 
     def counters(self, request: Request) -> Response:
         """Every counter."""

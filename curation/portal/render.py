@@ -18,6 +18,7 @@ from curation.audit import formats, words
 from curation.audit.overview import Day
 from curation.audit.pack_register import PackLine
 from curation.audit.shard_register import ShardSetLine
+from curation.audit.words import LANGUAGES
 from curation.portal import charts
 from curation.residency.counters import HOLD_TENTHS, WARN_TENTHS
 from curation.residency.explain import Language
@@ -102,7 +103,11 @@ def _wording(context: Context, said: Wording) -> str:
     return said.zh if context["lang"] == "zh" else said.en
 
 
-def _plain(value: object) -> str:
+@pass_context
+def _plain(context: Context, value: object) -> str:
+    """What a pack says in a field: a wording in the reader's language, a text as it is, all else as JSON."""
+    if isinstance(value, dict) and set(value) == set(LANGUAGES):
+        return str(value[context["lang"]])
     return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -189,6 +189,7 @@ def test_the_portal_stands_inside_airflows_pages(stack: AirflowStack, tmp_path: 
     with sync_playwright() as player:
         browser = player.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(locale="en-GB")
+        page.set_default_timeout(90_000)
         heard: list[str] = []
         page.goto(f"{stack.url}/curation/batches")
         page.fill("input[name=username]", "auditor")

@@ -19,6 +19,7 @@ from tests.portal.conftest import BATCH, NOW
 
 CHROMIUM = shutil.which("chromium")
 START_LIMIT_S = 60.0
+LIMIT_MS = 90_000  # a busy machine makes no page false
 WIDTHS = {"desk": 1280, "phone": 390}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
@@ -63,6 +64,7 @@ def signed_in(browser: Any, served: tuple[str, str], **context: Any) -> Any:
     """A page behind the sign-in, and what it asked for and said."""
     address, token = served
     page = browser.new_context(**context).new_page()
+    page.set_default_timeout(LIMIT_MS)
     page.heard, page.asked = [], []
     page.on("console", lambda message: page.heard.append(message.text))
     page.on("pageerror", lambda error: page.heard.append(str(error)))
