@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from curation import wiring
-from curation.errors import ClipUnreadable
+from curation.errors import ClipUnreadable, UsageError
 from curation.model_settings import ModelSettings, ObjectKind
 from curation.privacy.paint import GREY, painted
 from curation.records import Detection
@@ -89,6 +89,19 @@ def test_detection_on_every_third_frame_masks_all_of_them(clip: Path, tmp_path: 
     """Tracks fill the frames between; a third of the looks."""
     _masked(clip, tmp_path / "masked.mp4", every=3)
     assert max(int(picture.max()) for picture in _frames(tmp_path / "masked.mp4")[1]) < 140
+
+
+def test_the_last_frame_is_looked_at_and_long_pauses_are_refused(tmp_path: Path) -> None:
+    """What comes into view after the last look but one is masked at the end; more than six frames between looks is wrong use."""
+    clip = tmp_path / "late.mp4"
+    wiring.video_writer().write(clip, map(_picture, range(8)), fps=Fraction(25))
+    stub = _White()
+    told = mask_clips.run(clip, tmp_path / "masked.mp4", masker=wiring.masker(), detectors={"face": stub}, models={"face": _MODEL}, every=6)
+    assert (3, 1) == (stub.shown, told.track_counts["face"])
+    assert max(int(picture.max()) for picture in _frames(tmp_path / "masked.mp4")[1]) < 140
+    for every in (0, 7):
+        with pytest.raises(UsageError, match="every"):
+            _masked(clip, tmp_path / "masked.mp4", every=every)
 
 
 def test_sound_metadata_and_messages_of_the_source_stay_behind(clip: Path, tmp_path: Path) -> None:
