@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
+from shared.request_form import fields
 from shared.retries import RETRIES, step
 
 if TYPE_CHECKING:
@@ -17,10 +19,10 @@ log = logging.getLogger(__name__)
 DOC = """
 ### Curate shards
 
-Builds training shards at home from the curated clips, for one request. The form takes the same YAML that `curation shards build
-REQUEST.yaml` takes; try it first with `curation shards preview REQUEST.yaml`. The same request on the same snapshot gives the same bytes,
-so a second run writes nothing new. The log and the task's result name the shard set; its files lie under `shards/<shard_set_id>/` in the
-home store.
+Builds training shards at home from the curated clips, for one request. The form has a field for each key of a request, or takes the same
+YAML that `curation shards build REQUEST.yaml` takes; try it first with `curation shards preview REQUEST.yaml`. The same request on the
+same snapshot gives the same bytes, so a second run writes nothing new. The log and the task's result name the shard set; its files lie
+under `shards/<shard_set_id>/` in the home store.
 
 **When it fails**
 
@@ -29,24 +31,22 @@ home store.
 * Tried again by itself: disk or catalog failed. Clear the task when the cause is gone.
 """
 
-EXAMPLE = """\
-name: night-rain
-filter: timeofday = 'night'
-seed: 7
-"""
+PASTED = "request"
 
 
-def parsed(text: str) -> ShardRequest:
-    """The request, checked.
+def asked(form: Mapping[str, Any]) -> ShardRequest:
+    """The request, checked: the pasted one where there is one, else that of the fields that are filled in.
 
     Raises:
         AirflowFailException: it is none; names the line and what would be right, but repeats nothing of the text.
     """
     from curation.errors import UsageError
-    from curation.shards.request import parse
+    from curation.shards.request import from_mapping, parse
 
     try:
-        return parse(text.encode(), "the request")
+        if form.get(PASTED):
+            return parse(str(form[PASTED]).encode(), "the request")
+        return from_mapping({name: value for name, value in form.items() if name != PASTED and value is not None}, "the form")
     except UsageError as error:
         raise AirflowFailException(f"{error.subject} does not fit. Fix: {error.fix}; then trigger again") from None
 
@@ -56,13 +56,14 @@ def parsed(text: str) -> ShardRequest:
     schedule=None,
     allowed_run_types=["manual"],
     params={
-        "request": Param(
-            EXAMPLE,
-            type="string",
+        **fields(),
+        PASTED: Param(
+            None,
+            type=["string", "null"],
             format="multiline",
-            title="Request",
-            description="What the shard set holds, in YAML",
-            minLength=1,
+            title="Or a whole request in YAML",
+            description="Where something stands here, the fields above are left aside",
+            section="Paste a request",
             maxLength=20_000,
         ),
     },
@@ -77,7 +78,7 @@ def curate_shards() -> None:
     def build(params: dict[str, Any] | None = None) -> str:
         from curation import pipeline
 
-        request = parsed(str((params or {})["request"]))
+        request = asked(params or {})
         with step("shards", "the request"):
             shard_set_id = pipeline.build_shards(pipeline.open_settings(), request)
         log.info("shard set %s is ready", shard_set_id)

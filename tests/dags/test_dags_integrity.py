@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 EXPECTED = {"ingest_clips", "validate_manifests", "publish_metadata", "curate_shards", "review_publications", "withdraw_clips", "upkeep"}
 
 
@@ -105,3 +107,19 @@ def test_every_pool_is_made_where_the_stack_starts(dagbag: Any) -> None:
     named = {one.pool for dag_id in EXPECTED for one in dagbag.dags[dag_id].tasks} - {"default_pool"}
     assert named == set(made)
     assert all(pool["slots"] > 0 for pool in made.values())
+
+
+def test_the_form_for_shards_has_every_key(dagbag: Any) -> None:
+    """Each key of a request is a field with its words, values of tags are offered, and nothing that does not fit passes."""
+    from airflow.sdk.exceptions import ParamValidationError
+
+    from curation.shards.request import ShardRequest
+
+    params = dagbag.dags["curate_shards"].params
+    assert {*ShardRequest.model_fields, "request"} == set(params)
+    quotas = params.get_param("quotas")
+    assert "rainy" in quotas.schema["properties"]["weather"]["propertyNames"]["enum"]
+    assert quotas.resolve({"weather": {"rainy": 3}})
+    for name, wrong in {"quotas": {"weather": {"rain": 3}}, "seed": -1, "near_duplicates": "keep", "quality": {"sharpnes": {}}}.items():
+        with pytest.raises(ParamValidationError):
+            params.get_param(name).resolve(wrong)

@@ -160,6 +160,26 @@ def test_shards_are_built_from_the_form(run_dag: Any, fake_pipeline: Any) -> Non
     assert (request.name, request.seed) == ("night-rain", 7)
 
 
+EMPTY = dict.fromkeys(("request", "name", "quotas", "splits", "max_per_drive"))  # dag.test() keeps what an earlier run filled in
+
+
+def test_shards_are_built_from_fields(run_dag: Any, fake_pipeline: Any) -> None:
+    """What is filled in beside the defaults of the form is the same request as its YAML."""
+    from curation.shards.request import from_mapping
+
+    filled = {"name": "night-rain", "quotas": {"weather": {"rainy": 200}}, "splits": {"train": 0.9, "val": 0.1}, "max_per_drive": 5}
+    assert run_dag("curate_shards", **{**EMPTY, **filled}).state == "success"
+    ((request,),) = fake_pipeline.named("build_shards")
+    assert from_mapping(filled) == request
+
+
+def test_a_form_that_is_no_request_is_refused(run_dag: Any, fake_pipeline: Any) -> None:
+    """Without a name, or where the fields do not fit one another, the run fails before anything is read."""
+    for filled in ({}, {"name": "a", "splits": {"train": 0.5}}):
+        assert run_dag("curate_shards", **{**EMPTY, **filled}).state == "failed"
+    assert fake_pipeline.calls == []
+
+
 @pytest.mark.parametrize("request_text", ["name: [", "- a list", "just words", "name: night\nsede: 7"])
 def test_a_request_that_is_none_is_refused(request_text: str, run_dag: Any, fake_pipeline: Any) -> None:
     """Broken YAML and unknown keys fail the run at once, before anything is read."""
