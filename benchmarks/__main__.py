@@ -42,6 +42,8 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "publish_way_back": _benchmark("benchmarks.way_back"),
     "validate": _benchmark("benchmarks.validate"),
     "shards": _benchmark("benchmarks.shards"),
+    "privacy": _benchmark("benchmarks.privacy"),
+    "shards_preview": _benchmark("benchmarks.shards_preview"),
     "airflow": _benchmark("benchmarks.airflow"),
 }
 

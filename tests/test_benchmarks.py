@@ -16,6 +16,7 @@ from benchmarks import (
     rows,
     rule_engines,
     shards,
+    shards_preview,
     upkeep,
     validate,
     way_back,
@@ -162,6 +163,7 @@ def test_make_bench_runs_all_benchmarks_of_the_main_job():
         (rule_engines.figures, {"row_count": 500, "sample_s": 0.1}, "residency."),
         (residency_peak.figures, {"row_count": 2_000}, "residency."),
         (publish.figures, {"row_count": 200, "gated_row_count": 50}, "publish."),
+        (shards_preview.figures, {"row_count": 200}, "shards_preview."),
         (shards.figures, {"clip_count": 2, "clip_bytes": 50_000, "clips": ()}, "shards."),
     ],
 )

@@ -18,11 +18,14 @@ TOLD_COLUMNS: Final = tuple(
 )
 
 
+_HELD_MAX: Final = 2_000_000  # values of a column, most of them again and again, before they are gone through
+
+
 class Told:
     """The values of `TOLD_COLUMNS` that rows hold, as words with a hyphen before, between and after them."""
 
     def __init__(self, rows: pa.Table | None = None) -> None:
-        self._values: dict[str, pa.Array] = dict.fromkeys(TOLD_COLUMNS, pa.array([], pa.string()))
+        self._values: dict[str, list[pa.Array]] = {name: [] for name in TOLD_COLUMNS}
         for batch in () if rows is None else rows.to_batches():
             self.add(batch)
 
@@ -30,7 +33,9 @@ class Told:
         for name, known in self._values.items():
             column = batch.column(name)
             values = column.dictionary if pa.types.is_dictionary(column.type) else pc.unique(column)
-            self._values[name] = pc.unique(pa.concat_arrays([known, values.drop_null()]))
+            known.append(values.drop_null())
+            if sum(map(len, known)) > _HELD_MAX:
+                known[:] = [pc.unique(pa.concat_arrays(known))]
 
     def seen(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The batches as they are, each taken in on its way."""
@@ -40,7 +45,9 @@ class Told:
 
     def repeated(self, texts: Iterable[str]) -> list[str]:
         """Those of the texts in which one of the values stands, word for word."""
-        known = [_words(values) for values in self._values.values()]
+        for values in filter(None, self._values.values()):
+            values[:] = [pc.unique(pa.concat_arrays(values))]
+        known = [_words(values[0]) for values in self._values.values() if values]
         lengths = {length for values in known for length in pc.unique(pc.count_substring(values, "-")).to_pylist()}
         return [text for text in texts if any(_holds(values, _runs(text, lengths)) for values in known)]
 

@@ -134,7 +134,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
 
 
 def test_pairs_know_what_survivors_do_not_tell() -> None:
-    """Two that repeat different clips, or stand for themselves, are a pair where they show the same; neighbours in a chain are pairs too."""
+    """Two that repeat other clips, or stand for themselves, are a pair where they show the same; so are neighbours in a chain."""
     rows = [_row("a", packet_digest="p"), _row("b", packet_digest="p", signature=_view(1)), _row("c", signature=_view(1)), _row("d")]
     found = duplicates.pairs(pa.Table.from_pylist(rows, schema=SCHEMA), index=FaissHashIndex())
     assert {("a", "b"), ("b", "c")} == {(min(pair), max(pair)) for pair in found}
