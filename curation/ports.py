@@ -351,6 +351,9 @@ class HomeCatalog(Protocol):
     def drop_branch(self, table: str, branch: str) -> None:
         """Forget a branch; nothing happens where there is none."""
 
+    def pin(self, table: str, name: str, snapshot_id: int) -> None:
+        """Keep a snapshot, whatever takes its place, for as long as upkeep's `pins` name it; one that is gone stays gone."""
+
     def erase(self, table: str, clip_ids: Sequence[str]) -> int:
         """How many rows of these clips main held; afterwards no snapshot, branch or file of the table holds one."""
 

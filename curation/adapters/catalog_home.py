@@ -20,6 +20,7 @@ from curation.records import SnapshotInfo
 from curation.settings import CatalogSettings
 
 ROOT: Final = "curation.root"  # marks the empty snapshot that a home table begins with: a branch needs something to grow from
+PIN: Final = "curation.pin."  # begins the tags that are set here and by upkeep; tags of others stay
 ERASED: Final = "curation.erased"  # snapshot property: how many rows an erasure took away
 
 
@@ -207,6 +208,20 @@ class IcebergHome(IcebergTables):
                 ExpireSnapshots(transaction).by_ids(sorted(ids)).commit()
             commit(transaction, found)
             remove_files(found.io, files)
+
+        with outside(f"table {table}"):
+            self._retried(f"table {table}", attempt)
+
+    def pin(self, table: str, name: str, snapshot_id: int) -> None:
+        """Keep a snapshot by a tag until upkeep finds that nothing was made of it; one that is gone stays gone."""
+
+        def attempt() -> None:
+            found = self._ensure(table)
+            if ref_of(found, f"{PIN}{name}") is not None or found.metadata.snapshot_by_id(snapshot_id) is None:
+                return
+            transaction = begin(found)
+            ManageSnapshots(transaction).create_tag(snapshot_id, f"{PIN}{name}").commit()
+            commit(transaction, found)
 
         with outside(f"table {table}"):
             self._retried(f"table {table}", attempt)

@@ -19,7 +19,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
 from curation.adapters.catalog_files import WRITING_S, Stored, entries_of, files_of, opened, remove_files, stored_below
-from curation.adapters.catalog_home import IcebergHome
+from curation.adapters.catalog_home import PIN, IcebergHome
 from curation.adapters.catalog_iceberg import IcebergTables, begin, commit, outside
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.catalog_registry import registry_names
@@ -27,7 +27,6 @@ from curation.errors import NotConserved
 from curation.records import UpkeepCount
 from curation.tables import with_later_columns
 
-PIN: Final = "curation.pin."  # begins the tags that are set and removed here; tags and branches of others stay
 COMPACTED: Final = "curation.compacted"  # snapshot property: how many files were made one
 BATCH: Final = "curation.batch-id"  # snapshot property: whose rows are being audited on a branch
 ABANDONED_S: Final = 7 * 86_400.0  # longer than any audit, retries included: an older branch of a batch is nobody's work under way

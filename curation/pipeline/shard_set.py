@@ -54,6 +54,8 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
         audit=audit,
     )
     shard_set_id = made.shard_set_id
+    if made.created:
+        home.catalog.pin(settings.curated_table, f"{shards.STAGE}.{shard_set_id}", at)  # as upkeep will, each night
     since = barred_clip_ids(home.store, list(home.ledger.entries()))
     if len(since) > len(withdrawn) and shard_set_id in sets_holding(since.to_pylist(), home.store):
         # A withdrawal is recorded and then looks for shard sets; we wrote one and then look for withdrawals: one of two sees the other.

@@ -77,6 +77,8 @@ def test_no_shard_set_holds_a_withdrawn_clip(settings):
     sets = {name["name"]: pipeline.build_shards(settings, from_mapping(name)) for name in (SHOWN, TELLING)}
     other = pipeline.build_shards(settings, from_mapping({"name": "other", "filter": "vehicle_id = 'fleet-0001'"}))
     assert content(0) in shard_bytes(settings)
+    tags = wiring.home(settings).catalog._load(settings.curated_table).metadata.refs
+    assert {f"curation.pin.shards.{name}" for name in (*sets.values(), other)} <= set(tags)
     withdrawal_id = ask(settings, 0)
     words = ["withdraw", "confirm", withdrawal_id, "--approver", "officer", "--work", str(settings.work)]
     told = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
