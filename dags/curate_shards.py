@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
+from shared.notices import late_after
 from shared.request_form import fields
 from shared.retries import RETRIES, step
 
@@ -55,6 +57,7 @@ def asked(form: Mapping[str, Any]) -> ShardRequest:
     dag_id="curate_shards",
     schedule=None,
     allowed_run_types=["manual"],
+    deadline=late_after(timedelta(hours=12)),
     params={
         **fields(),
         PASTED: Param(

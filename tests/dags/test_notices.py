@@ -133,8 +133,6 @@ def test_every_dag_tells_of_failure_and_all_with_a_clock_of_delay(dagbag: Any) -
     for dag_id, dag in dagbag.dags.items():
         calls = [one.on_failure_callback for one in dag.tasks]
         assert {type(call[0] if isinstance(call, list) else call).__name__ for call in calls} == {"TellHome"}, dag_id
-        if dag_id == "curate_shards":
-            continue
         (deadline,) = dag.deadline
         assert deadline.callback.path == f"{notices.deadline_missed.__module__}.{notices.deadline_missed.__name__}"
         asks = [one.response_timeout for one in dag.tasks if hasattr(one, "response_timeout")]
