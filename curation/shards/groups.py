@@ -119,16 +119,18 @@ def _smallest(left: Codes, right: Codes, count: int) -> Codes:
     return np.asarray(first[part_of], dtype=np.int64)
 
 
-def split_numbers(keys: Keys, request: ShardRequest, ids: npt.NDArray[np.uint64]) -> tuple[Codes, Codes]:
-    """Per row the number of its split, in the order of the request's, and the number of its group.
+def split_numbers(keys: Keys, request: ShardRequest, ids: npt.NDArray[np.uint64], rows: Codes) -> tuple[Codes, Codes]:
+    """Per one of `rows` the number of its split, in the order of the request's, and the number of its group.
 
     Args:
-        ids: rows x 4, the clip ids as whole numbers.
+        keys: of all rows there are: those that are not asked about may join two that are.
+        ids: of `rows` x 4, the clip ids as whole numbers.
+        rows: numbers in `keys`.
     """
     kinds = _kinds(keys, request)
     offsets = np.cumsum([0, *(len(keys.names[kind]) for kind, _ in kinds)])
     nodes = [np.where(codes >= 0, codes + offset, -1) for (_, codes), offset in zip(kinds, offsets[:-1], strict=True)]
-    first = np.full(len(ids), -1, dtype=np.int64)
+    first = np.full(len(keys.near), -1, dtype=np.int64)
     edges: list[tuple[Codes, Codes]] = []
     for node in nodes:
         both = (first >= 0) & (node >= 0)
@@ -136,15 +138,16 @@ def split_numbers(keys: Keys, request: ShardRequest, ids: npt.NDArray[np.uint64]
         first = np.where(first >= 0, first, node)
     left, right = (np.concatenate([edge[side] for edge in edges]) for side in (0, 1))
     smallest = _smallest(left, right, int(offsets[-1]))
-    grouped = first >= 0
-    group = np.arange(int(offsets[-1]), int(offsets[-1]) + len(ids))  # alone, unless a key says otherwise
-    group[grouped] = smallest[first[grouped]]
-    points = mixed(ids, request.seed, "clip")
+    grouped = first[rows] >= 0
+    group = np.arange(len(rows)) + int(offsets[-1])  # alone, unless a key says otherwise
+    group[grouped] = smallest[first[rows][grouped]]
     of_group = np.zeros(int(offsets[-1]), dtype=np.uint64)
+    is_asked = np.zeros(len(of_group), dtype=bool)
+    is_asked[group[grouped]] = True
     for (kind, _), begin, end in zip(kinds, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-        names = keys.names[kind]
-        for number in np.flatnonzero(smallest[begin:end] == np.arange(begin, end)).tolist():
-            of_group[begin + number] = _point(request.seed, kind, names[number])
+        asked = np.flatnonzero(is_asked[begin:end])
+        of_group[asked + begin] = _points(f"{request.seed}|{kind}|", [keys.names[kind][number] for number in asked.tolist()])
+    points = mixed(ids, request.seed, "clip")
     points[grouped] = of_group[group[grouped]]
     return np.searchsorted(_bounds(request), points, side="right").astype(np.int64), group
 
@@ -155,8 +158,10 @@ def _kinds(keys: Keys, request: ShardRequest) -> list[tuple[str, Codes]]:
     return [*asked, ("vehicle_day", keys.vehicle_day), ("drive", keys.drive), ("near", keys.near)]
 
 
-def _point(seed: int, kind: str, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}|{kind}|{name}".encode()).digest()[:8], "big")
+def _points(purpose: str, names: Sequence[str]) -> Points:
+    """An even, repeatable number from 0 to 2^64 - 1 for each name."""
+    digests = b"".join(hashlib.sha256(f"{purpose}{name}".encode()).digest()[:8] for name in names)
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
 def _bounds(request: ShardRequest) -> Points:

@@ -119,7 +119,7 @@ def choose(
     if near is not None and compared:
         alike = near.find(found.accepted.column("clip_id").take(pa.array(taken_of_all)))
         keys = keys_of(found.accepted, request, [*found.links, *alike])
-    split, group = (codes[taken_of_all] for codes in split_numbers(keys, request, ids))
+    split, group = split_numbers(keys, request, ids[taken_of_all], taken_of_all)
     names = pa.array(list(request.splits), pa.string())
     order = np.argsort(taken)
     chosen = _at(found.kept.select([name for name in found.kept.column_names if name in columns]), taken[order])
