@@ -263,10 +263,12 @@ def write_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoRead
             if item["form"] == "clips":
                 stream.add(sample["clip_id"], _whole_clip(sample, store))
             elif video is not None and sample["clip_id"] not in undecodable:
+                before = stream.sample_count
                 try:
                     _add_pictures(stream, sample, FrameRequest.model_validate(item["frames"]), store, video)
                 except ClipUnreadable as error:
-                    undecodable[sample["clip_id"]] = error.problem
+                    if stream.sample_count == before:  # else it gave some pictures, which stay
+                        undecodable[sample["clip_id"]] = error.problem
         digest, is_empty = stream.close(), not stream.sample_count
         if not is_empty:
             staged.commit(key)
@@ -344,7 +346,7 @@ def _add_pictures(
     """Append the clip's pictures, each with what is told of the clip, and when it is shown in it.
 
     Raises:
-        ClipUnreadable: the clip gives none; nothing was appended.
+        ClipUnreadable: the clip gives none, or no more.
     """
     told = json.loads(sample["description"])
     with store.local_path(clip_key(sample["clip_id"], sample["suffix"])) as path:

@@ -22,7 +22,7 @@ from curation.adapters.engine_local import InlineEngine
 from curation.adapters.store_local import DirectoryStore
 from curation.adapters.video_av import AvVideoReader
 from curation.audit.ledger import StoreLedger
-from curation.errors import CurationError, EvidenceBroken, OutsideError, UsageError
+from curation.errors import ClipUnreadable, CurationError, EvidenceBroken, OutsideError, UsageError
 from curation.layout import clip_key, shard_key
 from curation.ports import Outcome
 from curation.schema import CLIPS
@@ -154,6 +154,19 @@ def test_a_clip_that_gives_no_picture_stops_nothing(home: Home, kind: str) -> No
     assert sum(split["clips"] for split in index["splits"].values()) == len(CODINGS)
     assert sum(split["samples"] for split in index["splits"].values()) == 6 * len(CODINGS)
     assert f"| {broken} | {index['undecodable'][broken]} |" in home.store.read(shard_key(made.shard_set_id, "card.md")).decode()
+
+
+def test_a_clip_that_breaks_off_keeps_its_pictures(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it gave before stays, and it is not called a clip without any."""
+
+    def breaking(*given: Any) -> Iterator[Any]:
+        yield next(iter(pictures(*given)))
+        raise ClipUnreadable("breaks off", subject="clip", fix="none")
+
+    monkeypatch.setattr(shards, "pictures", breaking)
+    _, index = build(home, form="frames")
+    assert list(index["undecodable"]) == [hashlib.sha256(BROKEN).hexdigest()]
+    assert sum(split["samples"] for split in index["splits"].values()) == len(CODINGS)
 
 
 def test_only_broken_clips_are_no_set(home: Home) -> None:
