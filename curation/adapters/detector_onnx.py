@@ -33,7 +33,7 @@ class DnnDetector:
         if sha256_hex(data) != model.sha256:
             raise self._refused(f"its bytes have SHA-256 {sha256_hex(data)}, the settings name {model.sha256}")
         self._net = self._read(data)
-        wrong = self_test.differing(self._run(self_test.picture()), model.self_test)
+        wrong = self_test.differing(self._run(self._self_test_picture()), model.self_test)
         if wrong is not None:
             raise self._refused(f"the self-test on a fixed picture says no: {wrong}")
 
@@ -63,21 +63,32 @@ class DnnDetector:
     def _look(self, picture: npt.NDArray[np.uint8], look: tiles.Look, min_score: float) -> tuple[Boxes, npt.NDArray[np.float64]]:
         """Boxes in pixels of the picture, and their scores."""
         part = picture[look.y_px : look.y_px + look.height_px, look.x_px : look.x_px + look.width_px]
-        seen = _laid(part, look.zoom)
+        seen = _laid(part, look.zoom, fixed=(self._model.width_px, self._model.height_px) if self._is_fixed else None)
         boxes, scores = decode.READERS[self._model.form](self._run(seen), seen.shape[1], seen.shape[0], min_score)
         return boxes / look.zoom + (look.x_px, look.y_px, 0, 0), scores
 
     def _run(self, picture: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         try:
             self._net.setInput(decode.blob(self._model.form, picture))
+            if self._is_fixed:  # OpenCV 5 takes only the last of a TFLite graph's outputs for one, but gives any by its name
+                return {name: self._net.forward(name) for name in self._model.self_test}
             names = self._net.getUnconnectedOutLayersNames()
             return dict(zip(names, self._net.forward(names), strict=True))  # OpenCV 5 gives all outputs or none
         except cv2.error as error:
             raise self._refused(f"does not run: {error.err}") from error
 
+    @property
+    def _is_fixed(self) -> bool:
+        """Whether the model takes pictures of one size alone."""
+        return self._model.form == "blazeface"
+
+    def _self_test_picture(self) -> npt.NDArray[np.uint8]:
+        return self_test.picture(self._model.width_px, self._model.height_px) if self._is_fixed else self_test.picture()
+
     def _read(self, data: bytes) -> Any:
+        read = cv2.dnn.readNetFromTFLite if self._is_fixed else cv2.dnn.readNetFromONNX
         try:
-            return cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
+            return read(np.frombuffer(data, np.uint8))
         except cv2.error as error:
             raise self._refused(f"is no model that OpenCV runs: {error.err}") from error
 
@@ -86,11 +97,14 @@ class DnnDetector:
         return ModelRefused(problem, subject=f"model {self._name}", fix=fix)
 
 
-def _laid(part: npt.NDArray[np.uint8], zoom: float) -> npt.NDArray[np.uint8]:
-    """The part at the zoom, black added right and below up to multiples of 32: no pixel is stretched, and boxes only have to be divided."""
+def _laid(part: npt.NDArray[np.uint8], zoom: float, *, fixed: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    """The part at the zoom, black added right and below up to multiples of 32, or to the fixed width and height: nothing is stretched."""
     height_px, width_px = part.shape[:2]
     size = (max(1, round(width_px * zoom)), max(1, round(height_px * zoom)))
     drawn = part if zoom == 1 else cv2.resize(part, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-    right, bottom = (-drawn.shape[1] % SIZE_STEP_PX, -drawn.shape[0] % SIZE_STEP_PX)
+    if fixed is not None:
+        right, bottom = fixed[0] - drawn.shape[1], fixed[1] - drawn.shape[0]
+    else:
+        right, bottom = -drawn.shape[1] % SIZE_STEP_PX, -drawn.shape[0] % SIZE_STEP_PX
     laid: npt.NDArray[np.uint8] = cv2.copyMakeBorder(drawn, 0, bottom, 0, right, cv2.BORDER_CONSTANT) if right or bottom else drawn
     return laid

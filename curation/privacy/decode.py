@@ -15,6 +15,7 @@ Outputs = Mapping[str, npt.NDArray[np.float32]]
 Found = tuple[Boxes, npt.NDArray[np.float64]]  # boxes and their scores
 
 _CENTERFACE_STRIDE: Final = 4
+_BLAZEFACE_STRIDE: Final = 4
 # Of RetinaFace's anchors, as clp_det was trained with them (zeusees/License-Plate-Detector, data/config.py).
 _RETINA_STEPS: Final = ((8, (24, 48)), (16, (96, 192)), (32, (384, 768)))
 _RETINA_VARIANCES: Final = (0.1, 0.2)
@@ -66,5 +67,16 @@ def _anchors(width_px: int, height_px: int) -> npt.NDArray[np.float64]:
     return np.concatenate(levels)
 
 
+def blazeface(outputs: Outputs, width_px: int, height_px: int, min_score: float) -> Found:  # noqa: ARG001 - as the other forms
+    """Boxes of BlazeFace, full range: one anchor in every fourth pixel each way, logits clipped as its makers clip them."""
+    columns = width_px // _BLAZEFACE_STRIDE
+    logits = np.clip(outputs["reshaped_classifier_face_4"].ravel().astype(np.float64), -80, 80)
+    scores = 1 / (1 + np.exp(-logits))
+    chosen = np.flatnonzero(scores >= min_score)
+    told = outputs["reshaped_regressor_face_4"].reshape(-1, 16)[chosen, :4].astype(np.float64)
+    anchors = (np.stack([chosen % columns, chosen // columns], axis=1) + 0.5) * _BLAZEFACE_STRIDE
+    return np.hstack([anchors + told[:, :2] - told[:, 2:] / 2, told[:, 2:]]), scores[chosen]
+
+
 Reader = Callable[[Outputs, int, int, float], Found]
-READERS: Final[Mapping[ModelForm, Reader]] = {"centerface": centerface, "retina": retina}
+READERS: Final[Mapping[ModelForm, Reader]] = {"centerface": centerface, "retina": retina, "blazeface": blazeface}

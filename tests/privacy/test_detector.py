@@ -14,7 +14,9 @@ from curation import pipeline, wiring
 from curation.adapters.detector_onnx import DnnDetector
 from curation.errors import ModelRefused
 from curation.layout import model_key
-from curation.privacy import self_test
+from curation.privacy import decode, self_test
+from curation.privacy.boxes import ious, scaled
+from curation.privacy.paint import painted
 from curation.records import Detection
 from curation.settings import Settings
 
@@ -46,9 +48,9 @@ def test_a_model_with_one_weight_changed_fails_its_self_test(models_at_home: Set
         DnnDetector("clp-det", model, changed)
 
 
-def test_both_shipped_models_pass_their_self_test(models_at_home: Settings) -> None:
-    """OpenCV computes what ONNX Runtime did when the numbers were written down; the version names model and thresholds."""
-    for name in ("centerface", "clp-det"):
+def test_all_shipped_models_pass_their_self_test(models_at_home: Settings) -> None:
+    """OpenCV computes what ONNX Runtime and LiteRT did when the numbers were written down; the version names model and thresholds."""
+    for name in ("centerface", "clp-det", "blazeface-full"):
         assert models_at_home.models[name].version(name) == pipeline.detector(models_at_home, name).version
 
 
@@ -112,3 +114,28 @@ def test_a_face_is_found_once_where_it_is_and_small_ones_in_large_pictures_too(m
     assert _is_at(detector.find(canvas, min_score=0.3), 1700 + centre[0] / 8, 900 + centre[1] / 8)
     whole_alone = cv2.resize(canvas, (640, 384), interpolation=cv2.INTER_AREA)
     assert not _is_at(detector.find(whole_alone), (1700 + centre[0] / 8) / 3, (900 + centre[1] / 8) / 3)
+
+
+@on_clips
+@pytest.mark.clips
+def test_another_makers_model_finds_the_face_and_nothing_once_it_is_masked(models_at_home: Settings) -> None:
+    """BlazeFace sees the same face where CenterFace does; painted over by the mask of that, there is none for either."""
+    face = cv2.imread(str(_FACE))
+    first, second = (pipeline.detector(models_at_home, name) for name in ("centerface", "blazeface-full"))
+    (found,), (again,) = first.find(face), second.find(face)
+    boxes = np.asarray([[one.x_px, one.y_px, one.width_px, one.height_px] for one in (found, again)])
+    assert ious(boxes[:1], boxes[1:])[0, 0] > 0.5
+    masked = painted(face, scaled(boxes[:1]))
+    assert ((), ()) == (first.find(masked), tuple(second.find(masked)))
+
+
+def test_an_anchor_of_blazeface_is_a_box_about_its_place() -> None:
+    """Centre and size beside the anchor in the model's own pixels, and a score out of a logit."""
+    outputs = {
+        "reshaped_classifier_face_4": np.full((1, 64, 1), -9, np.float32),
+        "reshaped_regressor_face_4": np.zeros((1, 64, 16), np.float32),
+    }
+    outputs["reshaped_classifier_face_4"][0, 10] = 0.0
+    outputs["reshaped_regressor_face_4"][0, 10, :4] = (1.0, -1.0, 6.0, 8.0)
+    boxes, scores = decode.blazeface(outputs, 32, 32, 0.5)
+    assert ([[10 + 1 - 3, 6 - 1 - 4, 6, 8]], [0.5]) == (boxes.tolist(), scores.tolist())
