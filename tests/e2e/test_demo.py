@@ -73,8 +73,9 @@ def database():
             yield {}
             return
         cluster = stack.enter_context(postgres.running())
-        where = f"owner:{cluster.password}@127.0.0.1:{cluster.port}/postgres"
-        yield {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{where}"}
+        text = (run_demo.ROOT / "deploy" / "one-machine.env").read_text(encoding="utf-8")
+        text = text.replace("USER:PASSWORD@127.0.0.1:PORT/DATABASE", f"owner:{cluster.password}@127.0.0.1:{cluster.port}/postgres")
+        yield dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
 
 
 def demo(work, **options) -> str:
