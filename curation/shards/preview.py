@@ -68,7 +68,7 @@ def tag_counts(seen: Mapping[str, Any], tag: str) -> dict[str, list[int]]:
 
 _WIDTH_PX: Final = 760
 _LABEL_PX: Final = 210
-_NUMBER_PX: Final = 90
+_NUMBER_PX: Final = 130
 _BAR_PX: Final = _WIDTH_PX - _LABEL_PX - _NUMBER_PX
 _ROW_PX: Final = 22
 _COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # Okabe and Ito: told apart by colour-blind eyes

@@ -99,7 +99,7 @@ def test_the_picture_stands_by_itself(work: Path, rows: pa.Table) -> None:
     seen = preview(from_mapping(ASKED), rows)
     counts = {value: sum(count) for value, count in tag_counts(seen, "weather").items()}
     assert counts["rainy"] / counts["clear"] == pytest.approx(widths["rainy"] / widths["clear"], abs=0.02)
-    assert widths["below sharpness"] == pytest.approx(460 * 4 / 20, abs=0.2)
+    assert widths["below sharpness"] == pytest.approx(420 * 4 / 20, abs=0.2)
     assert 0.0 == widths["foggy"]
     assert 2 == drawn.count('class="want"')
 
