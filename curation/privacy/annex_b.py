@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from scipy.special import betaincinv
 
 from curation.model_settings import ObjectKind
 from curation.privacy.boxes import Boxes, clipped, covered, ious, no_boxes, scaled
@@ -89,6 +88,8 @@ class Figures:
 
 def rate(count: int, total: int, *, confidence: float = CONFIDENCE) -> Rate:
     """`count` of `total` as a share, with the interval of Clopper and Pearson; 0 to 1 where nothing was counted."""
+    from scipy.special import betaincinv  # noqa: PLC0415 - half a second to import, which every command would wait for
+
     tail = (1 - confidence) / 2
     low = float(betaincinv(count, total - count + 1, tail)) if count else 0.0
     high = float(betaincinv(count + 1, total - count, 1 - tail)) if count < total else 1.0

@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from curation.privacy.boxes import MASK_SCALE, Boxes, clipped, ious, no_boxes, scaled
 from curation.records import Detection
@@ -110,6 +109,8 @@ class _Growing:
 
 def _assigned(growing: Sequence[_Growing], boxes: Boxes, number: int) -> dict[int, _Growing]:
     """Index of a box -> the track that it carries on: the pairs that lie best together over all, each track and box once."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - half a second to import, which every command would wait for
+
     if not growing or not len(boxes):
         return {}
     expected = np.stack([one.expected(number) for one in growing])

@@ -15,8 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from curation.shards.request import ShardRequest
 
@@ -112,6 +110,9 @@ def near_sets(rows: pa.Table, pairs: Iterable[tuple[str, str]] = ()) -> tuple[Co
 
 def _smallest(left: Codes, right: Codes, count: int) -> Codes:
     """For each of `count` nodes the smallest one that the edges connect it with."""
+    from scipy.sparse import coo_array  # noqa: PLC0415 - half a second to import, which every command would wait for
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415 - half a second to import, which every command would wait for
+
     graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
     parts, part_of = connected_components(graph, directed=False)
     first = np.full(parts, count, dtype=np.int64)
