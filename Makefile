@@ -44,7 +44,7 @@ $(TORCH)/.ready:
 	@echo "test-torch: making $(TORCH) (2 to 7 GB, by the build of torch that is found; once)"
 	@$(PYTHON) -m venv $(TORCH)
 	@$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH_VERSION)
-	@$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH_PEERS)
+	@$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH_VERSION) $(TORCH_PEERS)
 	@touch $@
 
 check: $(STAMP) ## ruff, mypy strict, import-linter

@@ -11,6 +11,15 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:  # PyPI's build needs CUDA; Streaming imports it, and uses none of its operators
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 from streaming import MDSWriter
 
 listing, target, shard_bytes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,20 @@ def test_a_dataloader_reads_every_clip_of_tars(sets: dict[str, Any]) -> None:
     assert sorted(found) == sorted((clip_id, clip_id) for clip_id in sets["frames"])
 
 
+@pytest.fixture(scope="module")
+def _importable_torchvision() -> None:
+    """Streaming imports torchvision and uses none of its operators, which in PyPI's build need CUDA and are missing beside a CPU torch."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
 @pytest.fixture
-def streaming_loader(tmp_path: Path) -> Any:
+def streaming_loader(tmp_path: Path, _importable_torchvision: None) -> Any:
     """A DataLoader of several workers over a split of MDS."""
     from streaming import StreamingDataset
     from streaming.base.util import clean_stale_shared_memory
