@@ -35,7 +35,7 @@ up: $(STAMP) ## Airflow with the project's DAGs on loopback, until Ctrl-C: make 
 	@$(BIN)/curation up $(if $(WORK),--work '$(WORK)')
 
 test: $(STAMP) ## the whole test suite but soak, on two cores: make test [ARGS=…] [JOBS=N]
-	@$(BIN)/python -m pytest -m 'not soak' -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m 'not soak' -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-torch: $(STAMP) $(TORCH)/.ready ## shards in PyTorch and MosaicML Streaming, in an environment of their own
 	@$(TORCH)/bin/python -m pytest tests/torch -m torch --confcutdir=tests/torch -p no:cacheprovider -o filterwarnings=default $(ARGS)
