@@ -64,10 +64,15 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[Sequence[int]
     floor = height - _AXIS_PX
     drawn.append(f'<line class="axis" x1="4" x2="{width - 4}" y1="{floor}" y2="{floor}"/>')
     for at, anchor in ((0, "start"), (bins // 2, "middle"), (bins, "end")):
-        drawn.append(f'<text class="count" x="{4 + at * step:.1f}" y="{height - 6}" text-anchor="{anchor}">{edges[at]:.3g}</text>')
+        drawn.append(f'<text class="count" x="{4 + at * step:.1f}" y="{height - 6}" text-anchor="{anchor}">{_axis(edges[at])}</text>')
     drawn.append(f'<text class="count" x="{width - 4}" y="10" text-anchor="end">most in a bar: {most:,}</text>')
     return "".join([*drawn, "</svg>"])
 
 
 def _svg(title: str, height: int) -> str:
     return f'<svg viewBox="0 0 {_WIDTH_PX} {height}" role="img"><title>{escape(title)}</title>'
+
+
+def _axis(value: float) -> str:
+    """Three digits at least, and none of a power of ten."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

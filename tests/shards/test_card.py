@@ -125,3 +125,9 @@ def test_a_histogram_names_its_ends() -> None:
     heights = [float(one) for one in re.findall(r'height="([0-9.]+)"', drawn)]
     assert heights == pytest.approx([heights[0], heights[0], 4 * heights[0]], abs=0.2)
     assert [f">{edge}</text>" in drawn for edge in ("0", "5", "10")] == [True, True, True]
+
+
+def test_an_axis_is_read_without_powers() -> None:
+    """Pixels are written out, ratios with three digits."""
+    assert ">1,140<" in plots.histogram("height", [360.0, 1140.0, 1920.0], [[1, 1]])
+    assert ">0.149<" in plots.histogram("ratio", [0.0, 0.0745, 0.14912], [[1, 1]])
