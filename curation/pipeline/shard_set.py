@@ -25,7 +25,7 @@ from curation.stages import duplicates, erase, shards
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
 
 log = logging.getLogger(__name__)
-# Clips of which all looks are compared, beside what `duplicate_of` tells: a second for a thousand, 166 CPU seconds for 60,000, and four times
+# Clips of which all looks are compared, beside what `duplicate_of` tells: a second for a thousand, 166 CPU seconds for 60,000, four times
 # that for twice as many; copying a hundred thousand clips takes longer.
 _COMPARED_AHEAD_MAX: Final = 1_000
 _COMPARED_MAX: Final = 100_000
