@@ -56,7 +56,10 @@ def index_of(
     asked = request.model_dump(mode="json")
     if not filter_shown:
         asked["filter"] = f"{FILTER_WITHHELD} it looks at {', '.join(sorted(request.filter_columns())) or 'no column'}"
-    undecodable = {clip_id: problem for shard in shards for clip_id, problem in shard["undecodable"].items()}
+    undecodable, incomplete = (
+        dict(sorted((clip_id, problem) for shard in shards for clip_id, problem in shard[name].items()))
+        for name in ("undecodable", "incomplete")
+    )
     splits = split_counts(taken, request)
     for split, found in splits.items():
         found |= {"clips": found["samples"], "samples": sum(shard["samples"] for shard in shards if shard["split"] == split)}
@@ -72,12 +75,19 @@ def index_of(
         "groups": dict(selection.groups),
         "splits": splits,
         "measured": {name: _distribution(taken, name, request) for name in MEASURED_COLUMNS},
-        "undecodable": dict(sorted(undecodable.items())),
+        "undecodable": undecodable,
+        "incomplete": incomplete,  # these stand in the set, with the pictures that came out
         "checks": dict(checks),
         "shards": [
             {key: shard[key] for key in ("name", "split", "samples", "clips", "bytes", "sha256")} for shard in shards if shard["samples"]
         ],
     }
+
+
+def _clips_named(index: Mapping[str, Any]) -> list[tuple[str, Mapping[str, str]]]:
+    """Clips of which pictures are missing, with the reason, under a heading each."""
+    told = [("Clips that gave no picture", index["undecodable"]), ("Clips that gave some pictures only", index["incomplete"])]
+    return [(title, named) for title, named in told if named]
 
 
 def _distribution(taken: pa.Table, name: str, request: ShardRequest) -> dict[str, Any]:
@@ -228,8 +238,8 @@ def card(index: Mapping[str, Any]) -> str:
     for tag in TAG_COLUMNS:
         counts = ([value, *map(str, each)] for value, each in tag_counts(index, tag).items())
         lines += ["", f"### {tag}, clips", "", *_markdown_table(["value", *index["splits"]], counts)]
-    if index["undecodable"]:
-        lines += ["", "### Clips that gave no picture", "", *_markdown_table(["clip", "why"], map(list, index["undecodable"].items()))]
+    for title, named in _clips_named(index):
+        lines += ["", f"### {title}", "", *_markdown_table(["clip", "why"], map(list, named.items()))]
     for title, said in (("Residency", _residency(index)), ("Checks that ran", _checks(index)), ("Known limits", _limits(index))):
         lines += ["", f"## {title}", "", *(f"- {line}" for line in said)]
     lines += ["", "## How to load it", "", "```python", _loading(index), "```"]
@@ -296,8 +306,8 @@ def page(index: Mapping[str, Any]) -> str:
         _key(index),
         f'<div class="plots">{"".join(_measured_plots(index))}</div>',
     ]
-    if index["undecodable"]:
-        parts += ["<h2>Clips that gave no picture</h2>", _html_table(["clip", "why"], map(list, index["undecodable"].items()))]
+    for title, named in _clips_named(index):
+        parts += [f"<h2>{title}</h2>", _html_table(["clip", "why"], map(list, named.items()))]
     for heading, said in (("Residency", _residency(index)), ("Checks that ran", _checks(index)), ("Known limits", _limits(index))):
         parts.append(f"<h2>{heading}</h2><ul>{''.join(f'<li>{_words(line)}</li>' for line in said)}</ul>")
     request = json.dumps(index["request"], indent=2, sort_keys=True)

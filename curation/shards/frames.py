@@ -54,12 +54,12 @@ def moments(packets: Sequence[Packet], fps: float) -> list[Moment]:
 
 
 def pictures(clip: ClipStream, frames: FrameRequest) -> Iterator[Picture]:
-    """The clip's pictures in order; frames that do not decode are missing.
+    """The clip's pictures in order; after the last one an error counts those that did not come out.
 
     Only what they need is decoded. Where one does not come out of that, the whole clip is decoded for the rest.
 
     Raises:
-        ClipUnreadable: the clip's frames carry no times, or not one of them decodes.
+        ClipUnreadable: the clip's frames carry no times, or some of those asked for, or all, do not decode.
     """
     packets, _ = clip.packets()
     asked = moments(packets, frames.fps)
@@ -67,7 +67,7 @@ def pictures(clip: ClipStream, frames: FrameRequest) -> Iterator[Picture]:
         raise ClipUnreadable("its frames carry no times", subject="clip", fix="leave it out, or ask for whole clips")
     chosen = looks.needed_for(looks.Timeline(packets), [one.at for one in asked])
     start_s, size_px = asked[0].shown_s, sides_px((clip.container.width_px, clip.container.height_px), frames)
-    done = 0  # of what is asked
+    done, given = 0, 0  # how far in what is asked, and how much of it came out
     for attempt in (chosen, None) if chosen is not None else (None,):
         ranks = {_tick(one.shown_s): rank for rank, one in enumerate(asked) if rank >= done}
         for frame in clip.frames(attempt):
@@ -78,11 +78,13 @@ def pictures(clip: ClipStream, frames: FrameRequest) -> Iterator[Picture]:
                 break  # one is missing: the whole clip is decoded for the rest
             done, moment = rank + 1, asked[rank]
             jpeg = _jpeg(frame.sized(*size_px), frames.jpeg_quality)
+            given += 1
             yield Picture(index=moment.index, pts_s=round(moment.shown_s - start_s, 6), jpeg=jpeg)
         if done == len(asked):
-            return
-    if not done:
-        raise ClipUnreadable("none of its frames decodes", subject="clip", fix="leave it out, or inspect it again")
+            break
+    if given < len(asked):
+        problem = f"{len(asked) - given} of {len(asked)} pictures asked of it do not decode"
+        raise ClipUnreadable(problem, subject="clip", fix="leave it out, or inspect it again")
 
 
 def sides_px(own: tuple[int, int], frames: FrameRequest) -> tuple[int, int]:

@@ -256,7 +256,9 @@ def write_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoRead
         line: dict[str, Any] = json.loads(store.read(note_key))
         if store.size(key) == (line["bytes"] or None):
             return line
-    undecodable = dict(item["undecodable"])
+    if item["form"] == "frames" and video is None:
+        raise CurationError("asks for pictures of a writer without a video reader", subject=f"shard {name}", fix="report this as a defect")
+    undecodable, incomplete = dict(item["undecodable"]), dict[str, str]()
     with store.stage() as staged, tempfile.TemporaryFile(dir=staged.path.parent) as waiting:
         stream = _stream(item, staged, waiting)
         for sample in item["samples"]:
@@ -267,8 +269,7 @@ def write_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoRead
                 try:
                     _add_pictures(stream, sample, FrameRequest.model_validate(item["frames"]), store, video)
                 except ClipUnreadable as error:
-                    if stream.sample_count == before:  # else it gave some pictures, which stay
-                        undecodable[sample["clip_id"]] = error.problem
+                    (undecodable if stream.sample_count == before else incomplete)[sample["clip_id"]] = error.problem
         digest, is_empty = stream.close(), not stream.sample_count
         if not is_empty:
             staged.commit(key)
@@ -280,6 +281,7 @@ def write_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoRead
         "sha256": digest,
         "clips": len(item["samples"]) - len(undecodable),
         "undecodable": undecodable,
+        "incomplete": incomplete,
     }
     store.create(note_key, canonical_json(line))
     return line

@@ -35,6 +35,7 @@ def index(**changes: Any) -> dict[str, Any]:
             "duration_s": {"unmeasured": 3, "edges": [], "counts": {"train": [], "val": []}},
         },
         "undecodable": {},
+        "incomplete": {},
         "checks": {"suite": "shards", "suite_digest": "0" * 64, "checks": 14, "rows": 3},
         "shards": [shard],
         **changes,

@@ -157,16 +157,27 @@ def test_a_clip_that_gives_no_picture_stops_nothing(home: Home, kind: str) -> No
 
 
 def test_a_clip_that_breaks_off_keeps_its_pictures(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it gave before stays, and it is not called a clip without any."""
+    """What it gave before stays, it is not called a clip without any, and index and card name it with the reason."""
 
     def breaking(*given: Any) -> Iterator[Any]:
         yield next(iter(pictures(*given)))
         raise ClipUnreadable("breaks off", subject="clip", fix="none")
 
     monkeypatch.setattr(shards, "pictures", breaking)
-    _, index = build(home, form="frames")
-    assert list(index["undecodable"]) == [hashlib.sha256(BROKEN).hexdigest()]
+    made, index = build(home, form="frames")
+    broken = hashlib.sha256(BROKEN).hexdigest()
+    assert list(index["undecodable"]) == [broken]
+    assert {"breaks off"} == set(index["incomplete"].values())
+    assert sorted([broken, *index["incomplete"]]) == sorted(home.rows["clip_id"].to_pylist())
+    assert b"Clips that gave some pictures only" in home.store.read(shard_key(made.shard_set_id, "card.md"))
     assert sum(split["samples"] for split in index["splits"].values()) == len(CODINGS)
+
+
+def test_a_writer_without_a_video_reader_is_refused(home: Home) -> None:
+    """It would write a shard without pictures and call every clip taken."""
+    item = {"split": "train", "name": "train-000000.tar", "format": "webdataset", "form": "frames", "shard_set_id": "s", "samples": []}
+    with pytest.raises(CurationError, match="without a video reader"):
+        shards.write_shard({**item, "undecodable": {}, "frames": {}}, store=home.store)
 
 
 def test_only_broken_clips_are_no_set(home: Home) -> None:

@@ -131,7 +131,7 @@ def test_no_frame_to_be_decoded_is_told(clips: dict[str, Path], monkeypatch: pyt
     from curation.adapters.video_av import AvClipStream
 
     monkeypatch.setattr(AvClipStream, "frames", lambda *_: iter(()))
-    with pytest.raises(ClipUnreadable, match="none of its frames decodes"):
+    with pytest.raises(ClipUnreadable, match="6 of 6 pictures asked of it do not decode"):
         taken(clips["closed"], FrameRequest())
 
 
