@@ -71,17 +71,29 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def run(names: Sequence[str], *, benchmarks: Mapping[str, Benchmark], latest: Path) -> list[Figure]:
-    """The figures of the chosen benchmarks, written to `latest` as a JSON list; progress goes to standard error."""
+def run(names: Sequence[str], *, benchmarks: Mapping[str, Benchmark], latest: Path) -> tuple[list[Figure], list[CurationError]]:
+    """The figures of the chosen benchmarks, and why those that failed stopped; the others go on.
+
+    `latest` holds what was measured so far from the first figure on, so that an hour's run that is broken off is not lost.
+    Progress goes to standard error.
+    """
     figures: list[Figure] = []
-    for name in chosen(names, list(benchmarks)):
+    failed: list[CurationError] = []
+    wanted = chosen(names, list(benchmarks))
+    latest.write_text(as_json(figures), encoding="utf-8")
+    for name in wanted:
         began_s = time.monotonic()
         print(f"{name} …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix=f"benchmark-{name}-") as folder:
-            figures.extend(benchmarks[name](Path(folder)))
+            try:
+                for one in benchmarks[name](Path(folder)):
+                    figures.append(one)
+                    latest.write_text(as_json(figures), encoding="utf-8")
+            except CurationError as error:
+                failed.append(error)
+                print(error, file=sys.stderr, flush=True)
         print(f"{name} took {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
-    latest.write_text(as_json(figures), encoding="utf-8")
-    return figures
+    return figures, failed
 
 
 def as_json(figures: Sequence[Figure]) -> str:
@@ -90,18 +102,18 @@ def as_json(figures: Sequence[Figure]) -> str:
 
 
 def main(argv: Sequence[str], *, benchmarks: Mapping[str, Benchmark] = BENCHMARKS, latest: Path = LATEST) -> int:
-    """0 when everything was measured, whatever the ratios; 2 for an unknown name; 3 where something outside failed."""
+    """0 when everything was measured, whatever the ratios; 2 for an unknown name; else the exit code of the last that failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"begins the benchmarks to run: {', '.join(benchmarks)}; none for all")
     parser.add_argument("--json", action="store_true", help="print the list instead of the table")
     given = parser.parse_args(argv)
     try:
-        figures = run(given.names, benchmarks=benchmarks, latest=latest)
-    except CurationError as error:
+        figures, failed = run(given.names, benchmarks=benchmarks, latest=latest)
+    except UsageError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     print(as_json(figures) if given.json else table(figures), end="" if given.json else "\n")
-    return 0
+    return failed[-1].exit_code if failed else 0
 
 
 if __name__ == "__main__":

@@ -79,15 +79,31 @@ def test_json_is_printed_instead_of_the_table_when_asked(tmp_path, capsys):
     assert latest.read_text(encoding="utf-8") == capsys.readouterr().out
 
 
-def test_a_benchmark_that_fails_outside_exits_3_with_its_reason(tmp_path, capsys):
-    """A missing tool or a full disk is told, not taken for a figure."""
+def test_a_benchmark_that_fails_outside_exits_3_with_its_reason_and_the_others_are_measured(tmp_path, capsys):
+    """A missing tool or a full disk is told, not taken for a figure, and costs no figure of another benchmark."""
 
     def fails(folder):
         raise OutsideError("is full", subject=str(folder), fix="make room")
         yield
 
-    assert 3 == main([], benchmarks={"pull": fails}, latest=tmp_path / "latest.json")
+    latest = tmp_path / "latest.json"
+    assert 3 == main([], benchmarks={"inspect": fails, "pull": two_seconds_against_three}, latest=latest)
     assert "is full" in capsys.readouterr().err
+    assert ["pull.copy/cp"] == [one["name"] for one in json.loads(latest.read_text(encoding="utf-8"))]
+
+
+def test_a_run_that_is_broken_off_keeps_what_it_measured(tmp_path):
+    """An hour's run may be stopped at any time, and what stood in the file before it is gone."""
+
+    def broken_off(folder):
+        yield from two_seconds_against_three(folder)
+        raise KeyboardInterrupt
+
+    latest = tmp_path / "latest.json"
+    latest.write_text("[]", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        main([], benchmarks={"pull": broken_off}, latest=latest)
+    assert 1 == len(json.loads(latest.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize(("better", "ratio"), [("less", 2.0), ("more", 0.5)])
