@@ -86,7 +86,8 @@ def source_of(batch_id: str) -> str:
 
 def ingest_batch(settings: Settings, batch_id: str) -> list[StageCount]:
     """Pull, inspect and write the manifest of one listed batch; what is done already is not done again."""
-    return [pull_batch(settings, batch_id), write_manifest(settings, batch_id)]
+    home = wiring.ground(settings)  # once for both: whoever opens a ledger reads and checks all of it
+    return [_pull_batch(settings, home, batch_id), _write_manifest(settings, home, batch_id)]
 
 
 def pull_batch(settings: Settings, batch_id: str) -> StageCount:
@@ -95,7 +96,10 @@ def pull_batch(settings: Settings, batch_id: str) -> StageCount:
     Raises:
         SiteRefused: the place where data rests may take no more.
     """
-    home = wiring.ground(settings)
+    return _pull_batch(settings, wiring.ground(settings), batch_id)
+
+
+def _pull_batch(settings: Settings, home: wiring.Ground, batch_id: str) -> StageCount:
     _require_site(settings, home)
     source = wiring.source(settings, source_of(batch_id))
     return pull.run(batch_id, source=source, store=home.store, video=wiring.video_reader(), ledger=home.ledger)
