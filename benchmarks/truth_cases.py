@@ -16,9 +16,10 @@ import numpy as np
 
 from benchmarks.inspect_clips import REAL_CLIPS
 from curation import wiring
+from curation.choices import Depth
 from curation.demo.faults import SCENES, Fault, make_faults
 from curation.errors import OutsideError
-from curation.settings import Depth, EngineSettings, InspectSettings
+from curation.settings import EngineSettings, InspectSettings
 
 CLIPS: Final = REAL_CLIPS.parent
 SCRIPT: Final = CLIPS / "make_faults.sh"

@@ -32,12 +32,12 @@ from curation import (
     pipeline,
 )
 from curation.audit.trace import Row as TracedRow
-from curation.audit.verify import Clips
+from curation.choices import Clips, Depth
 from curation.cli_text import out, shown
 from curation.errors import CurationError, OutsideError
 from curation.records import StageCount
 from curation.residency import sites
-from curation.settings import Depth, SiteApproval
+from curation.settings import SiteApproval
 from curation.stages.pull import Outlook, Prospect
 
 app = typer.Typer(name="curation", no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from curation import pipeline
+from curation.choices import DataClass
 from curation.cli_text import out
 from curation.errors import UsageError
-from curation.settings import DataClass
 from curation.stages.erase import Selection
 
 app = typer.Typer(no_args_is_help=True, help="Erase clips from home: one person asks, another confirms; a receipt stays.")

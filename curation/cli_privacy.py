@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from curation import pipeline
+from curation.choices import Part
 from curation.cli_text import out, shown
 from curation.privacy.gate import SignedEvaluation
-from curation.privacy.labels import Part
 
 err = Console(stderr=True)
 

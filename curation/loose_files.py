@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 
 from curation import schema, wiring
+from curation.choices import Depth
 from curation.digests import file_digest
 from curation.errors import UsageError
 from curation.ports import Outcome
 from curation.records import ValidationResult
-from curation.settings import Depth, EngineSettings, InspectSettings, PullSettings
+from curation.settings import EngineSettings, InspectSettings, PullSettings
 from curation.signals import sheet
 from curation.stages import inspect_clips, manifest
 

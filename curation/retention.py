@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from curation.choices import DataClass
 from curation.coverage import covered
 from curation.records import LedgerEntry
-from curation.settings import DataClass, RetentionSettings
+from curation.settings import RetentionSettings
 
 # Class of data -> the kinds of ledger entries that its term counts from, and where its objects lie.
 _CLASSES: Final[Mapping[DataClass, tuple[tuple[str, ...], tuple[str, ...]]]] = {

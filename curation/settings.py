@@ -17,9 +17,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from curation.choices import DataClass, Depth
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
-from curation.model_settings import DetectSettings, ModelSettings, PrivacySettings, with_defaults
+from curation.model_settings import PROOF_MODELS, DetectSettings, ModelSettings, PrivacySettings, with_defaults
 from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
@@ -272,10 +273,6 @@ class OnnxTaggerSettings(_Frozen):
         if not all(one > 0 for one in deviation):
             raise ValueError("must be above 0")
         return deviation
-
-
-Depth = Literal["packets", "keyframes", "full"]
-DataClass = Literal["clips", "shards", "evidence"]
 
 
 class Thresholds(_Frozen):

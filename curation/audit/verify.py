@@ -7,11 +7,12 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from curation.audit.ledger import GENESIS, check_link, from_bytes
+from curation.choices import Clips
 from curation.coverage import covered
 from curation.errors import CurationError, EvidenceBroken, UsageError
 from curation.layout import ledger_key
@@ -28,7 +29,6 @@ _CHUNK_BYTES: Final = 1 << 20
 _CLIPS: Final = "clips/"
 _READ_ALL_BYTES: Final = 10 * 10**9
 _SAMPLE: Final = 200  # of a ledger in which one clip in a hundred were changed, this misses all of them 13 times in 100
-Clips = Literal["none", "sample", "all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

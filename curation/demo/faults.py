@@ -11,11 +11,11 @@ from typing import Final
 import cv2
 import numpy as np
 
+from curation.choices import Depth
 from curation.demo import defects
 from curation.demo.paint import Image
 from curation.demo.road import Scene, render
 from curation.ports import VideoWriter
-from curation.settings import Depth
 
 WIDTH_PX: Final = 640
 HEIGHT_PX: Final = 360

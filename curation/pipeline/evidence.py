@@ -10,6 +10,7 @@ import pyarrow as pa
 from curation import wiring
 from curation.audit import trace as tracing
 from curation.audit import verify as verification
+from curation.choices import Clips
 from curation.records import LedgerEntry, UpkeepCount
 from curation.settings import Settings
 from curation.stages import upkeep as keeping
@@ -20,7 +21,7 @@ def ledger_entries(settings: Settings) -> Iterator[LedgerEntry]:
     return wiring.home(settings).ledger.entries()
 
 
-def verify(settings: Settings, *, head: str | None = None, clips: verification.Clips | None = None) -> verification.Proof:
+def verify(settings: Settings, *, head: str | None = None, clips: Clips | None = None) -> verification.Proof:
     """Proof that nothing the ledger covers has changed; `clips` says of which the bytes are read, None leaves it to their size.
 
     Raises:

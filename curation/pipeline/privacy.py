@@ -8,12 +8,12 @@ from typing import Final
 
 from curation import layout, wiring
 from curation.audit import privacy_report
+from curation.choices import Part
 from curation.errors import EvaluationRefused, UsageError
 from curation.model_settings import ObjectKind
 from curation.ports import Detector
 from curation.privacy import gate
 from curation.privacy.gate import SignedEvaluation
-from curation.privacy.labels import Part
 from curation.records import PulledModel
 from curation.settings import Settings
 from curation.stages import evaluate_privacy, mask_clips, models

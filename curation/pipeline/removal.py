@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 from curation import layout, retention, wiring
+from curation.choices import DataClass
 from curation.erasure_files import RECEIPT_FILE
 from curation.errors import UsageError
 from curation.pipeline.release import tell_lineage
 from curation.records import StageCount
-from curation.settings import DataClass, Settings
+from curation.settings import Settings
 from curation.stages import erase, publish, withdraw
 from curation.stages import review as reviewing
 

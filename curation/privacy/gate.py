@@ -11,11 +11,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curation.choices import Part
 from curation.digests import canonical_json
 from curation.errors import EvaluationRefused
 from curation.model_settings import ObjectKind
 from curation.privacy.annex_b import Result
-from curation.privacy.labels import Part
 from curation.residency.signing import private_key
 
 _DOMAIN: Final = b"curation privacy evaluation signature 1\n"

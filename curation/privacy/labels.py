@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal, get_args
 
+from curation.choices import Part
 from curation.errors import UsageError
 
 LABELS_FILE: Final = "boxes.csv"
 LabelKind = Literal["face", "plate", "ignore", "none"]
-Part = Literal["all", "tune", "report"]
 _REQUIRED: Final = ("file", "kind", "x", "y", "w", "h")
 _NUMBERS: Final = ("x", "y", "w", "h")
 

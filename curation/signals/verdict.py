@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from curation.settings import Depth, Thresholds
+from curation.choices import Depth
+from curation.settings import Thresholds
 
 REASONS: Final = (
     "too_short",

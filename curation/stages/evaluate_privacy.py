@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from curation.choices import Part
 from curation.digests import canonical_json, file_digest, sha256_hex
 from curation.errors import UsageError
 from curation.model_settings import ModelSettings, ObjectKind
@@ -19,7 +20,7 @@ from curation.ports import Clock, Detector, VideoReader
 from curation.privacy import annex_b
 from curation.privacy.boxes import MASK_SCALE
 from curation.privacy.gate import EvaluatedModel, Evaluation
-from curation.privacy.labels import LABELS_FILE, Part, Sample, half, parse
+from curation.privacy.labels import LABELS_FILE, Sample, half, parse
 
 _AT_ONCE_S: Final = 1e-3  # how far a frame's time may lie from the label's
 _RUNTIME: Final = f"OpenCV {cv2.__version__}"

@@ -12,8 +12,9 @@ import pytest
 from curation.adapters.clock_system import PinnedClock
 from curation.adapters.tagger_picture import PictureTagger
 from curation.adapters.video_av import AvVideoReader
+from curation.choices import Depth
 from curation.records import Inspection
-from curation.settings import Depth, InspectSettings
+from curation.settings import InspectSettings
 from curation.signals import sheet
 from curation.stages.inspect_clips import inspect_clip
 from curation.worker import build_inspector

@@ -17,8 +17,9 @@ import pytest
 
 from curation.adapters.engine_local import LocalEngine
 from curation.adapters.tagger_picture import PictureTagger
+from curation.choices import Depth
 from curation.records import Inspection
-from curation.settings import Depth, EngineSettings, InspectSettings, Thresholds
+from curation.settings import EngineSettings, InspectSettings, Thresholds
 from curation.stages.inspect_clips import from_json
 
 CLIPS = Path(__file__).resolve().parents[2].parent / "shared" / "clips"

@@ -16,10 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from curation import pipeline, wiring
+from curation.choices import Part
 from curation.cli import app
 from curation.errors import EvaluationRefused, UsageError
 from curation.privacy import gate
-from curation.privacy.labels import Part, half
+from curation.privacy.labels import half
 from curation.residency.signing import keygen
 from curation.settings import PrivacySettings, Settings
 
