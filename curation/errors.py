@@ -110,3 +110,7 @@ class ModelRefused(CurationError):
 
 class EvaluationRefused(CurationError):
     """Nothing may be masked: the evaluation of the models in use is missing, expired, unsigned, of other models, or not passed."""
+
+
+class MaskingRefused(CurationError):
+    """A masked shard set may not be built: one of its clips was not looked at for faces and plates, or nothing allows the masking."""

@@ -9,6 +9,7 @@ from curation.errors import CurationError
 
 STAGING: Final = ".staging"  # the part of a store that holds no objects: bytes on their way, probes, claims
 EVALUATIONS: Final = "evaluations/"  # each in a folder of its own below
+MASKED: Final = "masked/"  # copies of clips with faces and plates masked
 _REVISION_PARTS: Final = 4
 _PART_MAX_BYTES: Final = 255  # what ext4, xfs and APFS allow for one name
 
@@ -66,6 +67,26 @@ def model_card_key(sha256: str) -> str:
 def evaluation_key(evaluation_id: str, name: str) -> str:
     """A file of an evaluation of the models in use: evaluation.json, report.html."""
     return f"{EVALUATIONS}{evaluation_id}/{name}"
+
+
+def masked_folder(clip_id: str) -> str:
+    """Prefix of all masked copies of a clip."""
+    return f"{MASKED}{clip_id[:2]}/{clip_id}/"
+
+
+def masked_note_key(clip_id: str, masking: str) -> str:
+    """What a masked copy holds, written last; `masking` is the digest of the models and of how they mask."""
+    return f"{masked_folder(clip_id)}{masking}.json"
+
+
+def masked_copy_key(clip_id: str, masking: str, sha256: str) -> str:
+    """Bytes of a masked copy, by their own digest."""
+    return f"{masked_folder(clip_id)}{masking}/{sha256}.mp4"
+
+
+def clip_of_masked(key: str) -> str:
+    """The clip that an object below `MASKED` is a copy of, or speaks of."""
+    return key.split("/")[2]
 
 
 def tombstone_key(clip_id: str) -> str:
