@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from curation.choices import DataClass, Depth
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
-from curation.model_settings import PROOF_MODELS, DetectSettings, ModelSettings, PrivacySettings, with_defaults
+from curation.model_settings import DetectSettings, ModelSettings, PrivacySettings, with_defaults
 from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
