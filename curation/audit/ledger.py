@@ -26,14 +26,14 @@ _ATTEMPTS: Final = 100  # appenders that collide move on to the next number; thi
 
 def signed_bytes(entry: LedgerEntry) -> bytes:
     """What the signature covers: the entry's canonical JSON without its signature."""
-    body = dataclasses.asdict(entry)
+    body = entry.plain()
     del body["signature"]
     return canonical_json(body)
 
 
 def to_bytes(entry: LedgerEntry) -> bytes:
     """The entry as it is stored."""
-    return canonical_json(dataclasses.asdict(entry))
+    return canonical_json(entry.plain())
 
 
 def from_bytes(data: bytes, key: str) -> LedgerEntry:

@@ -267,10 +267,14 @@ def quarantined(error: str, *, reason: str, policy: InspectSettings, at: datetim
 
 def to_json(inspection: Inspection) -> bytes:
     """Canonical JSON of an Inspection: sorted keys, no spaces, times in ISO 8601; equal Inspections give equal bytes."""
-    plain = {**dataclasses.asdict(inspection), "inspected_at": inspection.inspected_at.isoformat()}
-    captured_at = inspection.telemetry.captured_at
-    plain["telemetry"]["captured_at"] = None if captured_at is None else captured_at.isoformat()
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(_plain(inspection), default=_plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _plain(value: Any) -> str | dict[str, Any]:
+    """What JSON has no form for: a time as ISO 8601, a record by its fields, which `asdict` would copy one by one."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def from_json(data: bytes) -> Inspection:
