@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,23 +40,33 @@ exec(compile(Path({file!r}).read_text(encoding="utf-8"), {file!r}, "exec"))
 
 
 def figures(folder: Path) -> Iterator[Figure]:
-    """Clips of one run against 100,000, its task instances against 250, and peak memory of the scheduler and of its workers."""
+    """Clips of one run against 100,000, its task instances against 250, wall and CPU, and peak memory of scheduler and workers."""
     count = int(os.environ.get(CLIPS_VARIABLE, CLIPS))
     work = _work_folder(folder / "work", folder / "clips")
     _write_clips(folder / "clips", count)
     stack = AirflowStack(
         work / "airflow", _dags(folder / "dags"), env={"CURATION_WORK": str(work)}, pools=PROJECT / "deploy" / "pools.json"
     )
+    used_before_s = _children_cpu_s()
     with stack, _peaks(stack) as peaks:
+        started = time.monotonic()
         run_id = stack.trigger("ingest_clips", {"sources": ["invented"]})
         stack.require_success("ingest_clips", run_id, limit_s=_LIMIT_S)
+        wall_s = time.monotonic() - started
         states = Counter(str(task["state"]) for task in stack.tasks("ingest_clips", run_id))
     pulled = sum(entry.counts.get("stored", 0) for entry in pipeline.ledger_entries(pipeline.open_settings(work)) if entry.kind == "pull")
     if pulled != count or set(states) != {"success"}:
         raise NotConserved(f"{pulled} of {count} clips, tasks {dict(states)}", subject="ingest_clips", fix="read the logs of the run")
     yield figure("airflow.clips/a_run", [pulled], [CLIPS], unit="clips", better="more", goal=1.0)
     yield within("airflow.task_instances/limit", [sum(states.values())], MAX_TASKS, unit="task instances")
+    yield figure("airflow.wall/cpu_of_all_components", [wall_s], [_children_cpu_s() - used_before_s], unit="s", better="less")
     yield figure("airflow.memory/scheduler_and_workers", [peaks["scheduler"]], [peaks["workers"]], unit="MiB", better="less")
+
+
+def _children_cpu_s() -> float:
+    """CPU of the processes that this one started and has seen end, with all that those have seen end."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _work_folder(work: Path, clips: Path) -> Path:
