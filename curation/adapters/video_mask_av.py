@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from av.bitstream import BitStreamFilterContext
 
+from curation.adapters.spool import open_locked
 from curation.errors import ClipUnreadable, OutsideError
 from curation.ports import Masking
 
 _OPTIONS: Final = {"protocol_whitelist": "file"}
-# No frame waits for a later one, so that times are written as they are read; no captions that the decoder handed on.
-_ENCODER: Final = {"crf": "20", "preset": "veryfast", "bf": "0", "a53cc": "0"}
+# No frame waits for a later one, so that times are written as they are read; no captions that the decoder handed on; the same bytes
+# whatever vector instructions the processor has.
+_ENCODER: Final = {"crf": "20", "preset": "veryfast", "bf": "0", "a53cc": "0", "x264-params": "cpu-independent=1"}
 _WITHOUT_SEI: Final = "filter_units=remove_types=6"  # H.264 SEI: what encoders and recorders tell of themselves
 _MOVFLAGS: Final = "+faststart"
 
@@ -46,7 +48,7 @@ class AvMasker:
         """
         partial = target.with_name(f".{target.name}.partial")
         try:
-            with _clip(path) as (container, stream):
+            with open_locked(partial), _clip(path) as (container, stream):
                 count = _written(partial, _timed(path, _frames(path, container, stream)), stream, masking)
             partial.replace(target)
         except (av.FFmpegError, OSError) as error:

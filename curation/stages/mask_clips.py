@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import ClipUnreadable, UsageError
+from curation import __version__
+from curation.digests import canonical_json, file_digest, sha256_hex
+from curation.errors import ClipUnreadable, CurationError, EvidenceBroken, ImmutableConflict, MaskingRefused, OutsideError, UsageError
+from curation.layout import clip_key, masked_copy_key, masked_note_key, tombstone_key
 from curation.model_settings import ModelSettings, ObjectKind
-from curation.ports import Detector, Masker
+from curation.ports import Detector, Masker, ObjectStore
 from curation.privacy.boxes import Boxes
-from curation.privacy.paint import painted
+from curation.privacy.paint import GREY, painted
 from curation.privacy.tracks import Track, TrackLimits, masks, tracks
 from curation.records import Detection
 
+JOB: Final = "mask"  # a name in curation.worker.JOBS
 EVERY_MAX = 6  # a fifth of a second at 30 frames a second: in a longer pause a head turns out from under its mask
 DOUBTFUL = 0.5  # of the least score, from which a sight carries a track on: hysteresis
+_CHUNK_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +90,90 @@ def run(
         mask_count=sum(map(len, boxes)),
         detector_versions=" ".join(detectors[kind].version for kind in sorted(detectors)),
     )
+
+
+# --- copies for shards --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equipment:
+    """What masks: reads and writes frames, finds faces and plates, and how each model is run. `identity` names all of it."""
+
+    masker: Masker
+    detectors: Mapping[ObjectKind, Detector]
+    models: Mapping[ObjectKind, ModelSettings]
+
+    @property
+    def identity(self) -> str:
+        """The digest under which its copies rest."""
+        return identity({kind: one.version for kind, one in self.detectors.items()})
+
+
+def identity(versions: Mapping[ObjectKind, str]) -> str:
+    """SHA-256, hex, over all that decides what a copy shows: versions of models and program, limits of tracks, size and colour of masks."""
+    limits = dataclasses.asdict(TrackLimits(start_score=1.0, keep_score=DOUBTFUL))
+    return sha256_hex(canonical_json({"version": __version__, "models": dict(versions), "every": 1, "limits": limits, "grey": GREY}))
+
+
+def answer_copy(item: Mapping[str, Any], *, store: ObjectStore, equipment: Equipment) -> dict[str, Any]:
+    """`write_copy` as a worker's job: {"copy": …}, {"unmaskable": why}, or what it refuses by name, which stops the set."""
+    try:
+        if equipment.identity != item["masking"]:  # what the gate let mask is not what stands here
+            fix = "build again, and leave [privacy] and [models] as they are meanwhile"
+            raise MaskingRefused("would be masked by other models than were allowed", subject=f"clip {item['clip_id']}", fix=fix)
+        return {"copy": write_copy(item["clip_id"], item["suffix"], store=store, equipment=equipment)}
+    except ClipUnreadable as error:
+        return {"unmaskable": error.problem}
+    except CurationError as error:
+        kind = "OutsideError" if isinstance(error, OutsideError) else type(error).__name__
+        return {"refused": {"kind": kind, "problem": error.problem, "subject": error.subject, "fix": error.fix}}
+
+
+def write_copy(clip_id: str, suffix: str, *, store: ObjectStore, equipment: Equipment) -> dict[str, Any]:
+    """What stands beside the clip's masked copy in the home store, whole or not at all; one that stands there is not made again.
+
+    Args:
+        clip_id: the clip.
+        suffix: of its object, with its dot.
+        store: the home store.
+        equipment: what masks; every frame is looked at.
+
+    Raises:
+        EvidenceBroken: the clip's bytes are not those that its id names.
+        ClipUnreadable: it cannot be masked; nothing is written.
+        MaskingRefused: the clip was erased meanwhile.
+    """
+    key = masked_note_key(clip_id, equipment.identity)
+    if store.size(key) is None:
+        with store.local_path(clip_key(clip_id, suffix)) as path:
+            if file_digest(path) != clip_id:
+                problem = f"the bytes under {clip_key(clip_id, suffix)} are not those that its id names"
+                raise EvidenceBroken(problem, subject=f"clip {clip_id}", fix="restore them from a copy")
+            said = _stored_copy(path, clip_id, store, equipment)
+        with contextlib.suppress(ImmutableConflict):  # another run was faster, and its bytes differ; what stands is the clip's copy
+            store.create(key, canonical_json(said))
+    copy: dict[str, Any] = json.loads(store.read(key))
+    return copy
+
+
+def _stored_copy(path: Path, clip_id: str, store: ObjectStore, equipment: Equipment) -> dict[str, Any]:
+    with store.stage() as staged:
+        target = staged.path.with_name(f"{staged.path.name}.mp4")
+        try:
+            told = run(path, target, masker=equipment.masker, detectors=equipment.detectors, models=equipment.models)
+            hasher, size_bytes = hashlib.sha256(), 0
+            with target.open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    hasher.update(chunk)
+                    size_bytes += len(chunk)
+                    staged.write(chunk)
+        finally:
+            target.unlink(missing_ok=True)
+        if store.size(tombstone_key(clip_id)) is not None:
+            raise MaskingRefused("was erased while it was masked", subject=f"clip {clip_id}", fix="build the set again")
+        key = masked_copy_key(clip_id, equipment.identity, hasher.hexdigest())
+        staged.commit(key)
+    return {**dataclasses.asdict(told), "key": key, "sha256": hasher.hexdigest(), "size_bytes": size_bytes}
 
 
 def _seen(
