@@ -11,44 +11,38 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from curation import (
-    __version__,
-    cli_erase,
-    cli_privacy,
-    cli_report,
-    cli_residency,
-    cli_review,
-    cli_serve,
-    cli_shards,
-    cli_validate,
-    cli_withdraw,
-    pipeline,
-)
-from curation.audit.trace import Row as TracedRow
+from curation import __version__, cli_report, cli_review, cli_serve, pipeline
 from curation.choices import Clips, Depth
+from curation.cli_late import LateGroup
 from curation.cli_text import out, shown
 from curation.errors import CurationError, OutsideError
-from curation.records import StageCount
-from curation.residency import sites
-from curation.settings import SiteApproval
-from curation.stages.pull import Outlook, Prospect
+
+if TYPE_CHECKING:  # what a command returns is not needed to offer the command
+    from curation.audit.trace import Row as TracedRow
+    from curation.records import StageCount
+    from curation.settings import SiteApproval
+    from curation.stages.pull import Outlook, Prospect
+
+_LATE: Final = {  # name -> help of the commands of `curation/cli_<name>.py`
+    "shards": "Training shards, built at home for a YAML request.",
+    "residency": "Make, check, read and try residency packs.",
+    "erase": "Erase clips from home: one person asks, another confirms; a receipt stays.",
+    "withdraw": "Take rows back from overseas: one person asks, another confirms; a receipt stays at home.",
+    "models": "Models that find faces and plates: pinned by SHA-256, kept in the home store.",
+    "privacy": "How well faces and plates are found, by GB/T 44464-2024 Annex B.",
+}
 
 app = typer.Typer(name="curation", no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 audit_app = typer.Typer(no_args_is_help=True, help="Offline proof of what happened and what left.")
-app.add_typer(cli_shards.app, name="shards")
 app.add_typer(audit_app, name="audit")
-app.add_typer(cli_residency.app, name="residency")
-app.add_typer(cli_erase.app, name="erase")
-app.add_typer(cli_withdraw.app, name="withdraw")
-app.add_typer(cli_privacy.models_app, name="models")
-app.add_typer(cli_privacy.app, name="privacy")
+for _name, _help in _LATE.items():
+    app.add_typer(typer.Typer(cls=LateGroup, no_args_is_help=True, help=_help), name=_name)
 app.command()(cli_review.review)
 app.command()(cli_serve.serve)
 
@@ -130,6 +124,8 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Measure clips: any file, no store, no settings. With --json one object a line, keys = manifest columns."""
+    from rich.progress import Progress
+
     from curation import loose_files
 
     rows = loose_files.inspect_files(paths, depth=depth, contact_sheet=contact_sheet)
@@ -176,6 +172,8 @@ def _inspection_cells(row: Mapping[str, Any]) -> list[str]:
 @app.command()
 def site(work: Work = None, as_json: AsJson = False) -> None:
     """Where data rests, the permissions it rests on, and until when each holds; exit 1 where new pulls are stopped."""
+    from curation.residency import sites
+
     settings = pipeline.open_settings(work)
     found = pipeline.site_permissions(settings)
     if as_json:
@@ -215,6 +213,8 @@ def pull_command(
     as_json: AsJson = False,
 ) -> None:
     """List a source and pull every new clip into the home store."""
+    from curation.records import StageCount
+
     settings = pipeline.open_settings(work)
     if dry_run:
         _show_outlook(pipeline.outlook(settings, source), source, as_json=as_json)
@@ -232,6 +232,8 @@ def pull_command(
 
 
 def _show_outlook(outlook: Outlook, source: str, *, as_json: bool) -> None:
+    from curation.records import StageCount
+
     if as_json:
         for prospect in outlook.prospects:
             telemetry = {key: value for key, value in asdict(prospect.entry.telemetry).items() if key != "track"}
@@ -276,6 +278,8 @@ def validate(
 
     Exit 1 names the failing checks and how many rows each; with --json the whole result, counts and clip ids only.
     """
+    from curation import cli_validate
+
     if batch.endswith(".parquet"):
         cli_validate.of_file(Path(batch), as_json=as_json)
     else:

@@ -14,7 +14,7 @@ from curation.cli_text import out
 from curation.errors import UsageError
 from curation.stages.erase import Selection
 
-app = typer.Typer(no_args_is_help=True, help="Erase clips from home: one person asks, another confirms; a receipt stays.")
+app = typer.Typer()
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object a line, for programs.")]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import tempfile
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from curation import pipeline
 from curation.cli_text import out, shown
 from curation.errors import OutsideError, UsageError
-from curation.residency.explain import Language
+
+if TYPE_CHECKING:
+    from curation.residency.explain import Language
 
 _Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day in Asia/Shanghai; default the year so far.")]
 

@@ -23,7 +23,7 @@ from curation.residency.explain import explain as explain_page
 from curation.schema import CLIPS, DECISIONS, SCHEMA_VERSION
 from curation.tables import ParquetRows, from_parquet, to_parquet
 
-app = typer.Typer(no_args_is_help=True, help="Make, check, read and try residency packs.")
+app = typer.Typer()
 
 RELEASE_NAME: Final = "release.parquet"
 DECISIONS_NAME: Final = "decisions.parquet"

@@ -17,7 +17,7 @@ from curation.shards.preview import picture, sized, tag_counts
 from curation.shards.request import ShardRequest, parse
 from curation.shards.selection import TAG_COLUMNS
 
-app = typer.Typer(no_args_is_help=True, help="Training shards, built at home for a YAML request.")
+app = typer.Typer()
 
 Request = Annotated[Path, typer.Argument(help="Request in YAML.")]
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]

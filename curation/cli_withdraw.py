@@ -13,7 +13,7 @@ from curation.cli_text import out
 from curation.errors import UsageError
 from curation.stages.withdraw import Selection
 
-app = typer.Typer(no_args_is_help=True, help="Take rows back from overseas: one person asks, another confirms; a receipt stays at home.")
+app = typer.Typer()
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
