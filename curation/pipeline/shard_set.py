@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -12,12 +13,15 @@ import pyarrow as pa
 
 from curation import layout, proofs, wiring
 from curation.erasure_files import REQUEST_FILE
-from curation.errors import ConcurrentChange, UsageError
+from curation.errors import ConcurrentChange, EvaluationRefused, MaskingRefused, ModelRefused, UsageError
 from curation.pipeline.base import curated, pinned
+from curation.pipeline.privacy import masking_permit
 from curation.ports import Engine, ObjectStore
 from curation.records import REMOVED
 from curation.settings import Settings
-from curation.shards.files import SHARDS_FOLDER, set_of, sets_holding
+from curation.shards.files import SHARDS_FOLDER, erased_copies, set_of, sets_holding
+from curation.shards.masked_copies import Workers
+from curation.shards.masking import NAMED_MAX, REASON_COLUMN, reasons_of, refusal
 from curation.shards.preview import ENCODED_COLUMNS, columns_of_preview, preview
 from curation.shards.request import ShardRequest, from_mapping
 from curation.shards.selection import NearPairs
@@ -36,24 +40,32 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
     """Id of the request's shard set, built from main of curated.clips as it is now, or from that snapshot of it.
 
     Raises:
+        EvaluationRefused, ModelRefused: faces and plates must be masked, and the models in use may not do it.
+        MaskingRefused: they must be, and a clip was not looked at for them.
         ConcurrentChange: a clip of it was withdrawn while it was built.
     """
+    permit = masking_permit(settings) if request.masked else None
     home = wiring.home(settings)
     rows, at = curated(settings, snapshot_id=snapshot_id, columns=shards.columns_of(request))
     withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
     audit = partial(proofs.of_shards, settings, home, rows)
-    workers = shards.Workers(engine=_engine(settings), settings=settings.model_dump(mode="json"))
-    made = shards.run(
-        request,
-        rows,
-        at,
-        store=home.store,
-        ledger=home.ledger,
-        workers=workers,
-        withdrawn=withdrawn,
-        near=_near(settings, home, at, most=_COMPARED_MAX),
-        audit=audit,
-    )
+    workers = Workers(engine=_engine(settings), settings=settings.model_dump(mode="json"))
+    try:
+        made = shards.run(
+            request,
+            rows,
+            at,
+            store=home.store,
+            ledger=home.ledger,
+            workers=workers,
+            withdrawn=withdrawn,
+            near=_near(settings, home, at, most=_COMPARED_MAX),
+            permit=permit,
+            audit=audit,
+        )
+    finally:
+        if permit is not None:
+            _remove_copies_of_erased(settings, home.store)
     shard_set_id = made.shard_set_id
     if made.created:
         home.catalog.pin(settings.curated_table, f"{shards.STAGE}.{shard_set_id}", at)  # as upkeep will, each night
@@ -66,13 +78,39 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
     return shard_set_id
 
 
+def _remove_copies_of_erased(settings: Settings, store: ObjectStore) -> None:
+    """Remove what this build, or one that was killed, masked of clips while they were erased."""
+    eraser = wiring.eraser(settings)
+    for key in erased_copies(store):
+        eraser.remove(key)
+
+
 def preview_shards(settings: Settings, request: ShardRequest) -> dict[str, Any]:
-    """What a request would give, before any copy, from main of curated.clips as it is now."""
+    """What a request would give, before any copy, from main of curated.clips as it is now.
+
+    Of a masked one `masking` says what would mask, or why a build would be `refused`.
+    """
     home = wiring.home(settings)
     at = pinned(settings, home)
     rows = home.catalog.stream(settings.curated_table, columns=columns_of_preview(request), encoded=ENCODED_COLUMNS, snapshot_id=at)
     withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
-    return preview(request, rows, withdrawn=withdrawn, near=_near(settings, home, at, most=_COMPARED_AHEAD_MAX))
+    seen = preview(request, rows, withdrawn=withdrawn, near=_near(settings, home, at, most=_COMPARED_AHEAD_MAX))
+    if request.masked:
+        seen["masking"] = _masking_ahead(settings, home, at, request, seen.pop("not_looked_at"))
+    return seen
+
+
+def _masking_ahead(settings: Settings, home: wiring.Home, at: int, request: ShardRequest, lacking: Sequence[str]) -> dict[str, Any]:
+    """What would mask the set, or what a build would be refused with; `lacking` are clips that were not looked at."""
+    try:
+        permit = masking_permit(settings)
+        if lacking:
+            first, columns = lacking[:NAMED_MAX], ["clip_id", REASON_COLUMN]
+            rows = home.catalog.read(settings.curated_table, snapshot_id=at, clip_ids=first, columns=columns)
+            raise refusal(reasons_of(rows), len(lacking), request.name)
+    except (EvaluationRefused, MaskingRefused, ModelRefused) as error:
+        return {"refused": {"problem": error.problem, "subject": error.subject, "fix": error.fix}}
+    return permit.plain()
 
 
 def _near(settings: Settings, home: wiring.Home, snapshot_id: int, *, most: int) -> NearPairs:
@@ -92,11 +130,20 @@ def _engine(settings: Settings) -> Engine:
     return wiring.engine(settings.engine.model_copy(update={"time_limit_s": limit_s}), home=settings.home)
 
 
-def rebuild_shard_sets(settings: Settings, removal_id: str) -> dict[str, str | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """The shard set that takes the place of one that was removed; None with the reason `why` there is none."""
+
+    shard_set_id: str | None
+    why: str = ""
+
+
+def rebuild_shard_sets(settings: Settings, removal_id: str) -> dict[str, Rebuilt]:
     """Shard set that a withdrawal or erasure removed -> the one that takes its place, built again without the clips.
 
-    From the same snapshot where it still stands, else from main. None where nobody knows what it was asked for, as of one that was never
-    finished, or nothing of it is left. Done twice it gives the same sets.
+    From the same snapshot where it still stands, else from main. None takes its place where nobody knows what it was asked for, as of one
+    that was never finished, where nothing of it is left, or where it must be masked and the models in use may no longer do that: what was
+    removed stays removed. Done twice it gives the same sets.
     """
     home = wiring.home(settings)
     entries = list(home.ledger.entries())
@@ -111,14 +158,18 @@ def rebuild_shard_sets(settings: Settings, removal_id: str) -> dict[str, str | N
     return {name: _rebuilt(settings, made.get(name, {}), home.store) for name in sorted({*unfinished, *finished})}
 
 
-def _rebuilt(settings: Settings, facts: Mapping[str, str], store: ObjectStore) -> str | None:
+def _rebuilt(settings: Settings, facts: Mapping[str, str], store: ObjectStore) -> Rebuilt:
     key = layout.shard_request_key(facts.get("request", "unknown"))
     if store.size(key) is None:
-        return None
-    request = from_mapping(json.loads(store.read(key)))
+        return Rebuilt(shard_set_id=None, why="it was not finished, so nobody knows what it was asked for")
+    request, why = from_mapping(json.loads(store.read(key))), ""
     for snapshot_id in (int(facts["snapshot"]), None):
         try:
-            return build_shards(settings, request, snapshot_id=snapshot_id)
+            return Rebuilt(shard_set_id=build_shards(settings, request, snapshot_id=snapshot_id))
         except UsageError as problem:  # an erasure has taken the snapshot, or nothing is left to take
-            log.info("%s", problem)
-    return None
+            why = str(problem)
+        except (EvaluationRefused, MaskingRefused, ModelRefused) as refused:
+            why = str(refused)
+            break
+    log.info("%s", why)
+    return Rebuilt(shard_set_id=None, why=why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -40,6 +41,8 @@ def index_of(
     rows_digest: str,
     checks: Mapping[str, Any],
     filter_shown: bool,
+    masking: Mapping[str, Any] | None = None,
+    unmaskable: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """All that is told of a finished set.
 
@@ -52,6 +55,8 @@ def index_of(
         rows_digest: SHA-256 over all that rows bring into the shards.
         checks: what the suite of shard sets said.
         filter_shown: whether the filter may be told.
+        masking: what masked the set, and how much; None for one that is not masked.
+        unmaskable: clips that are left out because they cannot be masked, with the reason.
     """
     asked = request.model_dump(mode="json")
     if not filter_shown:
@@ -69,12 +74,16 @@ def index_of(
         "project_version": __version__,
         "residency": "stays home",
         "request": asked,
-        "rows": rows | ({"undecodable": len(undecodable)} if request.form == "frames" else {}),
+        "masking": None if masking is None else dict(masking),
+        "rows": rows
+        | ({"unmaskable": len(unmaskable)} if request.masked else {})
+        | ({"undecodable": len(undecodable)} if request.form == "frames" else {}),
         "rows_digest": rows_digest,
         "quotas": list(selection.quotas),
         "groups": dict(selection.groups),
         "splits": splits,
         "measured": {name: _distribution(taken, name, request) for name in MEASURED_COLUMNS},
+        "unmaskable": dict(unmaskable),
         "undecodable": undecodable,
         "incomplete": incomplete,  # these stand in the set, with the pictures that came out
         "checks": dict(checks),
@@ -85,8 +94,12 @@ def index_of(
 
 
 def _clips_named(index: Mapping[str, Any]) -> list[tuple[str, Mapping[str, str]]]:
-    """Clips of which pictures are missing, with the reason, under a heading each."""
-    told = [("Clips that gave no picture", index["undecodable"]), ("Clips that gave some pictures only", index["incomplete"])]
+    """Clips that are missing, or of which pictures are, with the reason, under a heading each."""
+    told = [
+        ("Clips that could not be masked", index["unmaskable"]),
+        ("Clips that gave no picture", index["undecodable"]),
+        ("Clips that gave some pictures only", index["incomplete"]),
+    ]
     return [(title, named) for title, named in told if named]
 
 
@@ -129,6 +142,7 @@ def _facts(index: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("samples", f"{sum(found['samples'] for found in splits):,} from {sum(found['clips'] for found in splits):,} clips"),
         ("made of", made_of),
         ("format", {"webdataset": "WebDataset tars", "mds": "MosaicML Streaming (MDS)"}[request["format"]]),
+        *_masking(index["masking"]),
         ("shards", f"{len(index['shards']):,}, {sized(sum(shard['bytes'] for shard in index['shards']))}"),
         ("built by", f"curation {index['project_version']}"),
         ("rows", f"SHA-256 {index['rows_digest']} over all that they bring in"),
@@ -139,15 +153,29 @@ def _facts(index: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _masking(masking: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Whether faces and plates are masked; if so by which models, on the word of which evaluation, and how much."""
+    if masking is None:
+        return [("faces and plates", "not masked")]
+    evaluation, tracks = masking["evaluation"], masking["tracks"].items()
+    seen = " and ".join(f"{count:,} {kind}s" for kind, count in tracks) or "nothing"
+    proof = f"{evaluation['id']}, SHA-256 {evaluation['sha256']}: {evaluation['result']}, held until {evaluation['expires_at'][:10]}"
+    return [
+        ("faces and plates", f"masked: {masking['masks']:,} masks over {seen}, in {masking['frames']:,} frames, each looked at"),
+        *((f"found {kind}s", f"{one['version']}, SHA-256 {one['sha256']}") for kind, one in masking["models"].items()),
+        ("evaluation", f"a demo's, which proves nothing: {proof}" if evaluation["demo"] else proof),
+    ]
+
+
 def _rows_accounted(index: Mapping[str, Any]) -> list[tuple[str, int]]:
-    words = {"withdrawn": "withdrawn on request", "undecodable": "gave no picture"}
+    words = {"withdrawn": "withdrawn on request", "undecodable": "gave no picture", "unmaskable": "could not be masked"}
     left_out = [(words.get(name, name.replace("_", " ")), count) for name, count in index["rows"].items() if name != "considered"]
     return [("accepted clips considered", index["rows"]["considered"]), *left_out]
 
 
 def _checks(index: Mapping[str, Any]) -> list[str]:
     said, groups = index["checks"], index["groups"]
-    lines = ["Every clip's bytes were checked against its id while they were read."]
+    lines = ["Every clip's bytes were checked against its id when they were read."]
     if said:
         lines.append(f"Great Expectations suite `{said['suite']}`: {said['checks']} checks over {said['rows']:,} rows, all passed.")
     for name, words in (("drives", "drive"), ("vehicle_days", "vehicle-day"), ("near_duplicates", "set of near-duplicates")):
@@ -168,9 +196,15 @@ def _residency(index: Mapping[str, Any]) -> list[str]:
     ]
 
 
+_MASKED_LIMITS: Final = [
+    "Models miss some faces and plates; the evaluation says how many. What they miss is not masked.",
+    "Sound, metadata and messages of the recorder are not in these clips; pictures are coded anew.",
+]
+
+
 def _limits(index: Mapping[str, Any]) -> list[str]:
     lines = [
-        "Faces and plates are not masked.",
+        *(["Faces and plates are not masked."] if index["masking"] is None else _MASKED_LIMITS),
         "No drive, no day of a vehicle and no two near-duplicates straddle two splits; a clip of unknown drive and vehicle stands alone.",
         "Splits follow a hash of the group, so with few groups their sizes differ from the ratios, and one may be empty.",
         "Tags are a machine's; `undefined` means that it did not say, `unmeasured` that it could not look.",

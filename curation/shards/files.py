@@ -1,4 +1,4 @@
-"""Shard sets as objects of the home store: which of them hold a clip, and all that belongs to one."""
+"""Shard sets and masked copies as objects of the home store: which of them hold a clip, and all that belongs to one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import io
 import json
 import tarfile
 from collections.abc import Collection
+from pathlib import PurePosixPath
 from typing import Any, Final
 
+from curation.layout import MASKED, clip_of_masked, masked_folder
 from curation.ports import ObjectStore
 from curation.shards import mds
 
@@ -20,7 +22,7 @@ def sets_holding(clip_ids: Collection[str], store: ObjectStore) -> dict[str, fro
     """Shard set -> those of the clips that its shards hold, whole or as pictures, or that gave none; sets without any are left out."""
     wanted, found = frozenset(clip_ids), dict[str, frozenset[str]]()
     for key in store.keys(SHARDS_FOLDER):
-        held = wanted & (_clips_in(key, store) if is_shard(key) else _clips_without_pictures(key, store))
+        held = wanted & (_clips_in(key, store) if is_shard(key) else _clips_left_out(key, store))
         if held:
             found[set_of(key)] = found.get(set_of(key), frozenset()) | held
     return found
@@ -29,6 +31,17 @@ def sets_holding(clip_ids: Collection[str], store: ObjectStore) -> dict[str, fro
 def objects_of(shard_sets: Collection[str], store: ObjectStore) -> list[str]:
     """Keys of all objects of these shard sets."""
     return [key for key in store.keys(SHARDS_FOLDER) if is_of(key, shard_sets)]
+
+
+def copies_of(clip_ids: Collection[str], store: ObjectStore) -> list[str]:
+    """Keys of all masked copies of these clips, and of what stands beside them, which goes last: it tells of them."""
+    return [key for clip_id in clip_ids for key in sorted(store.keys(masked_folder(clip_id)), key=lambda key: key.endswith(".json"))]
+
+
+def erased_copies(store: ObjectStore) -> list[str]:
+    """Keys of masked copies of clips that were erased, such as a build leaves that an erasure met."""
+    erased = {PurePosixPath(key).stem for key in store.keys("tombstones/")}
+    return [key for key in store.keys(MASKED) if clip_of_masked(key) in erased] if erased else []
 
 
 def is_of(key: str, shard_sets: Collection[str]) -> bool:
@@ -46,10 +59,10 @@ def set_of(key: str) -> str:
     return key.split("/")[1]
 
 
-def _clips_without_pictures(key: str, store: ObjectStore) -> frozenset[str]:
-    """Clips that a shard should have held and that gave nothing: what stands beside it names them."""
+def _clips_left_out(key: str, store: ObjectStore) -> frozenset[str]:
+    """Clips that a set should have held and that gave nothing, or could not be masked: what stands beside its shards names them."""
     said = json.loads(store.read(key)) if key.endswith(".json") else {}
-    return frozenset(said.get("undecodable", {}))
+    return frozenset({**said.get("undecodable", {}), **said.get("unmaskable", {})})
 
 
 def _clips_in(key: str, store: ObjectStore) -> frozenset[str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from curation.shards.masking import DETECTION_COLUMNS, not_looked_at
 from curation.shards.request import TAGS, ShardRequest
 from curation.shards.selection import NONE, TAG_COLUMNS, NearPairs, choose, columns_to_choose, split_counts
 from curation.shards.telling import TOLD_COLUMNS, Told, check_nothing_told
@@ -21,7 +22,12 @@ ENCODED_COLUMNS: Final = frozenset({*TOLD_COLUMNS, *TAGS, "verdict"})
 
 def columns_of_preview(request: ShardRequest) -> tuple[str, ...]:
     """The columns that a preview reads."""
-    return tuple(sorted({*_KEPT, *TOLD_COLUMNS, *columns_to_choose(request)}))
+    return tuple(sorted({*_kept(request), *TOLD_COLUMNS, *columns_to_choose(request)}))
+
+
+def _kept(request: ShardRequest) -> tuple[str, ...]:
+    """The columns that are kept of each row taken."""
+    return (*_KEPT, "clip_id", *DETECTION_COLUMNS) if request.masked else _KEPT
 
 
 def preview(
@@ -32,6 +38,8 @@ def preview(
     near: NearPairs | None = None,
 ) -> dict[str, Any]:
     """What a request would give: rows accounted for; samples, bytes of clips and tags per split; quotas with what lacks; groups.
+
+    Of a masked one also the clips that were `not_looked_at` for faces and plates, by clip_id.
 
     Args:
         rows: with `columns_of_preview` at least; batches are let go as soon as they are looked at.
@@ -44,7 +52,7 @@ def preview(
     """
     told = Told()
     seen = told.seen(rows.to_batches() if isinstance(rows, pa.Table) else rows)
-    selection = choose(seen, request, withdrawn, near=near, columns=_KEPT, in_order=False)
+    selection = choose(seen, request, withdrawn, near=near, columns=_kept(request), in_order=False)
     check_nothing_told(request, told)
     splits = split_counts(selection.rows, request)
     return {
@@ -56,6 +64,7 @@ def preview(
         "splits": splits,
         "quotas": list(selection.quotas),
         "groups": dict(selection.groups),
+        **({"not_looked_at": sorted(not_looked_at(selection.rows)["clip_id"].to_pylist())} if request.masked else {}),
     }
 
 

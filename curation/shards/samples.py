@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
@@ -21,11 +22,13 @@ from curation.schema import CLIPS, SHARDS
 from curation.shards import archive, mds
 from curation.shards.card import MEASURED_COLUMNS
 from curation.shards.frames import sides_px
+from curation.shards.masking import MaskedCopy
 from curation.shards.request import FrameRequest, ShardRequest
 from curation.shards.selection import SPLIT_COLUMN, TAG_COLUMNS
 
 OBJECT_SCHEME: Final = object_uri("")
 SUFFIX_OF_FORMAT: Final[Mapping[str, str]] = {"webdataset": ".tar", "mds": ".mds"}
+NO_COPIES: Final[Mapping[str, MaskedCopy]] = MappingProxyType({})
 _BATCH_ROWS: Final = 4_096
 _SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,8}")
 # Pictures of a clip are not known before it is decoded. Twelve real clips, dashcam by day and night, gave 0.3 to 1.7 bits per pixel at
@@ -39,10 +42,15 @@ _PICTURE_JSON_BYTES: Final = 64  # what a picture's JSON says besides its clip's
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One clip on its way into a shard; `description` is the canonical JSON that stands beside it, or beside each of its pictures."""
+    """One clip on its way into a shard; `description` is the canonical JSON that stands beside it, or beside each of its pictures.
+
+    `key` and `sha256` are of the bytes that are read: the clip's, or those of its masked copy.
+    """
 
     split: str
     clip_id: str
+    key: str
+    sha256: str
     suffix: str
     size_bytes: int
     description: bytes
@@ -53,6 +61,8 @@ class Sample:
         """The sample as a worker is told of it."""
         return {
             "clip_id": self.clip_id,
+            "key": self.key,
+            "sha256": self.sha256,
             "suffix": self.suffix,
             "size_bytes": self.size_bytes,
             "description": self.description.decode(),
@@ -95,15 +105,24 @@ def with_measured(selected: pa.Table, rows: pa.Table) -> pa.Table:
     return selected
 
 
-def samples_in(rows: pa.Table, request: ShardRequest) -> Iterator[Sample]:
-    """The samples of ordered rows, one record batch at a time."""
+def samples_in(rows: pa.Table, request: ShardRequest, copies: Mapping[str, MaskedCopy] = NO_COPIES) -> Iterator[Sample]:
+    """The samples of ordered rows, one record batch at a time; where they must be masked, of the clips' masked copies.
+
+    Raises:
+        CurationError: a row does not fit, or a clip that must be masked has no copy.
+    """
     kinds = {name: CLIPS.field(name).type for name in request.columns}
     shape = ("duration_s", "width_px", "height_px") if request.frames is not None else ()
     needed = sorted({"clip_id", "object_uri", "size_bytes", SPLIT_COLUMN, *request.columns, *shape})
     for batch in rows.select(needed).to_batches(max_chunksize=_BATCH_ROWS):
         for row in batch.to_pylist():
             clip_id = row["clip_id"]
-            key = object_key(row["object_uri"], clip_id)
+            key, sha256, size_bytes = object_key(row["object_uri"], clip_id), clip_id, row["size_bytes"]
+            if request.masked:
+                copy = copies.get(clip_id)
+                if copy is None:
+                    raise CurationError("has no masked copy", subject=f"clip {clip_id}", fix="report this as a defect")
+                key, sha256, size_bytes = copy.key, copy.sha256, copy.size_bytes
             try:
                 description = canonical_json({name: _plain(row[name], kind) for name, kind in kinds.items()})
             except ValueError as error:
@@ -112,17 +131,21 @@ def samples_in(rows: pa.Table, request: ShardRequest) -> Iterator[Sample]:
             yield Sample(
                 split=row[SPLIT_COLUMN],
                 clip_id=clip_id,
+                key=key,
+                sha256=sha256,
                 suffix=key[key.rfind(".") :],
-                size_bytes=row["size_bytes"],
+                size_bytes=size_bytes,
                 description=description,
                 picture_count=picture_count,
                 picture_bytes=picture_bytes,
             )
 
 
-def samples_of(plan: Sequence[PlannedShard], rows: pa.Table, request: ShardRequest) -> pa.Table:
+def samples_of(
+    plan: Sequence[PlannedShard], rows: pa.Table, request: ShardRequest, copies: Mapping[str, MaskedCopy] = NO_COPIES
+) -> pa.Table:
     """Every clip with its shard, under schema SHARDS."""
-    samples = samples_in(rows, request)
+    samples = samples_in(rows, request, copies)
     found = (
         {"shard": shard.name, "split": one.split, "clip_id": one.clip_id, "suffix": one.suffix, "size_bytes": one.size_bytes}
         for shard in plan
@@ -147,7 +170,7 @@ def _estimated(row: Mapping[str, Any], frames: FrameRequest) -> tuple[int, int]:
     return math.floor((row["duration_s"] or _UNKNOWN_S) * frames.fps) + 1, math.ceil(width_px * height_px * bits / 8)
 
 
-def plan_shards(rows: pa.Table, request: ShardRequest) -> tuple[list[PlannedShard], str]:
+def plan_shards(rows: pa.Table, request: ShardRequest, copies: Mapping[str, MaskedCopy] = NO_COPIES) -> tuple[list[PlannedShard], str]:
     """Shards with the number of clips in each, and a digest of all that enters them.
 
     No shard is larger than `shard_size_bytes`, unless one clip alone is; with pictures that holds as far as their size can be told before
@@ -162,14 +185,15 @@ def plan_shards(rows: pa.Table, request: ShardRequest) -> tuple[list[PlannedShar
     hasher = hashlib.sha256()
     for tags in zip(*(rows.column(name).to_pylist() for name in TAG_COLUMNS), strict=True):
         hasher.update(canonical_json(tags))
-    return list(_planned(samples_in(rows, request), request, hasher.update)), hasher.hexdigest()
+    return list(_planned(samples_in(rows, request, copies), request, hasher.update)), hasher.hexdigest()
 
 
 def _planned(samples: Iterable[Sample], request: ShardRequest, digest: Any) -> Iterator[PlannedShard]:
     suffix = SUFFIX_OF_FORMAT[request.format]
     split, number, held, used_bytes, clip_bytes = "", 0, 0, 0, 0
     for sample in samples:
-        digest(canonical_json([sample.split, sample.clip_id, sample.suffix, sample.size_bytes, sample.description.decode()]))
+        told = [sample.split, sample.clip_id, sample.suffix, sample.size_bytes, sample.description.decode()]
+        digest(canonical_json([*told, sample.sha256] if request.masked else told))
         size_bytes = _sample_bytes(sample, request)
         if request.format == "mds" and mds.shard_bytes(size_bytes, request) > mds.MAX_BYTES:
             raise UsageError("is too large for this format", subject=f"clip {sample.clip_id}", fix="ask for webdataset, or for frames")

@@ -18,6 +18,7 @@ from curation.schema import CLIPS
 from curation.shards.draw import draw
 from curation.shards.filter import passing
 from curation.shards.groups import KEY_COLUMNS, Codes, Keys, keys_of, mixed, split_numbers, straddling
+from curation.shards.masking import DETECTION_COLUMNS, REASON_COLUMN
 from curation.shards.request import TAGS, ShardRequest
 
 NONE: Final = pa.nulls(0, pa.string())
@@ -68,7 +69,8 @@ class _Passing:
 def sample_columns(request: ShardRequest) -> frozenset[str]:
     """The columns of a selection's rows, beside `split`."""
     pictures = {"fps", "duration_s", "width_px", "height_px"} if request.form == "frames" else set[str]()
-    return frozenset({"clip_id", "object_uri", "size_bytes", *TAG_COLUMNS, *request.columns, *pictures})
+    detection = {*DETECTION_COLUMNS, REASON_COLUMN} if request.masked else set[str]()
+    return frozenset({"clip_id", "object_uri", "size_bytes", *TAG_COLUMNS, *request.columns, *pictures, *detection})
 
 
 def columns_to_choose(request: ShardRequest) -> frozenset[str]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from curation import __version__
 from curation.digests import canonical_json, file_digest, sha256_hex
-from curation.errors import ClipUnreadable, CurationError, EvidenceBroken, ImmutableConflict, MaskingRefused, OutsideError, UsageError
+from curation.errors import ClipUnreadable, CurationError, EvidenceBroken, ImmutableConflict, MaskingRefused, UsageError
 from curation.layout import clip_key, masked_copy_key, masked_note_key, tombstone_key
 from curation.model_settings import ModelSettings, ObjectKind
 from curation.ports import Detector, Masker, ObjectStore
@@ -24,8 +24,8 @@ from curation.privacy.boxes import Boxes
 from curation.privacy.paint import GREY, painted
 from curation.privacy.tracks import Track, TrackLimits, masks, tracks
 from curation.records import Detection
+from curation.shards.crossing import refused
 
-JOB: Final = "mask"  # a name in curation.worker.JOBS
 EVERY_MAX = 6  # a fifth of a second at 30 frames a second: in a longer pause a head turns out from under its mask
 DOUBTFUL = 0.5  # of the least score, from which a sight carries a track on: hysteresis
 _CHUNK_BYTES: Final = 1024 * 1024
@@ -125,8 +125,7 @@ def answer_copy(item: Mapping[str, Any], *, store: ObjectStore, equipment: Equip
     except ClipUnreadable as error:
         return {"unmaskable": error.problem}
     except CurationError as error:
-        kind = "OutsideError" if isinstance(error, OutsideError) else type(error).__name__
-        return {"refused": {"kind": kind, "problem": error.problem, "subject": error.subject, "fix": error.fix}}
+        return refused(error)
 
 
 def write_copy(clip_id: str, suffix: str, *, store: ObjectStore, equipment: Equipment) -> dict[str, Any]:
@@ -144,7 +143,7 @@ def write_copy(clip_id: str, suffix: str, *, store: ObjectStore, equipment: Equi
         MaskingRefused: the clip was erased meanwhile.
     """
     key = masked_note_key(clip_id, equipment.identity)
-    if store.size(key) is None:
+    if not _stands(key, store):
         with store.local_path(clip_key(clip_id, suffix)) as path:
             if file_digest(path) != clip_id:
                 problem = f"the bytes under {clip_key(clip_id, suffix)} are not those that its id names"
@@ -154,6 +153,13 @@ def write_copy(clip_id: str, suffix: str, *, store: ObjectStore, equipment: Equi
             store.create(key, canonical_json(said))
     copy: dict[str, Any] = json.loads(store.read(key))
     return copy
+
+
+def _stands(note_key: str, store: ObjectStore) -> bool:
+    if store.size(note_key) is None:
+        return False
+    said: dict[str, Any] = json.loads(store.read(note_key))
+    return bool(store.size(said["key"]) == said["size_bytes"])
 
 
 def _stored_copy(path: Path, clip_id: str, store: ObjectStore, equipment: Equipment) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 The same request over the same rows gives the same id and the same bytes, whenever, wherever and however often it is built. Each shard is
 written by itself, so that several are at once and a build that was killed goes on; a small file beside it says what it holds.
+
+Where faces and plates must be masked, every clip is first copied with them masked, and shards are written from these copies alone. A clip
+that cannot be masked is left out by name; one that was not looked at for faces and plates stops the set.
 """
 
 from __future__ import annotations
@@ -23,13 +26,16 @@ from curation import __version__
 from curation.coverage import covered
 from curation.digests import canonical_json, file_digest, sha256_hex
 from curation.errors import ClipUnreadable, CurationError, EvidenceBroken, OutsideError, UsageError
-from curation.layout import clip_key, shard_key, shard_request_key
-from curation.ports import Engine, Ledger, ObjectStore, StagedObject, VideoReader
+from curation.layout import shard_key, shard_request_key
+from curation.ports import Ledger, ObjectStore, StagedObject, VideoReader
 from curation.records import StageCount
 from curation.shards import mds
 from curation.shards.archive import Member, TarStream
 from curation.shards.card import INDEX_FILE, MEASURED_COLUMNS, cards, index_of
+from curation.shards.crossing import or_raise, refused
 from curation.shards.frames import pictures
+from curation.shards.masked_copies import NOT_MASKED, Masked, Workers, masked_copies
+from curation.shards.masking import Permit, facts_of, is_masked
 from curation.shards.request import FrameRequest, ShardRequest
 from curation.shards.samples import PlannedShard, plan_shards, samples_in, samples_of, with_measured
 from curation.shards.selection import NONE, NearPairs, choose, columns_to_choose, sample_columns
@@ -60,14 +66,6 @@ def columns_of(request: ShardRequest) -> tuple[str, ...]:
     return tuple(sorted({*columns_to_choose(request), *sample_columns(request), *TOLD_COLUMNS, *MEASURED_COLUMNS}))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workers:
-    """Who writes shards: an engine, and the settings by which its workers find the home store, as a JSON object."""
-
-    engine: Engine
-    settings: Mapping[str, Any]
-
-
 def run(
     request: ShardRequest,
     rows: pa.Table,
@@ -78,6 +76,7 @@ def run(
     workers: Workers,
     withdrawn: pa.Array = NONE,
     near: NearPairs | None = None,
+    permit: Permit | None = None,
     audit: Audit = lambda *_: {},
 ) -> ShardSet:
     """The shard set of a request, complete and recorded; a set that stands already is left as it is.
@@ -91,12 +90,14 @@ def run(
         workers: write the shards of pictures and of large sets; whole clips of a small set are copied by this process.
         withdrawn: clips that a person had withdrawn; no shard set holds them.
         near: finds what shows the same beside what `duplicate_of` says.
+        permit: what allows masking; a request that must be masked is refused without one.
         audit: looks at the set's id, its `samples` (schema SHARDS) and the rows `selected`, before the index makes it a set, and says for
             the card what it found; what it raises stops the build.
 
     Raises:
         UsageError: the request takes no clip, its filter fails on a value, its name tells a vehicle, person or place, or no picture comes
             of its clips.
+        MaskingRefused: it must be masked, and nothing allows that, or a clip was not looked at for faces and plates.
         EvidenceBroken: a clip's bytes are not those that its id names.
         CurationError: the rows do not fit the schema, or a clip stands twice.
         OutsideError: a clip's bytes could not be read, or a worker died without a clip to blame.
@@ -104,24 +105,37 @@ def run(
     selection = choose(rows, request, withdrawn, near=near)
     filter_shown = check_nothing_told(request, Told(rows))
     taken = with_measured(selection.rows, rows)
-    plan, digest = plan_shards(taken, request)
+    masked = masked_copies(taken, request, permit, store=store, workers=workers) if request.masked else NOT_MASKED
+    taken = _without(taken, masked.unmaskable)
+    plan, digest = plan_shards(taken, request, masked.copies)
     if not plan:
-        raise UsageError(
-            "takes no accepted clip", subject=f"shard request {request.name}", fix="widen the filter; preview shows the counts"
-        )
-    shard_set_id = f"{request.name}-{sha256_hex(f'{request.digest()}|{digest}|{__version__}'.encode())[:16]}"
+        problem = "holds no clip that can be masked" if masked.unmaskable else "takes no accepted clip"
+        raise UsageError(problem, subject=f"shard request {request.name}", fix="widen the filter; preview shows the counts")
+    shard_set_id = f"{request.name}-{sha256_hex('|'.join([request.digest(), digest, __version__, *masked.made_by]).encode())[:16]}"
     asked = canonical_json(request.model_dump(mode="json"))
     store.create(shard_request_key(request.digest()), asked)  # so that the set can be made again without a clip, whatever its filter tells
     created = store.size(shard_key(shard_set_id, INDEX_FILE)) is None
     if created:
-        shards = list(_written(_Items(plan, taken, request, shard_set_id, workers.settings), request, plan, store, workers))
+        items = _Items(plan, taken, request, masked, {"shard_set_id": shard_set_id, "settings": workers.settings})
+        shards = list(_written(items, request, plan, store, workers))
         left_out = {clip_id: problem for shard in shards for clip_id, problem in shard["undecodable"].items()}
         kept = _without(taken, left_out)
         if not kept.num_rows:
             raise UsageError("yields no picture", subject=f"shard request {request.name}", fix="ask for whole clips, or inspect them again")
-        samples = _without(samples_of(plan, taken, request), left_out)
-        checks = audit(shard_set_id, {"samples": samples, "selected": _without(selection.rows, left_out)})
-        index = index_of(request, selection, kept, shard_set_id, shards, rows_digest=digest, checks=checks, filter_shown=filter_shown)
+        samples = _without(samples_of(plan, taken, request, masked.copies), left_out)
+        checks = audit(shard_set_id, {"samples": samples, "selected": _without(selection.rows, {**left_out, **masked.unmaskable})})
+        index = index_of(
+            request,
+            selection,
+            kept,
+            shard_set_id,
+            shards,
+            rows_digest=digest,
+            checks=checks,
+            filter_shown=filter_shown,
+            masking=masked.told(kept),
+            unmaskable=masked.unmaskable,
+        )
         _write_split_indexes(index, request, shard_set_id, store)
         store.create(shard_key(shard_set_id, INDEX_FILE), json.dumps(index, indent=2, sort_keys=True).encode() + b"\n")
     return _record(shard_set_id, request, snapshot_id, created=created, store=store, ledger=ledger)
@@ -138,14 +152,14 @@ class _Items(Sequence[Mapping[str, Any]]):
     """What each shard is written from, made as it is asked for: all of it at once would be the whole set's descriptions."""
 
     def __init__(
-        self, plan: Sequence[PlannedShard], rows: pa.Table, request: ShardRequest, shard_set_id: str, settings: Mapping[str, Any]
+        self, plan: Sequence[PlannedShard], rows: pa.Table, request: ShardRequest, masked: Masked, common: Mapping[str, Any]
     ) -> None:
-        self._plan, self._rows, self._request = plan, rows, request
+        self._plan, self._rows, self._request, self._copies = plan, rows, request, masked.copies
         self._common = {
-            "settings": settings,
-            "shard_set_id": shard_set_id,
+            **common,
             "form": request.form,
             "format": request.format,
+            "masked": request.masked,
             "frames": None if request.frames is None else request.frames.model_dump(mode="json"),
             "size_limit_bytes": request.shard_size_bytes,
             "undecodable": {},
@@ -160,7 +174,7 @@ class _Items(Sequence[Mapping[str, Any]]):
     def __getitem__(self, number: Any) -> Any:
         shard = self._plan[number]
         of_shard = self._rows.slice(self._begins[number], shard.sample_count)
-        samples = [sample.plain() for sample in samples_in(of_shard, self._request)]
+        samples = [sample.plain() for sample in samples_in(of_shard, self._request, self._copies)]
         return {**self._common, "name": shard.name, "split": shard.split, "samples": samples}
 
 
@@ -172,7 +186,7 @@ def _written(
         yield from _written_here(items, store)
         return
     for number, outcome in enumerate(workers.engine.map(JOB, items)):
-        yield _line(outcome.value or _written_without_culprits(items[number], outcome.failure or "", workers))
+        yield or_raise(outcome.value or _written_without_culprits(items[number], outcome.failure or "", workers))
 
 
 def _written_here(items: _Items, store: ObjectStore) -> Iterator[dict[str, Any]]:
@@ -205,34 +219,23 @@ def _written_without_culprits(item: Mapping[str, Any], failure: str, workers: Wo
     return again.value
 
 
-_REFUSALS: Final = {kind.__name__: kind for kind in (CurationError, EvidenceBroken, OutsideError, UsageError)}
-
-
 def answer_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoReader) -> dict[str, Any]:
     """`write_shard` as a worker's job: what it refuses crosses to the stage by name."""
     try:
         return write_shard(item, store=store, video=video)
     except CurationError as error:
-        kind = type(error).__name__ if type(error).__name__ in _REFUSALS else ("OutsideError" if error.retryable else "CurationError")
-        return {"refused": {"kind": kind, "problem": error.problem, "subject": error.subject, "fix": error.fix}}
+        return refused(error)
 
 
 def look_at_clip(item: Mapping[str, Any], *, store: ObjectStore, video: VideoReader) -> dict[str, Any]:
     """How many pictures a clip gives, or that it gives none; nothing is written."""
     (sample,) = item["samples"]
-    with store.local_path(clip_key(sample["clip_id"], sample["suffix"])) as path:
+    with store.local_path(sample["key"]) as path:
         try:
             with video.open(path) as clip:
                 return {"pictures": sum(1 for _ in pictures(clip, FrameRequest.model_validate(item["frames"])))}
         except ClipUnreadable:
             return {"pictures": 0}
-
-
-def _line(value: Mapping[str, Any]) -> dict[str, Any]:
-    refused = value.get("refused")
-    if refused is not None:
-        raise _REFUSALS[refused["kind"]](refused["problem"], subject=refused["subject"], fix=refused["fix"])
-    return dict(value)
 
 
 # --- one shard ----------------------------------------------------------------------------------------------------------------------
@@ -247,9 +250,11 @@ def write_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoRead
         video: decodes clips, where pictures are asked for.
 
     Raises:
+        CurationError: a sample of a masked set is no masked copy.
         EvidenceBroken: a clip's bytes are not those that its id names.
         OutsideError: a clip's bytes could not be read.
     """
+    _refuse_unmasked(item)
     name = f"{item['split']}/{item['name']}" if item["format"] == "mds" else item["name"]
     key, note_key = shard_key(item["shard_set_id"], name), shard_key(item["shard_set_id"], f"{name.rpartition('.')[0]}.json")
     if store.size(note_key) is not None:
@@ -287,6 +292,12 @@ def write_shard(item: Mapping[str, Any], *, store: ObjectStore, video: VideoRead
     return line
 
 
+def _refuse_unmasked(item: Mapping[str, Any]) -> None:
+    for sample in item["samples"] if item["masked"] else ():
+        if not is_masked(sample["key"]):
+            raise CurationError("would enter a masked set as it is", subject=f"clip {sample['clip_id']}", fix="report this as a defect")
+
+
 def _stream(item: Mapping[str, Any], staged: StagedObject, waiting: BinaryIO) -> TarStream | mds.MdsStream:
     if item["format"] == "webdataset":
         return TarStream(staged)
@@ -308,21 +319,20 @@ def _whole_clip(sample: Mapping[str, Any], store: ObjectStore) -> list[Member]:
 
 
 def _clip_chunks(sample: Mapping[str, Any], store: ObjectStore) -> Iterator[bytes]:
-    """The clip's bytes; the last word is EvidenceBroken if they were not those that its id names.
+    """The bytes of the clip, or of its masked copy; the last word is EvidenceBroken if they were not those that its digest names.
 
     They are digested by a thread of their own, while whoever takes them digests and writes the shard.
     """
     hasher, read_bytes = hashlib.sha256(), 0
-    key = clip_key(sample["clip_id"], sample["suffix"])
     behind: deque[Future[None]] = deque()
-    with store.local_path(key) as path, ThreadPoolExecutor(1) as pool, _readable(sample), closing(path.open("rb")) as file:
+    with store.local_path(sample["key"]) as path, ThreadPoolExecutor(1) as pool, _readable(sample), closing(path.open("rb")) as file:
         while read_bytes <= sample["size_bytes"] and (chunk := file.read(_CHUNK_BYTES)):
             behind.append(pool.submit(hasher.update, chunk))
             read_bytes += len(chunk)
             yield chunk
             if len(behind) > _CHUNKS_BEHIND:
                 behind.popleft().result()
-    if hasher.hexdigest() != sample["clip_id"] or read_bytes != sample["size_bytes"]:
+    if hasher.hexdigest() != sample["sha256"] or read_bytes != sample["size_bytes"]:
         raise _other_bytes(sample)
 
 
@@ -337,9 +347,10 @@ def _readable(sample: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _other_bytes(sample: Mapping[str, Any]) -> EvidenceBroken:
-    key = clip_key(sample["clip_id"], sample["suffix"])
-    problem = f"the bytes under {key} are not those that its id names"
-    return EvidenceBroken(problem, subject=f"clip {sample['clip_id']}", fix="restore them from a copy")
+    problem, fix = f"the bytes under {sample['key']} are not those that its id names", "restore them from a copy"
+    if is_masked(sample["key"]):
+        problem, fix = f"the bytes under {sample['key']} are not those that were masked", "find out who changed them"
+    return EvidenceBroken(problem, subject=f"clip {sample['clip_id']}", fix=fix)
 
 
 def _add_pictures(
@@ -351,9 +362,9 @@ def _add_pictures(
         ClipUnreadable: the clip gives none, or no more.
     """
     told = json.loads(sample["description"])
-    with store.local_path(clip_key(sample["clip_id"], sample["suffix"])) as path:
+    with store.local_path(sample["key"]) as path:
         with _readable(sample):
-            if file_digest(path) != sample["clip_id"]:
+            if file_digest(path) != sample["sha256"]:
                 raise _other_bytes(sample)
         with video.open(path) as clip:
             for picture in pictures(clip, frames):
@@ -390,7 +401,7 @@ def _record(shard_set_id: str, request: ShardRequest, snapshot_id: int, *, creat
         accounted = {split: found["clips"] for split, found in index["splits"].items()}
         accounted |= {name: rows for name, rows in index["rows"].items() if name != "considered"}
         count = StageCount(stage=STAGE, subject=shard_set_id, rows_in=index["rows"]["considered"], accounted=accounted).check()
-        facts = {"request": request.digest(), "version": index["project_version"]}
+        facts = {"request": request.digest(), "version": index["project_version"], **facts_of(index["masking"])}
         digests = {shard["name"]: shard["sha256"] for shard in index["shards"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvidenceBroken("is no index of a shard set", subject=index_key, fix="restore it from a copy, or remove the set") from error

@@ -34,6 +34,8 @@ def index(**changes: Any) -> dict[str, Any]:
             "fps": {"unmeasured": 0, "edges": [30.0], "counts": {"train": [3], "val": [0]}},
             "duration_s": {"unmeasured": 3, "edges": [], "counts": {"train": [], "val": []}},
         },
+        "masking": None,
+        "unmaskable": {},
         "undecodable": {},
         "incomplete": {},
         "checks": {"suite": "shards", "suite_digest": "0" * 64, "checks": 14, "rows": 3},

@@ -176,6 +176,7 @@ def test_a_clip_that_breaks_off_keeps_its_pictures(home: Home, monkeypatch: pyte
 def test_a_writer_without_a_video_reader_is_refused(home: Home) -> None:
     """It would write a shard without pictures and call every clip taken."""
     item = {"split": "train", "name": "train-000000.tar", "format": "webdataset", "form": "frames", "shard_set_id": "s", "samples": []}
+    item["masked"] = False
     with pytest.raises(CurationError, match="without a video reader"):
         shards.write_shard({**item, "undecodable": {}, "frames": {}}, store=home.store)
 

@@ -92,7 +92,7 @@ def test_the_digest_ignores_order_and_sees_every_value() -> None:
         ("name: a\ncolumns: [weather, weather]", 2, "named twice", "manifest columns"),
         ("name: a\ncolums: [weather]", 2, "there is no key colums", "did you mean columns"),
         ("name: a\nzzzzzz: 1", 2, "there is no key zzzzzz", "use only name, filter"),
-        ("name: a\nmasked: true", 2, "masking is not built yet", "false"),
+        ("name: a\nmasked: faces", 2, "masked", "faces and plates masked in every frame"),
         ("name: a\nformat: parquet", 2, "format", "webdataset"),
         ("name: a\nform: pictures", 2, "form", "whole clips"),
         ("name: a\nform: frames\nframes:\n  fps: 0", 4, "frames.fps", "pictures per second"),
@@ -137,10 +137,11 @@ def test_an_error_points_at_its_line(text: str, line: int, problem: str, fix: st
     assert fix in refused.value.fix
 
 
-def test_masking_is_refused_in_a_form_too() -> None:
-    """Asking for masked shards says that masking is not built."""
-    with pytest.raises(UsageError, match="masking is not built yet"):
-        from_mapping({"name": "a", "masked": True})
+def test_masked_shards_are_another_request() -> None:
+    """Whether faces and plates must be masked is part of what is asked, and false where nothing is said."""
+    plain, masked = from_mapping({"name": "a"}), from_mapping({"name": "a", "masked": True})
+    assert (False, True) == (plain.masked, masked.masked)
+    assert plain.digest() == from_mapping({"name": "a", "masked": False}).digest() != masked.digest()
 
 
 def test_a_request_is_of_bounded_size() -> None:

@@ -157,7 +157,12 @@ def test_the_ledger_covers_every_file_and_every_row(make_home: MakeHome) -> None
     assert built.count.accounted["filtered_out"] == 3
     assert built.count.accounted["over_max_samples"] == 5
     assert built.count.accounted["train"] + built.count.accounted["val"] == 10
-    assert entry.facts == {"request": ask(filter="sharpness > 2", max_samples=10).digest(), "snapshot": "4242", "version": "0.1.0"}
+    assert entry.facts == {
+        "request": ask(filter="sharpness > 2", max_samples=10).digest(),
+        "snapshot": "4242",
+        "version": "0.1.0",
+        "masked": "no",
+    }
 
 
 def test_the_index_says_what_the_shards_hold(make_home: MakeHome) -> None:

@@ -1,0 +1,110 @@
+"""The masked copies that a set's shards are written from: made by workers, one clip each, or standing from an earlier build."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from curation.errors import MaskingRefused, OutsideError
+from curation.layout import masked_note_key
+from curation.ports import Engine, ObjectStore
+from curation.shards.crossing import or_raise
+from curation.shards.masking import MaskedCopy, Permit, copy_of, not_looked_at, reasons_of, refusal, summed
+from curation.shards.request import ShardRequest
+from curation.shards.samples import NO_COPIES, object_key
+
+JOB: Final = "mask"  # a name in curation.worker.JOBS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Who writes shards: an engine, and the settings by which its workers find the home store, as a JSON object."""
+
+    engine: Engine
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masked:
+    """The masked copies of a set's clips, the clips of which there can be none with the reason, and what allowed it."""
+
+    copies: Mapping[str, MaskedCopy]
+    unmaskable: Mapping[str, str]
+    permit: Permit | None
+
+    @property
+    def made_by(self) -> list[str]:
+        """What the set's id says of it, beside what its bytes say."""
+        return [] if self.permit is None else [self.permit.masking, self.permit.evaluation_sha256]
+
+    def told(self, kept: pa.Table) -> dict[str, Any] | None:
+        """What the index says, of the clips that are in the set; None for one that is not masked."""
+        if self.permit is None:
+            return None
+        return self.permit.plain() | summed(self.copies[clip_id] for clip_id in kept["clip_id"].to_pylist())
+
+
+NOT_MASKED: Final = Masked(copies=NO_COPIES, unmaskable={}, permit=None)
+
+
+def masked_copies(rows: pa.Table, request: ShardRequest, permit: Permit | None, *, store: ObjectStore, workers: Workers) -> Masked:
+    """Every clip's masked copy; those that stand from an earlier build are not made again.
+
+    Raises:
+        MaskingRefused: nothing allows it, or a clip was not looked at for faces and plates: not one is masked.
+        OutsideError: no clip could be masked, for all of their workers died.
+    """
+    if permit is None:
+        fix = "have the models in use evaluated (docs/privacy.md), then build again"
+        raise MaskingRefused("nothing allows masking", subject=f"masked shard request {request.name}", fix=fix)
+    lacking = not_looked_at(rows)
+    if lacking.num_rows:
+        raise refusal(reasons_of(lacking), lacking.num_rows, request.name)
+    copies: dict[str, MaskedCopy] = {}
+    waiting: list[Mapping[str, Any]] = []
+    for clip_id, address in zip(rows["clip_id"].to_pylist(), rows["object_uri"].to_pylist(), strict=True):
+        key = object_key(address, clip_id)
+        copy = _standing_copy(masked_note_key(clip_id, permit.masking), store)
+        if copy is not None:
+            copies[clip_id] = copy
+        else:
+            item = {"settings": workers.settings, "clip_id": clip_id, "suffix": key[key.rfind(".") :], "masking": permit.masking}
+            waiting.append(item)
+    unmaskable: dict[str, str] = {}
+    for clip_id, said in _made(waiting, workers.engine):
+        if "copy" in said:
+            copies[clip_id] = copy_of(said["copy"])
+        else:
+            unmaskable[clip_id] = said["unmaskable"]
+    return Masked(copies=copies, unmaskable=dict(sorted(unmaskable.items())), permit=permit)
+
+
+def _made(items: Sequence[Mapping[str, Any]], engine: Engine) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each clip with what its worker said; one whose worker dies twice, the second time alone, cannot be masked.
+
+    Raises:
+        OutsideError: all of them died, so it was no clip's fault.
+    """
+    died = 0
+    for item, outcome in zip(items, engine.map(JOB, items) if items else (), strict=True):
+        value = outcome.value
+        if value is None:
+            again = next(iter(engine.map(JOB, [item])))
+            died += again.value is None
+            value = again.value or {"unmaskable": again.failure or "its worker died"}
+            if died == len(items):
+                fix = "see to the machine's memory and disk, then build again"
+                raise OutsideError(f"none could be masked: {value['unmaskable']}", subject=f"{died} clips", fix=fix)
+        yield item["clip_id"], or_raise(value)
+
+
+def _standing_copy(note_key: str, store: ObjectStore) -> MaskedCopy | None:
+    """The copy that an earlier build made, if it is whole."""
+    if store.size(note_key) is None:
+        return None
+    copy = copy_of(json.loads(store.read(note_key)))
+    return copy if store.size(copy.key) == copy.size_bytes else None
