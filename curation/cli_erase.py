@@ -10,7 +10,7 @@ import typer
 
 from curation import pipeline
 from curation.choices import DataClass
-from curation.cli_text import out
+from curation.cli_text import out, shown
 from curation.errors import UsageError
 from curation.stages.erase import Selection
 
@@ -78,15 +78,18 @@ def confirm(
     settings = pipeline.open_settings(work)
     pipeline.confirm_erasure(settings, erasure_id, approver=approver)
     receipt = pipeline.erasure_receipt(settings, erasure_id)
-    receipt["shard_sets_built_again"] = pipeline.rebuild_shard_sets(settings, erasure_id)
+    rebuilt = pipeline.rebuild_shard_sets(settings, erasure_id)
+    receipt["shard_sets_built_again"] = {name: one.shard_set_id for name, one in rebuilt.items()}
+    receipt["shard_sets_not_built_again"] = {name: one.why for name, one in rebuilt.items() if one.shard_set_id is None}
     if as_json:
         print(json.dumps(receipt))
         return
     out.print(f"erasure {erasure_id}: {len(receipt['clip_ids'])} clips erased, {receipt['curated_rows']} rows of curated.clips,")
     out.print(f"  {len(receipt['removed'])} objects removed, {len(receipt['scrubbed'])} tables of batches rewritten without them")
     for name in receipt.get("shard_sets_removed", ()):
-        again = receipt["shard_sets_built_again"].get(name)
-        out.print(f"  shard set {name} is removed{f'; built again without the clips as {again}' if again else ''}")
+        again, why = receipt["shard_sets_built_again"].get(name), receipt["shard_sets_not_built_again"].get(name)
+        instead = f"; built again without the clips as {again}" if again else f"; nothing takes its place: {shown(why)}" if why else ""
+        out.print(f"  shard set {name} is removed{instead}")
     for release_id, rows in receipt["rows_overseas"].items():
         out.print(f"  {rows} rows of release {release_id} are still overseas: they hold no id, and stay until they are withdrawn")
 

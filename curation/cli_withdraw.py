@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from curation import pipeline
-from curation.cli_text import out
+from curation.cli_text import out, shown
 from curation.errors import UsageError
 from curation.stages.withdraw import Selection
 
@@ -57,7 +57,9 @@ def confirm(
     settings = pipeline.open_settings(work)
     pipeline.confirm_withdrawal(settings, withdrawal_id, approver=approver)
     receipt = pipeline.withdrawal_receipt(settings, withdrawal_id)
-    receipt["shard_sets_built_again"] = pipeline.rebuild_shard_sets(settings, withdrawal_id)
+    rebuilt = pipeline.rebuild_shard_sets(settings, withdrawal_id)
+    receipt["shard_sets_built_again"] = {name: one.shard_set_id for name, one in rebuilt.items()}
+    receipt["shard_sets_not_built_again"] = {name: one.why for name, one in rebuilt.items() if one.shard_set_id is None}
     if as_json:
         print(json.dumps(receipt))
         return
@@ -66,8 +68,8 @@ def confirm(
     for release_id, rows in sorted(receipt["rows_of_releases"].items()):
         out.print(f"  {rows} rows of release {release_id}; no file overseas holds one of their ids")
     for name, clips in receipt.get("shard_sets_removed", {}).items():
-        again = receipt["shard_sets_built_again"].get(name)
-        instead = f"built again without them as {again}" if again else "nothing takes its place: nothing is left, or it was not finished"
+        again, why = receipt["shard_sets_built_again"].get(name), receipt["shard_sets_not_built_again"].get(name, "it was not finished")
+        instead = f"built again without them as {again}" if again else f"nothing takes its place: {shown(why)}"
         out.print(f"  shard set {name} held {clips} of the clips and is removed; {instead}")
 
 

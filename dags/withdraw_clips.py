@@ -112,7 +112,8 @@ def rebuild_shard_sets(withdrawal_id: str) -> None:
     with step("shard sets", withdrawal_id):
         built = pipeline.rebuild_shard_sets(pipeline.open_settings(), withdrawal_id)
     for removed, instead in sorted(built.items()):
-        log.info("shard set %s is removed; %s", removed, f"built again as {instead}" if instead else "ask for it again")
+        again = f"built again as {instead.shard_set_id}" if instead.shard_set_id else "ask for it again, which says why it was not"
+        log.info("shard set %s is removed; %s", removed, again)
 
 
 @dag(

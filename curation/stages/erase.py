@@ -1,4 +1,4 @@
-"""Erase clips from home, asked for by one person and confirmed by another: bytes, rows and shard sets go, evidence and a receipt stay.
+"""Erase clips from home, asked for by one person and confirmed by another: bytes, masked copies, rows and shard sets go, evidence stays.
 
 Each class of data has its term (`retention.py`): what is past it is asked for and confirmed in the same way, and nothing goes before it.
 Releases, their approvals, packs, receipts and the ledger have no end: counters, withdrawals and proofs rest on them. Nothing here touches
@@ -29,7 +29,7 @@ from curation.records import REMOVED, LedgerEntry, StageCount
 from curation.release_files import left_releases, published_clip_ids
 from curation.retention import class_of, due_keys
 from curation.settings import RetentionSettings
-from curation.shards.files import SHARDS_FOLDER, is_shard, objects_of, set_of, sets_holding
+from curation.shards.files import SHARDS_FOLDER, copies_of, is_shard, objects_of, set_of, sets_holding
 from curation.tables import from_parquet, to_parquet
 
 REQUEST: Final = "erase_request"  # kinds of ledger entries
@@ -234,7 +234,7 @@ def confirm(
     for key in plan.keys() - replaced.keys():
         eraser.remove(key)
     _remove_unfinished_shards(asked, store, eraser)
-    for key in _inspections(asked, store) if asked.clip_ids else ():
+    for key in (*_inspections(asked, store), *copies_of(asked.clip_ids, store)) if asked.clip_ids else ():
         eraser.remove(key)
     rows = catalog.erase(table, asked.clip_ids) if asked.clip_ids else 0
     receipt = _receipt(asked, approver=approver, plan=plan, rows=rows, store=store, ledger=ledger, clock=clock)

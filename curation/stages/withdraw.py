@@ -31,7 +31,7 @@ from curation.release_files import (
     kinds_of,
     left_releases,
 )
-from curation.shards.files import is_of, objects_of, sets_holding
+from curation.shards.files import copies_of, is_of, objects_of, sets_holding
 from curation.table_search import OWNER, found_rows
 from curation.tables import to_parquet
 from curation.withdrawal_files import (
@@ -314,7 +314,12 @@ def _take(row_ids: pa.Array, withdrawal_id: str, *, catalog: OverseasCatalog, ta
 
 
 def _clear_shard_sets(asked: pa.Table, withdrawal_id: str, *, store: ObjectStore, eraser: Eraser, ledger: Ledger) -> None:
-    """Remove every shard set that holds one of the clips, once it is noted what it was made of, and recorded that it goes."""
+    """Remove every shard set that holds one of the clips, once it is noted what it was made of, and recorded that it goes.
+
+    Masked copies of the clips go, too: no set will be made of them.
+    """
+    for name in copies_of(asked["clip_id"].to_pylist(), store):
+        eraser.remove(name)
     entries = list(ledger.entries())
     key = withdrawal_key(withdrawal_id, SHARDS_FILE)
     if store.size(key) is None:

@@ -151,10 +151,11 @@ class FakePipeline:
         """Confirm."""
         self._called("confirm_withdrawal", withdrawal_id, approver)
 
-    def rebuild_shard_sets(self, settings: Any, removal_id: str) -> dict[str, str | None]:
+    def rebuild_shard_sets(self, settings: Any, removal_id: str) -> dict[str, SimpleNamespace]:
         """Build again."""
         self._called("rebuild_shard_sets", removal_id)
-        return {"night-0123456789abcdef": "night-fedcba9876543210", "day-0123456789abcdef": None}
+        again = {"night-0123456789abcdef": "night-fedcba9876543210", "day-0123456789abcdef": None}
+        return {name: SimpleNamespace(shard_set_id=one, why="" if one else "clip 7: cannot") for name, one in again.items()}
 
     def review(self, settings: Any) -> SimpleNamespace:
         """Review."""
