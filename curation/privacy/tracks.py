@@ -1,18 +1,21 @@
 """Detections of a clip's frames made into masks that do not flicker: started by sure ones, carried on by doubtful ones.
 
-A track is joined over gaps, and reaches beyond its ends; what is doubtful counts before the sure detection as after it.
+A track is joined over gaps, and reaches beyond its ends; what is doubtful counts before the sure detection as after it. Between its
+sights it lies where the picture's own motion takes it from the one before and from the one after, where that was followed.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from curation.privacy.boxes import MASK_SCALE, Boxes, clipped, ious, no_boxes, scaled
+from curation.privacy.follow import Paths, hull
 from curation.records import Detection
 
 _SAME_IOU: Final = 0.15  # between frames a thing moves: less overlap than two boxes of one picture need
@@ -27,6 +30,7 @@ class TrackLimits:
     Attributes:
         start_score: a track must hold a detection of this score.
         keep_score: a detection of this score carries one on.
+        together_score: two detections of this score start one too.
         gap_frames: over how many frames without a detection a track is joined.
         extend_frames: how many frames it reaches beyond its first and its last detection.
         scale: of masks against boxes.
@@ -34,6 +38,7 @@ class TrackLimits:
 
     start_score: float
     keep_score: float
+    together_score: float | None = None
     gap_frames: int = 15
     extend_frames: int = 10
     scale: float = MASK_SCALE
@@ -41,70 +46,131 @@ class TrackLimits:
     def __post_init__(self) -> None:
         if not 0 < self.keep_score <= self.start_score or self.scale < MASK_SCALE or min(self.gap_frames, self.extend_frames) < 0:
             raise ValueError(f"limits that would mask less than is due: {self}")
+        if self.together_score is not None and not self.keep_score <= self.together_score <= self.start_score:
+            raise ValueError(f"two sights start a track from a score between those of one and of none: {self}")
+
+    @property
+    def reach_frames(self) -> int:
+        """How far from a sight a track may be followed."""
+        return max(self.gap_frames + 1, self.extend_frames)
+
+    def starts(self, scores: Sequence[float]) -> bool:
+        """Whether sights of these scores make a track."""
+        best = sorted(scores)[-2:]
+        return best[-1] >= self.start_score or (self.together_score is not None and len(best) == 2 and best[0] >= self.together_score)
+
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One thing through the clip: frame number -> box (x, y, width, height), for the frames where it was detected."""
+    """One thing through the clip: frame number -> box (x, y, width, height), for the frames where it was detected.
 
-    boxes: Mapping[int, tuple[float, float, float, float]]
+    `followed`: the same for other frames, as far as it was followed: around where its sight before and its sight after lead.
+    """
+
+    boxes: Mapping[int, Box]
     best_score: float
+    followed: Mapping[int, Box] = field(default_factory=dict)
 
 
-def tracks(frames: Sequence[Sequence[Detection] | None], limits: TrackLimits) -> tuple[Track, ...]:
+def tracks(
+    frames: Sequence[Sequence[Detection] | None], limits: TrackLimits, paths: Mapping[int, Paths] | None = None
+) -> tuple[Track, ...]:
     """The tracks of a clip, by their first frame.
 
     Args:
         frames: what was detected in each frame, at `keep_score` or above; None for a frame that was not looked at.
         limits: how they are made.
+        paths: frame number -> where its detections, in their order, lie before and after; without them things are taken to move evenly.
     """
     done: list[_Growing] = []
     growing: list[_Growing] = []
     for number, found in enumerate(frames):
         if found is None:
             continue
-        kept = [one for one in found if one.score >= limits.keep_score]
+        led = (paths or {}).get(number, Paths(number))
+        kept = [_Sight(index, one.score, _box(one), led) for index, one in enumerate(found) if one.score >= limits.keep_score]
         over = [one for one in growing if number - one.last - 1 > limits.gap_frames]
         done.extend(over)
         growing = [one for one in growing if one not in over]
-        boxes = np.asarray([(one.x_px, one.y_px, one.width_px, one.height_px) for one in kept], np.float64) if kept else no_boxes()
+        boxes = np.stack([one.box for one in kept]) if kept else no_boxes()
         taken = _assigned(growing, boxes, number)
-        for index, one in enumerate(kept):
+        for index, sight in enumerate(kept):
             if index in taken:
-                taken[index].add(number, boxes[index], one.score)
+                taken[index].add(number, sight)
             else:
-                growing.append(_Growing(number, boxes[index], one.score))
-    every = sorted([*done, *growing], key=lambda one: min(one.boxes))
-    return tuple(
-        Track({number: tuple(map(float, box)) for number, box in one.boxes.items()}, one.best_score)  # type: ignore[misc]  # four of them
-        for one in every
-        if one.best_score >= limits.start_score
-    )
+                growing.append(_Growing(number, sight))
+    every = sorted([*done, *growing], key=lambda one: one.first)
+    return tuple(one.track(limits, len(frames)) for one in every if limits.starts(one.scores))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """A detection in its frame: its index there, and where it was followed."""
+
+    index: int
+    score: float
+    box: npt.NDArray[np.float64]
+    paths: Paths
+
+    def at(self, number: int) -> npt.NDArray[np.float64] | None:
+        """Where it lies in another frame, None where it was not followed."""
+        return self.paths.at(number, self.index)
 
 
 class _Growing:
     """A track that may still be carried on."""
 
-    def __init__(self, number: int, box: npt.NDArray[np.float64], score: float) -> None:
-        self.boxes = {number: box}
-        self.last = number
-        self.best_score = score
+    def __init__(self, number: int, sight: _Sight) -> None:
+        self.sights = {number: sight}
+        self.first = self.last = number
         self._step = np.zeros(2)  # of the centre, a frame
 
-    def add(self, number: int, box: npt.NDArray[np.float64], score: float) -> None:
+    @property
+    def scores(self) -> list[float]:
+        """Of its sights."""
+        return [one.score for one in self.sights.values()]
+
+    def add(self, number: int, sight: _Sight) -> None:
         """One more frame in which it was detected."""
-        before = self.boxes[self.last]
+        before, box = self.sights[self.last].box, sight.box
         step = ((box[:2] + box[2:] / 2) - (before[:2] + before[2:] / 2)) / (number - self.last)
         self._step = step if not self._step.any() else (self._step + step) / 2
-        self.boxes[number] = box
+        self.sights[number] = sight
         self.last = number
-        self.best_score = max(self.best_score, score)
 
     def expected(self, number: int) -> npt.NDArray[np.float64]:
-        """Its box, moved on as it moved so far."""
-        box = self.boxes[self.last].copy()
+        """Its box where the picture moved it, else moved on as it moved so far."""
+        followed = self.sights[self.last].at(number)
+        if followed is not None:
+            return followed
+        box = self.sights[self.last].box.copy()
         box[:2] += self._step * (number - self.last)
         return box
+
+    def track(self, limits: TrackLimits, frame_count: int) -> Track:
+        """It, with what lies between and beyond its sights."""
+        reach = range(max(0, self.first - limits.extend_frames), min(frame_count, self.last + limits.extend_frames + 1))
+        numbers = sorted(self.sights)
+        followed = {}
+        for number in reach:
+            if number not in self.sights:
+                at = bisect_left(numbers, number)
+                led = [self.sights[one].at(number) for one in numbers[max(at - 1, 0) : at + 1]]
+                if all(box is not None for box in led):
+                    followed[number] = _plain(hull([box for box in led if box is not None]))
+        return Track({number: _plain(one.box) for number, one in self.sights.items()}, max(self.scores), followed)
+
+
+def _box(one: Detection) -> npt.NDArray[np.float64]:
+    return np.asarray([one.x_px, one.y_px, one.width_px, one.height_px], np.float64)
+
+
+def _plain(box: npt.NDArray[np.float64]) -> Box:
+    x, y, width, height = map(float, box)
+    return x, y, width, height
 
 
 def _assigned(growing: Sequence[_Growing], boxes: Boxes, number: int) -> dict[int, _Growing]:
@@ -128,10 +194,10 @@ def _assigned(growing: Sequence[_Growing], boxes: Boxes, number: int) -> dict[in
 def masks(found: Sequence[Track], *, frame_count: int, width_px: int, height_px: int, limits: TrackLimits) -> Iterator[Boxes]:
     """The masks of each frame: boxes within the picture, `scale` times the size of what they cover.
 
-    Between two detections the box moves evenly; before the first and after the last it stands and grows, to twice
-    its size where the track ends, since nobody knows which way it goes.
+    Between two detections the box lies around where both lead, or moves evenly where they were not followed; before the first and after
+    the last it goes with the picture, or stands, and grows to twice its size where the track ends, since nobody knows which way it goes.
     """
-    of_frame: list[list[tuple[float, float, float, float]]] = [[] for _ in range(frame_count)]
+    of_frame: list[list[Box]] = [[] for _ in range(frame_count)]
     for track in found:
         for number, box in _filled(track, frame_count, limits.extend_frames):
             of_frame[number].append(box)
@@ -140,16 +206,18 @@ def masks(found: Sequence[Track], *, frame_count: int, width_px: int, height_px:
         yield clipped(grown, width_px, height_px)
 
 
-def _filled(track: Track, frame_count: int, extend_frames: int) -> Iterator[tuple[int, tuple[float, float, float, float]]]:
+def _filled(track: Track, frame_count: int, extend_frames: int) -> Iterator[tuple[int, Box]]:
     numbers = np.asarray(sorted(track.boxes))
     boxes = np.asarray([track.boxes[number] for number in numbers])
     first, last = int(numbers[0]), int(numbers[-1])
     wanted = np.arange(max(0, first - extend_frames), min(frame_count, last + extend_frames + 1))
-    sides = [np.interp(wanted, numbers, boxes[:, side]) for side in range(4)]
+    placed = np.stack([np.interp(wanted, numbers, boxes[:, side]) for side in range(4)], axis=1)
+    for row, number in enumerate(wanted.tolist()):
+        placed[row] = track.followed.get(number, placed[row])
     beyond = np.maximum(first - wanted, 0) + np.maximum(wanted - last, 0)
-    grown = scaled_each(np.stack(sides, axis=1), 1 + beyond / max(extend_frames, 1))
-    for number, box in zip(wanted.tolist(), grown.tolist(), strict=True):
-        yield number, (box[0], box[1], box[2], box[3])
+    grown = scaled_each(placed, 1 + beyond / max(extend_frames, 1))
+    for number, box in zip(wanted.tolist(), grown, strict=True):
+        yield number, _plain(box)
 
 
 def scaled_each(boxes: Boxes, scales: npt.NDArray[np.float64]) -> Boxes:
