@@ -1,7 +1,7 @@
 """The process that holds the keys of the overseas catalog: `python -m curation.publisher`, asked through standard input.
 
 It can read one release's folder at a time and nothing else of home. It commits the rows of a release only if an approval covers these very
-bytes, whatever it is asked; every other check is made by whoever asks.
+bytes, whatever it is asked; every other check is made by whoever asks. To close a release, which writes no row, it needs no approval.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from curation import pipe, wiring
+from curation import pipe, schema, wiring
 from curation.errors import ApprovalRefused, CurationError, UsageError
 from curation.ports import OverseasCatalog, Upkeep
 from curation.records import SnapshotInfo
@@ -40,6 +40,8 @@ def answer(settings: PublisherSettings, catalog: OverseasCatalog, call: str, arg
 
 
 def _append(settings: PublisherSettings, catalog: OverseasCatalog, *, table: str, properties: Mapping[str, str]) -> SnapshotInfo:
+    if publish.WITHDRAWN_PROPERTY in properties:
+        return catalog.append(table, schema.RELEASE.empty_table(), properties=properties)
     release_id = properties.get(publish.RELEASE_PROPERTY, "")
     folder = ReleaseFolder(wiring.release_store(settings, release_id), release_id)
     publish.check_bound(folder, wiring.clock())

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import PyArrowFileIO
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
@@ -32,7 +32,7 @@ from curation.adapters.catalog_files import (
 from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, begin, commit, outside, ref_of
 from curation.adapters.catalog_open import is_sqlite, warehouse_of
 from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN, registered, registry_of, releases_of
-from curation.errors import ConcurrentChange, CurationError, UsageError
+from curation.errors import ConcurrentChange, CurationError, GateRefused, UsageError
 from curation.records import SnapshotInfo
 from curation.settings import CatalogSettings
 
@@ -65,37 +65,52 @@ class IcebergOverseas(IcebergTables):
         """Commit rows as one snapshot, only if no other commit came between; a release that is there already is not written again.
 
         Args:
-            properties: go onto the snapshot; `curation.release-id` is required.
+            properties: go onto the snapshot; `curation.release-id` is required. With `curation.withdrawn` among them no row is written:
+                the release is closed, and whoever is about to commit it loses the race, or is refused.
 
         Raises:
             ConcurrentChange: another writer was faster; look again with `find`.
-            UsageError: no release id is given, or the release was withdrawn.
+            UsageError: no release id is given.
+            GateRefused: the release was withdrawn, or closed.
             CurationError: the rows do not fit the table's schema.
         """
         subject = f"table {table}"
         release_id = properties.get(RELEASE_ID)
         if not release_id:
             raise UsageError(f"the snapshot carries no {RELEASE_ID}", subject=subject, fix="give it, so that the release is found again")
+        if WITHDRAWN in properties:
+            with outside(subject):
+                return self._retried(subject, lambda: self._close(table, release_id, properties))
         fitting = self._conform(table, rows.select(rows.column_names).replace_schema_metadata(None))
         with outside(subject), self._turn():
             found = self._ensure(table)
             known = registered(found, release_id)
             if known is not None:
                 if WITHDRAWN in known.properties:
-                    raise UsageError("was withdrawn", subject=f"release {release_id}", fix="cut a new release")
+                    raise GateRefused("was withdrawn; it is not committed again", subject=f"release {release_id}", fix="cut a new release")
                 return known
             sweep(found, only=self._is_leftover(set()))
             transaction = begin(found)
             transaction.append(fitting, snapshot_properties=dict(properties))
-            staged = transaction.table_metadata.current_snapshot()
-            if staged is None:
-                raise CurationError("PyIceberg staged no snapshot", subject=subject, fix="report this as a defect")
-            info = SnapshotInfo(snapshot_id=staged.snapshot_id, parent_id=staged.parent_snapshot_id, properties=dict(properties))
-            transaction.set_properties(registry_of(release_id, info))
+            info = _register(transaction, release_id, properties, subject)
             try:
                 commit(transaction, found)
             except LostRace as error:
                 raise ConcurrentChange("another writer was faster", subject=subject, fix="look again whether it is there") from error
+            return info
+
+    def _close(self, table: str, release_id: str, properties: Mapping[str, str]) -> SnapshotInfo:
+        """What the release is known as: as it was committed, else as withdrawn, by an empty snapshot that makes who is about to lose."""
+        with self._turn():
+            found = self._ensure(table)
+            known = registered(found, release_id)
+            if known is not None:
+                return known
+            transaction = begin(found)
+            with transaction.update_snapshot(snapshot_properties=dict(properties)).fast_append():
+                pass
+            info = _register(transaction, release_id, properties, f"table {table}")
+            commit(transaction, found)
             return info
 
     def written(self, table: str, snapshot_id: int) -> Sequence[tuple[str, bytes]]:
@@ -257,6 +272,16 @@ class IcebergOverseas(IcebergTables):
         with (self._settings.warehouse / ".writers.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also by a kill
             yield
+
+
+def _register(transaction: Transaction, release_id: str, properties: Mapping[str, str], subject: str) -> SnapshotInfo:
+    """The snapshot that the transaction stages, which from its commit on is found by the release's name."""
+    staged = transaction.table_metadata.current_snapshot()
+    if staged is None:
+        raise CurationError("PyIceberg staged no snapshot", subject=subject, fix="report this as a defect")
+    info = SnapshotInfo(snapshot_id=staged.snapshot_id, parent_id=staged.parent_snapshot_id, properties=dict(properties))
+    transaction.set_properties(registry_of(release_id, info))
+    return info
 
 
 def _bare(schema: pa.Schema) -> pa.Schema:

@@ -17,7 +17,7 @@ from curation import schema
 from curation.adapters import catalog_overseas
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN
-from curation.errors import ConcurrentChange, CurationError, UsageError
+from curation.errors import ConcurrentChange, CurationError, GateRefused, UsageError
 from curation.settings import CatalogSettings
 
 TABLE = "published.clips"
@@ -144,9 +144,47 @@ def test_a_withdrawn_release_is_not_published_again(overseas) -> None:
     """It is found as withdrawn, and appending it is refused."""
     overseas.withdraw(TABLE, put(overseas, "r1"))
     assert overseas.find(TABLE, "r1").properties[WITHDRAWN] == "true"
-    with pytest.raises(UsageError, match="was withdrawn"):
+    with pytest.raises(GateRefused, match="was withdrawn"):
         put(overseas, "r1")
     assert overseas.read(TABLE).num_rows == 0
+
+
+def close(overseas: IcebergOverseas, name: str) -> dict[str, str]:
+    """Close a release; what it is known as."""
+    return overseas.append(TABLE, release(name, 0), properties={RELEASE_ID: name, WITHDRAWN: "true"}).properties
+
+
+def test_a_closed_release_is_not_published_and_a_published_one_not_closed(overseas, tmp_path) -> None:
+    """Closing writes no row and holds, in an empty catalog too; what was committed before is left to its withdrawal."""
+    assert (close(overseas, "r1")[WITHDRAWN], close(overseas, "r1")[WITHDRAWN], data_files(tmp_path)) == ("true", "true", [])
+    with pytest.raises(GateRefused, match="was withdrawn"):
+        put(overseas, "r1")
+    put(overseas, "r2")
+    assert WITHDRAWN not in close(overseas, "r2")
+    assert (overseas.read(TABLE).num_rows, len(data_files(tmp_path))) == (3, 1)
+
+
+@pytest.mark.parametrize("before", [[], ["r0"]], ids=["first of all", "after another"])
+def test_who_is_about_to_commit_a_release_that_is_closed_loses(overseas, tmp_path, monkeypatch, before) -> None:
+    """It was looked for, its rows are written, then somebody else closes it: nothing is committed, and the next try is refused."""
+    for name in before:
+        put(overseas, name)
+    other = catalog(tmp_path)
+    monkeypatch.setattr(IcebergOverseas, "_turn", lambda _: nullcontext())
+    real, meddled = catalog_overseas.commit, []
+
+    def commit(transaction: object, found: object) -> None:
+        if not meddled:
+            meddled.append(True)
+            close(other, "r1")
+        real(transaction, found)
+
+    monkeypatch.setattr(catalog_overseas, "commit", commit)
+    with pytest.raises(ConcurrentChange, match="another writer was faster"):
+        put(overseas, "r1")
+    with pytest.raises(GateRefused, match="was withdrawn"):
+        put(overseas, "r1")
+    assert (overseas.read(TABLE).num_rows, len(data_files(tmp_path))) == (3 * len(before), len(before))
 
 
 def test_a_readers_tag_does_not_hold_withdrawn_rows(overseas, tmp_path) -> None:
