@@ -32,6 +32,7 @@ INTENT_FILE: Final = "intent.json"
 SUPERSEDED_FILE: Final = "superseded.json"
 SENT_FOLDER: Final = "sent/"
 RELEASED: Final = "release"  # kinds of ledger entries
+SUPERSEDED: Final = "supersede"
 PUBLISHED: Final = "publish"
 REFUSED: Final = "publish_refused"
 FAILED: Final = "publish_failed"  # after its commit: from here on it gets no receipt and is taken back; then REFUSED follows
@@ -59,6 +60,7 @@ class ReleaseFolder:
         self.release_id = release_id
         self._withdrawn = withdrawn
         self._going = going
+        self._digests: dict[str, str] = {}
 
     def key(self, name: str) -> str:
         """Key of a file of this release."""
@@ -69,8 +71,19 @@ class ReleaseFolder:
         return self._store.size(self.key(name)) is not None
 
     def digest(self, name: str) -> str:
-        """SHA-256 of the file as it is now, hex."""
-        return sha256_hex(self._store.read(self.key(name)))
+        """SHA-256 of the file, hex; from now on this object reads these bytes under that name, or none.
+
+        Raises:
+            EvidenceBroken: the file was exchanged since.
+        """
+        return self._digests.setdefault(name, sha256_hex(self._read(name)))
+
+    def _read(self, name: str) -> bytes:
+        data = self._store.read(self.key(name))
+        if name in self._digests and sha256_hex(data) != self._digests[name]:
+            fix = "run `curation audit verify`, and find out who writes into the store"
+            raise EvidenceBroken("was exchanged while it was read", subject=self.key(name), fix=fix)
+        return data
 
     def evidence(self) -> Mapping[str, Any]:
         """What was decided, on which inputs.
@@ -84,16 +97,16 @@ class ReleaseFolder:
 
     def document(self, name: str) -> Mapping[str, Any]:
         """A JSON file of the release."""
-        value: Mapping[str, Any] = json.loads(self._store.read(self.key(name)))
+        value: Mapping[str, Any] = json.loads(self._read(name))
         return value
 
     def release(self) -> pa.Table:
         """The rows and columns that may leave."""
-        return from_parquet(self._store.read(self.key(RELEASE_FILE)), schema.RELEASE)
+        return from_parquet(self._read(RELEASE_FILE), schema.RELEASE)
 
     def mapping(self) -> pa.Table:
         """Whose rows they are."""
-        return from_parquet(self._store.read(self.key(MAPPING_FILE)), schema.MAPPING)
+        return from_parquet(self._read(MAPPING_FILE), schema.MAPPING)
 
     def standing(self) -> pa.Table:
         """Whose rows they are of those that were not withdrawn."""

@@ -148,13 +148,12 @@ def publish_release(settings: Settings, release_id: str) -> StageCount:
         ApprovalRefused, PackRefused, GateRefused, EvidenceBroken: nothing left, or it was taken back.
     """
     home = wiring.home(settings)
-    today = today_at_home(home.clock)
     folder = ReleaseFolder(home.store, release_id)
     wiring.lineage(settings)  # one that leads abroad is refused before anything leaves
 
     def check_law() -> None:
         evidence = folder.evidence()
-        law = wiring.law_of_release(settings, evidence)
+        law, today = wiring.law_of_release(settings, evidence), today_at_home(home.clock)
         release.load_law(law, as_of=today)
         release.check_assessments(law, evidence, today=today)
 
@@ -163,6 +162,7 @@ def publish_release(settings: Settings, release_id: str) -> StageCount:
             folder,
             home_rows=home.catalog.read(settings.curated_table),
             check_law=check_law,
+            destination=publish.Destination(recipient=settings.residency.recipient, purpose=settings.residency.purpose),
             catalog=wiring.overseas(settings),
             table=settings.publish.table,
             store=home.store,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from curation import schema
 from curation.digests import canonical_json, sha256_hex
-from curation.errors import ApprovalRefused, CurationError, EvidenceBroken, GateRefused
+from curation.errors import ApprovalRefused, CurationError, EvidenceBroken, GateRefused, OutsideError
 from curation.names import is_among
 from curation.ports import Clock, Ledger, ObjectStore, OverseasCatalog
 from curation.records import LedgerEntry, SnapshotInfo, StageCount
@@ -29,6 +30,7 @@ from curation.release_files import (
     RELEASE_FILE,
     RELEASED,
     SENT_FOLDER,
+    SUPERSEDED,
     SUPERSEDED_FILE,
     ReleaseFolder,
     check_clock,
@@ -53,6 +55,14 @@ _APPROVAL_FIELDS: Final = {
     *("release_id", "digests", "pack_digest", "recipient", "purpose"),
     *("ticket", "approver", "requesters", "approved_at", "expires_at", "signature"),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """To whom the overseas catalog's rows go, and what for."""
+
+    recipient: str
+    purpose: str
 
 
 def approve(
@@ -133,6 +143,7 @@ def _approval_document(folder: ReleaseFolder) -> Mapping[str, Any]:
     Raises:
         ApprovalRefused: it cannot be read as one.
     """
+    folder.digest(APPROVAL_FILE)  # from here on nobody exchanges it under our hands
     try:
         raw = dict(folder.document(APPROVAL_FILE))
         raw |= {name: datetime.fromisoformat(raw[name]) for name in ("approved_at", "expires_at")}
@@ -176,10 +187,12 @@ def check_approval(folder: ReleaseFolder, *, ledger: Ledger, clock: Clock, appro
         ApprovalRefused: missing, unreadable, expired, bound to other bytes, given by a requester, or not recorded in the ledger.
     """
     approval = check_bound(folder, clock)
+    kinds = kinds_of(folder.release_id, ledger)
     _refuse(
         folder,
         {
-            "its publication was refused before": not {REFUSED, FAILED}.isdisjoint(kinds_of(folder.release_id, ledger)),
+            "its publication was refused before": not {REFUSED, FAILED}.isdisjoint(kinds),
+            "it was superseded by a later cut": SUPERSEDED in kinds,
             "the approval is not the one that the ledger recorded": not _is_recorded(folder, ledger),
             "the approval's signature is not its approver's": not _is_signed(folder, approvers),
         },
@@ -195,8 +208,8 @@ def check_bound(folder: ReleaseFolder, clock: Clock) -> Mapping[str, Any]:
     """
     if not folder.has(APPROVAL_FILE):
         _refuse(folder, {"it is not approved": True})
-    approval, evidence = _approval_document(folder), folder.evidence()
     current = {"release": folder.digest(RELEASE_FILE), "evidence": folder.digest(EVIDENCE_FILE)}
+    approval, evidence = _approval_document(folder), folder.evidence()
     _refuse(
         folder,
         {
@@ -241,6 +254,7 @@ def run(
     *,
     home_rows: pa.Table,
     check_law: Callable[[], None],
+    destination: Destination,
     catalog: OverseasCatalog,
     table: str,
     store: ObjectStore,
@@ -253,11 +267,12 @@ def run(
     Args:
         home_rows: the clips whose raw values must not be found in anything that leaves, schema CLIPS.
         check_law: raises PackRefused if the release's pack may allow nothing any more.
+        destination: whose catalog it is, and what for; a release that was approved for others stays at home.
         table: of the overseas catalog.
         approvers: public keys, hex, of those who may sign an approval, by name.
 
     Raises:
-        UsageError, ApprovalRefused: there is no such release, or its approval does not hold.
+        UsageError, ApprovalRefused: there is no such release, or its approval does not hold, or is for another recipient, purpose or table.
         PackRefused: the pack expired, or was replaced, since the release was cut.
         EvidenceBroken: a file of the release is not what its evidence says.
         GateRefused: what was about to leave, or what the catalog wrote, is not exactly what was approved, or decided otherwise now, or
@@ -269,9 +284,11 @@ def run(
         return done
     _check_known(folder, ledger)
     check_clock(ledger, clock)
-    check_review(ledger)
+    _check_destination(folder, table, destination)
     snapshot = catalog.find(table, folder.release_id)
-    if snapshot is not None and WITHDRAWN_PROPERTY in snapshot.properties:
+    if snapshot is None:
+        check_review(ledger)
+    elif WITHDRAWN_PROPERTY in snapshot.properties:
         raise _closed(folder, snapshot, catalog=catalog, table=table, ledger=ledger)
     try:
         check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
@@ -280,14 +297,16 @@ def run(
         if snapshot is None:
             _intend(folder, table, store=store, ledger=ledger)
             check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
+            check_law()  # deciding on millions of rows may have taken it past its last day
         _check_not_withdrawn(folder, store=store, ledger=ledger)
+        check_review(ledger)  # rows that are abroad without a receipt do not wait for one that succeeds
+        if snapshot is None:
+            snapshot = _commit(folder, release, catalog=catalog, table=table, ledger=ledger)
     except CurationError as refusal:
         done = None if refusal.retryable else _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
         if done is None:
             raise
         return done
-    if snapshot is None:
-        snapshot = _commit(folder, release, catalog=catalog, table=table, ledger=ledger)
     try:
         files = _gated_again(folder, release, snapshot, home_rows, catalog=catalog, table=table)
         return _receipt(folder, snapshot, files, release.num_rows, store=store, ledger=ledger)
@@ -296,6 +315,30 @@ def run(
         if done is None:
             raise _failed_abroad(folder, failure) from failure
         return done
+
+
+def _check_destination(folder: ReleaseFolder, table: str, destination: Destination) -> None:
+    """Nothing, if the catalog is that of the release's recipient, and the table the one in which its publication began.
+
+    Raises:
+        ApprovalRefused: it is another's. Nothing is taken back either: what was begun lies elsewhere.
+    """
+    if not folder.has(EVIDENCE_FILE):  # refused with its approval, and taken back
+        return
+    folder.digest(EVIDENCE_FILE)
+    evidence = folder.evidence()
+    begun = folder.document(INTENT_FILE)["table"] if folder.has(INTENT_FILE) else table
+    for what, meant, found in (
+        ("recipient", evidence["recipient"], destination.recipient),
+        ("purpose", evidence["purpose"], destination.purpose),
+        ("table", begun, table),
+    ):
+        if meant != found:
+            raise ApprovalRefused(
+                f"is for {what} {meant!a}, but the settings say {found!a}",
+                subject=f"release {folder.release_id}",
+                fix=f"set the {what} back; or cut a release for the one that is set, and have it approved",
+            )
 
 
 def _intend(folder: ReleaseFolder, table: str, *, store: ObjectStore, ledger: Ledger) -> None:
@@ -323,7 +366,7 @@ def _closed(folder: ReleaseFolder, snapshot: SnapshotInfo, *, catalog: OverseasC
 
 
 def _decided_rows(folder: ReleaseFolder, home_rows: pa.Table, *, store: ObjectStore, ledger: Ledger) -> pa.Table:
-    """The rows to publish: those that were cut, that the gate lets through, and that the rules let out of today's curated clips.
+    """The rows to publish: those that were approved, that the gate lets through, and that the rules let out of today's curated clips.
 
     Raises:
         EvidenceBroken, GateRefused: they are not.
@@ -347,7 +390,7 @@ def _published(folder: ReleaseFolder, ledger: Ledger) -> StageCount | None:
 
 def _check_evidence(folder: ReleaseFolder, store: ObjectStore) -> None:
     for key, digest in folder.evidence()["files"].items():
-        if sha256_hex(store.read(key)) != digest:
+        if (folder.digest(key.rpartition("/")[2]) if key.startswith(folder.key("")) else sha256_hex(store.read(key))) != digest:
             raise EvidenceBroken(
                 "is not what the release's evidence says", subject=key, fix="run `curation audit verify`; cut a new release"
             )
@@ -418,7 +461,13 @@ def _commit(folder: ReleaseFolder, release: pa.Table, *, catalog: OverseasCatalo
         EVIDENCE_PROPERTY: folder.digest(EVIDENCE_FILE),
         "curation.ledger-head": f"{last.sequence}:{last.digest()}" if last is not None else "",
     }
-    return catalog.append(table, release, properties=properties)
+    try:
+        return catalog.append(table, release, properties=properties)
+    except OutsideError:  # its answer may have got lost, or another publisher of this release was faster
+        found = catalog.find(table, folder.release_id)
+        if found is None or WITHDRAWN_PROPERTY in found.properties:
+            raise
+        return found
 
 
 def _take_back(
@@ -426,11 +475,16 @@ def _take_back(
 ) -> StageCount | None:
     """Leave nothing abroad, and close for good a release whose publication had begun; one that had not begun stays as it is.
 
-    What another publisher's receipt covers stays, and is returned. Receipt and failure are both recorded unless the other is: whichever the
-    ledger takes first holds, so nothing that has a receipt is taken back, and nothing that is taken back gets one.
+    Where nothing is abroad yet, the release is closed there first: another publisher may be about to commit it, and might end before it
+    looks here. What another publisher's receipt covers stays, and is returned. Receipt and failure are both recorded unless the other is:
+    whichever the ledger takes first holds, so nothing that has a receipt is taken back, and nothing that is taken back gets one.
     """
     if snapshot is None and not folder.has(INTENT_FILE):
         return None
+    if snapshot is None:
+        closing = {RELEASE_PROPERTY: folder.release_id, WITHDRAWN_PROPERTY: "true"}
+        known = catalog.append(table, schema.RELEASE.empty_table(), properties=closing)
+        snapshot = None if WITHDRAWN_PROPERTY in known.properties else known
     if snapshot is not None:
         if _is_receipted(folder, refusal, ledger):
             return _published(folder, ledger)
@@ -457,13 +511,13 @@ def _record_failure(folder: ReleaseFolder, kind: str, outcome: str, failure: Cur
         StageCount(stage=kind, subject=folder.release_id, rows_in=rows, accounted={outcome: rows}),
         files={folder.key(INTENT_FILE): folder.digest(INTENT_FILE)} if folder.has(INTENT_FILE) else {},
         facts={"reason": failure.problem, "error": type(failure).__name__},
-        unless={PUBLISHED},
+        unless={PUBLISHED, kind},
     )
 
 
 def _recorded_row_ids(folder: ReleaseFolder, ledger: Ledger) -> pa.Array:
     """Ids of the rows that were cut; none where the file is another now, which could name rows of other releases."""
-    key = folder.key(RELEASE_FILE)
+    key, folder = folder.key(RELEASE_FILE), ReleaseFolder(folder.store, folder.release_id)  # as it is now
     recorded = {entry.files.get(key) for entry in ledger.entries() if (entry.kind, entry.subject) == ("release", folder.release_id)}
     if not folder.has(RELEASE_FILE) or folder.digest(RELEASE_FILE) not in recorded:
         return pa.array([], pa.string())

@@ -28,6 +28,7 @@ from curation.release_files import (
     MAPPING_FILE,
     REFUSED,
     RELEASE_FILE,
+    SUPERSEDED,
     SUPERSEDED_FILE,
     ReleaseFolder,
     check_clock,
@@ -272,7 +273,7 @@ def _close_open_releases(release_id: str, law: Law, *, store: ObjectStore, ledge
         store.create(folder.key(SUPERSEDED_FILE), canonical_json({"release_id": folder.release_id}))
         rows = folder.evidence()["counts"]["released"]
         ledger.record(
-            StageCount(stage="supersede", subject=folder.release_id, rows_in=rows, accounted={"superseded": rows}),
+            StageCount(stage=SUPERSEDED, subject=folder.release_id, rows_in=rows, accounted={"superseded": rows}),
             files={folder.key(SUPERSEDED_FILE): folder.digest(SUPERSEDED_FILE)},
         )
         # A publication writes its intent and then looks for this file; we wrote this file and now look for an intent. So of two that

@@ -162,6 +162,7 @@ def _publish(settings: Settings, on: wiring.Ground, release_id: str, rows: pa.Ta
         folder,
         home_rows=rows,
         check_law=lambda: None,
+        destination=publish.Destination(recipient=settings.residency.recipient, purpose=settings.residency.purpose),
         catalog=_overseas(settings),
         table=settings.publish.table,
         store=on.store,

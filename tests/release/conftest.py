@@ -139,14 +139,15 @@ class World:
             seal=seal,
         )
 
-    def publish(self, release_id, rows, *, catalog=None, check_law=lambda: None, store=None, **named):
+    def publish(self, release_id, rows, *, catalog=None, check_law=lambda: None, store=None, table=TABLE, recipient="overseas", **named):
         folder = ReleaseFolder(store or self.store, release_id)
         return publish.run(
             folder,
             home_rows=rows,
             check_law=check_law,
+            destination=publish.Destination(recipient=recipient, purpose="test"),
             catalog=catalog or self.catalog,
-            table=TABLE,
+            table=table,
             store=store or self.store,
             ledger=self.ledger,
             clock=self.clock,

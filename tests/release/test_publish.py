@@ -14,8 +14,9 @@ from curation.audit.leaks import find_home_values
 from curation.audit.ledger import StoreLedger
 from curation.audit.verify import verify
 from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, EvidenceBroken, GateRefused, OutsideError, PackRefused
+from curation.records import StageCount
 from curation.release_files import RELEASE_FILE, SUPERSEDED_FILE
-from curation.stages.publish import RELEASE_PROPERTY, recorded_digests
+from curation.stages.publish import RELEASE_PROPERTY, WITHDRAWN_PROPERTY, recorded_digests
 
 TABLE = "published.clips"
 
@@ -308,13 +309,13 @@ def test_a_fault_at_any_call_leaves_nothing_half_done(world, rows, approved, num
     has the rows taken back at once, and the command exits 1."""
     fault = ConcurrentChange("injected", subject="port", fix="retry")
     broken = broken_at(world, number, after=after, error=fault)
-    if (number, after) == (5, True):  # the receipt is there
+    if after:  # the commit, or the receipt, is there: it is looked for at once
         assert broken.publish(approved, rows).accounted == {"published": 2}
         return
-    is_known = (number, after) > (2, True)  # that it was committed; else the rerun finds it
-    with pytest.raises(GateRefused if is_known else ConcurrentChange) as told:
+    is_committed = number > 2
+    with pytest.raises(GateRefused if is_committed else ConcurrentChange) as told:
         broken.publish(approved, rows)
-    if not is_known:
+    if not is_committed:
         assert world.publish(approved, rows).accounted == {"published": 2}
         return
     assert told.value.exit_code == 1
@@ -420,6 +421,103 @@ def test_a_refusal_that_finds_a_receipt_takes_nothing_back(world, rows, approved
     assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (2, ["release", "approve", "publish"])
 
 
+def test_a_publisher_that_another_ones_refusal_overtook_commits_nothing(world, rows, approved):
+    """One is refused while nothing is abroad, between the other's last look and its commit: killed then, it leaves no row."""
+
+    def refused():
+        raise PackRefused("expired", subject="pack", fix="renew it")
+
+    def other_is_refused():
+        with pytest.raises(PackRefused):
+            world.publish(approved, rows, check_law=refused)
+
+    appended = []
+
+    class Watched(Interleaved):
+        def append(self, *args, **kwargs):
+            self.meanwhile, meanwhile = lambda: None, self.meanwhile
+            meanwhile()
+            appended.append(world.catalog.append(*args, **kwargs))
+            return appended[-1]
+
+    with pytest.raises(GateRefused, match="not committed again"):
+        world.publish(approved, rows, catalog=Watched(world.catalog, "", other_is_refused))
+    assert [WITHDRAWN_PROPERTY in one.properties for one in appended] == [True]
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (0, ["release", "approve", "publish_refused"])
+    assert world.cut(rows) != approved
+
+
+def test_a_refusal_takes_back_what_another_committed_meanwhile(world, rows, approved):
+    """One commits and is killed after the other looked and before that is refused: the refusal finds the rows and takes them back."""
+
+    def refused_after_the_others_commit():
+        with pytest.raises(Killed):
+            broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
+        raise PackRefused("expired", subject="pack", fix="renew it")
+
+    with pytest.raises(PackRefused):
+        world.publish(approved, rows, check_law=refused_after_the_others_commit)
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()[-1]) == (0, "publish_refused")
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"), [({"recipient": "somebody else"}, "for recipient 'overseas'"), ({"table": "published.other"}, "for table")]
+)
+def test_what_was_approved_for_others_stays_at_home_and_what_began_elsewhere_is_left_there(world, rows, approved, said, problem):
+    """Whoever may receive it is in the approval: other settings publish nothing, and take nothing back from the wrong table."""
+    with pytest.raises(Killed):
+        broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
+    with pytest.raises(ApprovalRefused, match=problem):
+        world.publish(approved, rows, **said)
+    assert world.kinds() == ["release", "approve"]
+    assert world.publish(approved, rows).accounted == {"published": 2}
+
+
+def test_a_pack_that_lapses_while_it_is_decided_stops_the_publication(world, rows, approved):
+    """The law is asked a last time right before the commit."""
+    answers = iter([None, PackRefused("expired", subject="pack", fix="renew it")])
+
+    def lapses():
+        error = next(answers)
+        if error:
+            raise error
+
+    with pytest.raises(PackRefused):
+        world.publish(approved, rows, check_law=lapses)
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()[-1]) == (0, "publish_refused")
+
+
+class Exchanged:
+    """A store in which somebody puts another file in a file's place once it was read for the first time."""
+
+    def __init__(self, store, name, data):
+        self._store, self._name, self._data, self._reads = store, name, data, 0
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def read(self, key):
+        self._reads += key.endswith(self._name)
+        return self._data if key.endswith(self._name) and self._reads > 1 else self._store.read(key)
+
+
+@pytest.mark.parametrize("name", ["release.parquet", "evidence.json", "approval.json", "mapping.parquet"])
+def test_a_file_that_is_exchanged_after_it_was_checked_lets_nothing_leave(world, rows, approved, name):
+    """What is published is what was approved, not what lies there when it is read a second time."""
+    store = Exchanged(world.store, name, world.store.read(world.folder(approved).key(name)) + b" ")
+    with pytest.raises(EvidenceBroken, match="was exchanged"):
+        world.publish(approved, rows, store=store)
+    assert world.catalog.read(TABLE).num_rows == 0
+
+
+def test_a_superseded_release_whose_file_is_gone_is_still_superseded(world, rows, approved, tmp_path):
+    """The ledger says so, whatever lies in the store."""
+    count = StageCount(stage="supersede", subject=approved, rows_in=2, accounted={"superseded": 2})
+    world.ledger.record(count, files={})
+    with pytest.raises(ApprovalRefused, match="superseded"):
+        world.publish(approved, rows)
+
+
 def test_racing_publishers_publish_once(world, rows, approved):
     """Four publishers at once, two of them with a ledger of their own as another process has, leave the rows and the receipt once."""
     failures = []
@@ -444,9 +542,8 @@ def test_racing_publishers_publish_once(world, rows, approved):
 
 def test_an_interrupted_publication_keeps_its_rows_out_of_the_next_release(world, rows, approved, make):
     """Rows that may be abroad already count as published: they cannot leave a second time in another release."""
-    faulty = FaultAt(world.catalog, {"append"}, at=1, after=True)
-    with pytest.raises(ConcurrentChange):
-        world.publish(approved, rows, catalog=faulty)
+    with pytest.raises(Killed):
+        broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
     assert world.cut(make.table(*rows.to_pylist(), make.clip(9, vehicle="fleet-0009"))) == approved
 
 
@@ -547,18 +644,17 @@ def test_rows_that_are_in_another_release_on_its_way_do_not_leave_again(world, r
     world.approve(other)
     world.publish(approved, rows)
     with pytest.raises(GateRefused, match="left in another release"):
-        world.publish(other, rows)
+        world.publish(other, rows, recipient="somebody else")
     assert world.kinds()[-1] == "publish_refused"
     assert world.catalog.read(TABLE).num_rows == 2
-    with pytest.raises(ApprovalRefused, match="refused before"):
-        world.publish(other, rows)
+    with pytest.raises(GateRefused, match="not committed again"):
+        world.publish(other, rows, recipient="somebody else")
 
 
 def test_rows_abroad_without_receipt_are_taken_back_when_the_rerun_is_refused(world, rows, approved):
     """A publication died after its commit and its approval expired since: the rerun leaves nothing abroad and says so in the ledger."""
-    faulty = FaultAt(world.catalog, {"append"}, at=1, after=True)
-    with pytest.raises(ConcurrentChange):
-        world.publish(approved, rows, catalog=faulty)
+    with pytest.raises(Killed):
+        broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
     assert world.catalog.read(TABLE).num_rows == 2
     world.clock.instant += timedelta(days=8)
     with pytest.raises(ApprovalRefused, match="expired"):
