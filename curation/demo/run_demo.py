@@ -51,11 +51,7 @@ def run(*, clips: Path | None, fleet: Path | None, work: Path, say: Console) -> 
     # Fresh: a question that an interrupted demo left open would block this one's; what matters lies in the ledger, not in Airflow.
     with _stack(settings, fresh=True) as airflow:
         say.print(f"      ready at {airflow.url} after {time.monotonic() - started:.0f} s")
-        _ingest(airflow, settings, say)
-        _publish(airflow, say)
-        say.print(f"[7/7] asking for training shards: {dict(SHARD_REQUEST)}")
-        run_id = airflow.trigger("curate_shards", {"request": json.dumps(SHARD_REQUEST)}, user="engineer")
-        airflow.require_success("curate_shards", run_id, limit_s=_LIMIT_S)
+        main_job(airflow, settings, say)
     show_results(settings, before, say)
     say.print(f"done in {time.monotonic() - started:.0f} s")
 
@@ -140,6 +136,15 @@ def _write_settings(work: Path, clips: Path, fleet: Path | None, signed: law.Dem
 
 
 # --- the DAGs -------------------------------------------------------------------------------------------------------------------
+
+
+def main_job(airflow: AirflowStack, settings: Settings, say: Console) -> None:
+    """Every step that goes through Airflow, from the source to published rows and training shards."""
+    _ingest(airflow, settings, say)
+    _publish(airflow, say)
+    say.print(f"[7/7] asking for training shards: {dict(SHARD_REQUEST)}")
+    run_id = airflow.trigger("curate_shards", {"request": json.dumps(SHARD_REQUEST)}, user="engineer")
+    airflow.require_success("curate_shards", run_id, limit_s=_LIMIT_S)
 
 
 def _ingest(airflow: AirflowStack, settings: Settings, say: Console) -> None:
