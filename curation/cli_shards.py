@@ -12,7 +12,7 @@ from rich.table import Table
 
 from curation import pipeline
 from curation.cli_text import out
-from curation.errors import UsageError
+from curation.errors import MaskingRefused, UsageError
 from curation.shards.preview import picture, sized, tag_counts
 from curation.shards.request import ShardRequest, parse
 from curation.shards.selection import TAG_COLUMNS
@@ -31,13 +31,17 @@ def preview(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
     drawn: Annotated[Path | None, typer.Option("--picture", help="SVG to draw: the same as bars.", dir_okay=False)] = None,
 ) -> None:
-    """What a request would give, before any copy: samples and bytes per split and tag, what is left out and why, what quotas lack."""
+    """What a request would give, before any copy: samples and bytes per split and tag, what is left out and why, what quotas lack.
+
+    1 where faces and plates must be masked and a build would be refused.
+    """
     seen = pipeline.preview_shards(pipeline.open_settings(work), _request(request))
     if drawn is not None:
         drawn.write_text(picture(seen), encoding="utf-8")
+    refused = seen.get("masking", {}).get("refused")
     if as_json:
         print(json.dumps(seen))
-        return
+        raise typer.Exit(1 if refused else 0)
     out.print(f"{seen['name']}: {seen['samples']:,} of {seen['considered']:,} accepted clips, {sized(seen['clip_bytes'])}\n")
     for table in _tables(seen):
         out.print(table)
@@ -50,6 +54,11 @@ def preview(
         f"{groups['groups']:,} groups, the largest of {groups['largest_group']:,} clips; drives, vehicle-days and near-duplicates in two "
         f"splits: {groups['drives_in_two_splits']}, {groups['vehicle_days_in_two_splits']}, {groups['near_duplicates_in_two_splits']}"
     )
+    if refused:
+        raise MaskingRefused(refused["problem"], subject=refused["subject"], fix=refused["fix"])
+    if "masking" in seen:
+        evaluation = seen["masking"]["evaluation"]
+        out.print(f"faces and plates will be masked; evaluation {evaluation['id']}: {evaluation['result']}")
 
 
 @app.command("build")

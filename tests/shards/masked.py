@@ -1,0 +1,103 @@
+"""Clips with a white square that stands for a face, and what finds it: for tests of masked shard sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from curation import wiring
+from curation.adapters.engine_local import InlineEngine
+from curation.adapters.video_av import AvVideoReader
+from curation.model_settings import ModelSettings, ObjectKind
+from curation.ports import ObjectStore
+from curation.records import Detection
+from curation.shards import masked_copies
+from curation.stages import mask_clips, shards
+
+FRAMES, FPS, SIDE_PX = 12, 6, 16
+SECRETS = (b"SECRET-TITLE", b"+31.2304", b"mp4a")  # title, place and sound of every clip
+MODEL = {
+    "form": "centerface",
+    "source": {"kind": "store", "key": "none"},
+    "sha256": "0" * 64,
+    "licence": "none",
+    "min_score": 0.5,
+    "self_test": {"out": (0.0,)},
+}
+MODELS: Mapping[ObjectKind, ModelSettings] = {
+    kind: ModelSettings.model_validate({**MODEL, "finds": kind})
+    for kind in ("face", "plate")  # type: ignore[misc]  # these two
+}
+VERSIONS: Mapping[ObjectKind, str] = {"face": "white-1", "plate": "none-1"}
+
+
+class Square:
+    """Finds the white square of a picture as a face, but not in every third one; finds no plate."""
+
+    def __init__(self, kind: ObjectKind, version: str) -> None:
+        self.version, self.finds, self.shown = version, kind, 0
+
+    def find(self, picture: np.ndarray, *, min_score: float | None = None) -> Sequence[Detection]:
+        """The square."""
+        self.shown += 1
+        rows, columns = np.nonzero(picture.min(axis=2) > 200)
+        if self.finds == "plate" or self.shown % 3 == 2 or not len(rows):
+            return ()
+        return (Detection(x_px=float(columns.min()), y_px=float(rows.min()), width_px=SIDE_PX, height_px=SIDE_PX, score=0.9),)
+
+
+def equipment(versions: Mapping[ObjectKind, str] = VERSIONS) -> mask_clips.Equipment:
+    """What masks the square."""
+    detectors = {kind: Square(kind, version) for kind, version in versions.items()}
+    return mask_clips.Equipment(masker=wiring.masker(), detectors=detectors, models=MODELS)
+
+
+def engine(store: ObjectStore, versions: Mapping[ObjectKind, str] = VERSIONS) -> InlineEngine:
+    """Writes shards and masked copies in this process."""
+    ports = {"store": store, "video": AvVideoReader()}
+    return InlineEngine(
+        {
+            shards.JOB: partial(shards.answer_shard, **ports),
+            shards.LOOK_JOB: partial(shards.look_at_clip, **ports),
+            masked_copies.JOB: lambda item: mask_clips.answer_copy(item, store=store, equipment=equipment(versions)),
+        }
+    )
+
+
+def picture(number: int, *, seed: int) -> np.ndarray:
+    """A frame: a still dark texture, and the square on its way across the upper half."""
+    rng = np.random.default_rng(seed)
+    frame = cv2.resize(rng.integers(20, 120, (6, 10, 3), dtype=np.uint8), (160, 96), interpolation=cv2.INTER_CUBIC)
+    frame[10 : 10 + SIDE_PX, 8 * number + 4 : 8 * number + 4 + SIDE_PX] = 255
+    return frame
+
+
+def write(path: Path, *, seed: int) -> Path:
+    """A clip of two seconds with sound, a title and a place."""
+    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata.update({"title": "SECRET-TITLE", "location": "+31.2304+121.4737/", "creation_time": "2026-11-21T10:00:00Z"})
+        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"preset": "veryfast", "crf": "16"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        sound = container.add_stream("aac", rate=8000)
+        for number in range(FRAMES):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number, seed=seed), format="bgr24")))
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        tone.sample_rate = 8000
+        container.mux(sound.encode(tone))
+        for one in (stream, sound):
+            container.mux(one.encode())
+    return path
+
+
+def check_masked(shown: np.ndarray, number: int, *, seed: int) -> None:
+    """Where the square was there is one grey, and far below it the picture is as it was."""
+    expected, left = picture(number, seed=seed), 8 * number + 4
+    inside = shown[12 : 8 + SIDE_PX, left + 2 : left - 2 + SIDE_PX].astype(int)
+    assert abs(inside - 114).max() < 20, f"frame {number} shows what was to be masked"
+    assert abs(shown[56:].astype(int) - expected[56:].astype(int)).mean() < 6, f"frame {number} is another picture"
