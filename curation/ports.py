@@ -232,14 +232,41 @@ class Detector(Protocol):
         """
 
 
-Masking = Callable[[int, npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]  # frame number and BGR picture to the masked picture
+class TextReader(Protocol):
+    """Reads text in a picture."""
+
+    version: str
+
+    def read(self, picture: npt.NDArray[np.uint8], *, least_height_px: float) -> Sequence[TextLine]:
+        """Every line of a BGR picture that is as high as that and says something, from the top."""
+
+
+class ShownFrame(Protocol):
+    """A frame as players show it, upright. Nothing of it is converted before it is asked for."""
+
+    @property
+    def at_s(self) -> float | None:
+        """When it is shown, None where the clip does not say."""
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height."""
+
+    def luma(self, width_px: int) -> npt.NDArray[np.uint8]:
+        """Grey, height x width, scaled to this width."""
+
+    def picture(self) -> npt.NDArray[np.uint8]:
+        """BGR, height x width x 3, at full size."""
+
+
+Masking = Callable[[int], npt.NDArray[np.float64]]  # frame number to its masks, n x 4: x, y, width, height in pixels
 
 
 class Masker(Protocol):
     """Reads every frame of a clip, and writes it anew without sound and metadata."""
 
-    def open(self, path: Path) -> AbstractContextManager[Iterator[npt.NDArray[np.uint8]]]:
-        """Every frame that players show, BGR, upright, at full size.
+    def open(self, path: Path) -> AbstractContextManager[Iterator[ShownFrame]]:
+        """Every frame that players show.
 
         Raises:
             ClipUnreadable: a frame cannot be decoded.

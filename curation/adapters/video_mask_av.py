@@ -16,13 +16,15 @@ from av.bitstream import BitStreamFilterContext
 
 from curation.adapters.spool import open_locked
 from curation.errors import ClipUnreadable, OutsideError
-from curation.ports import Masking
+from curation.ports import Masking, ShownFrame
+from curation.privacy.paint import paint_planes, painted
 
 _OPTIONS: Final = {"protocol_whitelist": "file"}
 # No frame waits for a later one, so that times are written as they are read; no captions that the decoder handed on; the same bytes
 # whatever vector instructions the processor has.
 _ENCODER: Final = {"crf": "20", "preset": "veryfast", "bf": "0", "a53cc": "0", "x264-params": "cpu-independent=1"}
 _WITHOUT_SEI: Final = "filter_units=remove_types=6"  # H.264 SEI: what encoders and recorders tell of themselves
+_PLANAR: Final = frozenset({"yuv420p", "yuvj420p"})  # what nearly all recorders write
 _MOVFLAGS: Final = "+faststart"
 
 
@@ -30,14 +32,14 @@ class AvMasker:
     """Implements `ports.Masker`."""
 
     @contextmanager
-    def open(self, path: Path) -> Iterator[Iterator[npt.NDArray[np.uint8]]]:
-        """Every frame that players show, BGR, upright, at full size.
+    def open(self, path: Path) -> Iterator[Iterator[ShownFrame]]:
+        """Every frame that players show.
 
         Raises:
             ClipUnreadable: a frame cannot be decoded: what was not seen could not be masked.
         """
         with _clip(path) as (container, stream):
-            yield (_upright(frame) for frame in _frames(path, container, stream))
+            yield map(_Shown, _frames(path, container, stream))
 
     def write(self, path: Path, target: Path, masking: Masking) -> int:
         """The number of frames written to `target`, an mp4 that appears whole or not at all.
@@ -92,11 +94,45 @@ def _timed(path: Path, frames: Iterator[av.video.VideoFrame]) -> Iterator[av.vid
         yield frame
 
 
+class _Shown:
+    """Implements `ports.ShownFrame`."""
+
+    def __init__(self, frame: av.video.VideoFrame) -> None:
+        self._frame = frame
+
+    @property
+    def at_s(self) -> float | None:
+        return self._frame.time
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        wide, high = self._frame.width, self._frame.height
+        return (high, wide) if _quarter_turns(self._frame) % 2 else (wide, high)
+
+    def luma(self, width_px: int) -> npt.NDArray[np.uint8]:
+        frame = self._frame
+        if frame.format.name in _PLANAR:  # the first plane is the picture in grey
+            plane = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(-1, frame.planes[0].line_size)[
+                : frame.height, : frame.width
+            ]
+        else:
+            plane = np.asarray(frame.to_ndarray(format="gray", threads=1), np.uint8)
+        turned = np.rot90(plane, _quarter_turns(frame))
+        height_px = max(1, round(turned.shape[0] * width_px / turned.shape[1]))
+        return np.asarray(cv2.resize(np.ascontiguousarray(turned), (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
+
+    def picture(self) -> npt.NDArray[np.uint8]:
+        return _upright(self._frame)
+
+
+def _quarter_turns(frame: av.video.VideoFrame) -> int:
+    return round(frame.rotation / 90)
+
+
 def _upright(frame: av.video.VideoFrame) -> npt.NDArray[np.uint8]:
     """BGR as players show it: the container may ask for a turn by quarters."""
     picture = frame.to_ndarray(format="bgr24", threads=1)
-    turned = np.rot90(picture, round(frame.rotation / 90)) if frame.rotation else picture
-    return np.ascontiguousarray(turned, np.uint8)
+    return np.ascontiguousarray(np.rot90(picture, _quarter_turns(frame)), np.uint8)
 
 
 def _written(partial: Path, frames: Iterator[av.video.VideoFrame], source: av.video.VideoStream, masking: Masking) -> int:
@@ -107,11 +143,10 @@ def _written(partial: Path, frames: Iterator[av.video.VideoFrame], source: av.vi
         stream: Any = None
         strip: BitStreamFilterContext | None = None
         for frame in frames:
-            picture = masking(count, _upright(frame))
+            coded = _masked(frame, masking(count))
             if stream is None:
-                stream = _stream(container, picture, source, tick)
+                stream = _stream(container, coded, source, tick)
                 strip = BitStreamFilterContext(_WITHOUT_SEI, "h264")
-            coded = _coded(picture, stream)
             coded.pts, coded.time_base = frame.pts, tick
             _mux(container, strip, stream.encode(coded))
             count += 1
@@ -129,22 +164,34 @@ def _mux(container: Any, strip: BitStreamFilterContext | None, packets: list[Any
             container.mux(stripped)
 
 
-def _stream(container: Any, picture: npt.NDArray[np.uint8], source: av.video.VideoStream, tick: Fraction) -> Any:
-    height_px, width_px = picture.shape[:2]
-    is_even = not (height_px % 2 or width_px % 2)
+def _stream(container: Any, coded: av.video.VideoFrame, source: av.video.VideoStream, tick: Fraction) -> Any:
     stream = container.add_stream("libx264", rate=source.average_rate or 30, options=dict(_ENCODER))
-    stream.width, stream.height = width_px, height_px
-    stream.pix_fmt = "yuv420p" if is_even else "yuv444p"  # half as many chroma samples need even sides
+    stream.width, stream.height = coded.width, coded.height
+    stream.pix_fmt = coded.format.name
+    _as_coloured(stream, coded)
     stream.thread_count = 1
     stream.time_base = stream.codec_context.time_base = tick
     return stream
 
 
-def _coded(picture: npt.NDArray[np.uint8], stream: Any) -> av.video.VideoFrame:
-    """A frame made anew, so that no side data of the source's goes on."""
-    if stream.pix_fmt == "yuv420p":
-        return av.VideoFrame.from_ndarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), format="yuv420p")
-    return av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format="yuv444p")
+def _masked(frame: av.video.VideoFrame, masks: npt.NDArray[np.float64]) -> av.video.VideoFrame:
+    """A frame made anew, so that no side data of the source's goes on: of its own samples where they can be kept as they are."""
+    if frame.format.name in _PLANAR and not (frame.width % 2 or frame.height % 2 or _quarter_turns(frame)):
+        planes = np.asarray(frame.to_ndarray(), np.uint8)
+        paint_planes(planes, masks, frame.height)
+        coded = av.VideoFrame.from_ndarray(planes, format=frame.format.name)
+        _as_coloured(coded, frame)
+        return coded
+    picture = painted(_upright(frame), masks)
+    if picture.shape[0] % 2 or picture.shape[1] % 2:  # half as many colour samples need even sides
+        return av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format="yuv444p")
+    return av.VideoFrame.from_ndarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), format="yuv420p")
+
+
+def _as_coloured(copy: Any, of: av.video.VideoFrame) -> None:
+    """Say of the copy what the samples of a frame mean, without which players guess other colours."""
+    copy.color_range, copy.colorspace = of.color_range, of.colorspace
+    copy.color_primaries, copy.color_trc = of.color_primaries, of.color_trc
 
 
 def _unreadable(path: Path, problem: str) -> ClipUnreadable:

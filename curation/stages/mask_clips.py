@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from curation import __version__
 from curation.digests import canonical_json, file_digest, sha256_hex
@@ -21,13 +20,13 @@ from curation.layout import clip_key, masked_copy_key, masked_note_key, tombston
 from curation.model_settings import ModelSettings, ObjectKind
 from curation.ports import Detector, Masker, ObjectStore
 from curation.privacy.boxes import Boxes
-from curation.privacy.paint import GREY, painted
-from curation.privacy.tracks import Track, TrackLimits, masks, tracks
-from curation.records import Detection
+from curation.privacy.paint import GREY
+from curation.privacy.tracks import TrackLimits, masks, tracks
+from curation.privacy.watch import EVERY_MAX, watch
 from curation.shards.crossing import refused
 
-EVERY_MAX = 6  # a fifth of a second at 30 frames a second: in a longer pause a head turns out from under its mask
 DOUBTFUL = 0.5  # of the least score, from which a sight carries a track on: hysteresis
+TOGETHER = 2 / 3  # of the least score, from which two sights start a track as one of the least score does
 _CHUNK_BYTES: Final = 1024 * 1024
 
 
@@ -58,7 +57,7 @@ def run(
         masker: reads and writes frames.
         detectors: by kind.
         models: how each is run; tells from which score a track starts.
-        every: look at every n-th frame, and the last, and track between; 1 looks at all.
+        every: look at every n-th frame at least, at four a second at least, and at the last, and follow between; 1 looks at all.
 
     Raises:
         UsageError: `every` is less than 1 or over `EVERY_MAX`.
@@ -66,21 +65,27 @@ def run(
     """
     if not 1 <= every <= EVERY_MAX:
         raise UsageError(f"looks at every {every}th frame", subject="masking", fix=f"choose from 1 to {EVERY_MAX}")
-    seen, size = _seen(path, masker=masker, detectors=detectors, models=models, every=every)
     limits = {kind: _limits(model) for kind, model in models.items()}
-    found: dict[ObjectKind, tuple[Track, ...]] = {kind: tracks(frames, limits[kind]) for kind, frames in seen.items()}
-    frame_count = len(next(iter(seen.values()))) if seen else 0
+    reach_frames = max((one.reach_frames for one in limits.values()), default=0)
+    least_scores = {kind: one.keep_score for kind, one in limits.items()}
+    with masker.open(path) as frames:
+        seen, (width_px, height_px) = watch(
+            frames, detectors, least_scores=least_scores, reach_frames=reach_frames, every=every, subject=path.name
+        )
+    found = {kind: tracks(one.frames, limits[kind], one.paths) for kind, one in seen.items()}
+    frame_count = len(next(iter(seen.values())).frames) if seen else 0
     of_frame = [
-        list(masks(found[kind], frame_count=frame_count, width_px=size[0], height_px=size[1], limits=limits[kind])) for kind in found
+        list(masks(one, frame_count=frame_count, width_px=width_px, height_px=height_px, limits=limits[kind]))
+        for kind, one in found.items()
     ]
     boxes: list[Boxes] = [np.concatenate(of_kinds) for of_kinds in zip(*of_frame, strict=True)]
 
-    def paint(number: int, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def masks_of(number: int) -> Boxes:
         if number >= frame_count:
             raise ClipUnreadable("gave another frame when it was read again", subject=path.name, fix="read it again; it may have changed")
-        return painted(picture, boxes[number])
+        return boxes[number]
 
-    written = masker.write(path, target, paint)
+    written = masker.write(path, target, masks_of)
     if written != frame_count:
         target.unlink(missing_ok=True)
         raise ClipUnreadable(f"{written} of {frame_count} frames came out masked", subject=path.name, fix="leave the clip out")
@@ -111,7 +116,7 @@ class Equipment:
 
 def identity(versions: Mapping[ObjectKind, str]) -> str:
     """SHA-256, hex, over all that decides what a copy shows: versions of models and program, limits of tracks, size and colour of masks."""
-    limits = dataclasses.asdict(TrackLimits(start_score=1.0, keep_score=DOUBTFUL))
+    limits = dataclasses.asdict(TrackLimits(start_score=1.0, keep_score=DOUBTFUL, together_score=TOGETHER))
     return sha256_hex(canonical_json({"version": __version__, "models": dict(versions), "every": 1, "limits": limits, "grey": GREY}))
 
 
@@ -182,34 +187,5 @@ def _stored_copy(path: Path, clip_id: str, store: ObjectStore, equipment: Equipm
     return {**dataclasses.asdict(told), "key": key, "sha256": hasher.hexdigest(), "size_bytes": size_bytes}
 
 
-def _seen(
-    path: Path, *, masker: Masker, detectors: Mapping[ObjectKind, Detector], models: Mapping[ObjectKind, ModelSettings], every: int
-) -> tuple[dict[ObjectKind, list[tuple[Detection, ...] | None]], tuple[int, int]]:
-    """What each frame shows, None for those that were not looked at, and their size; the last one is always looked at."""
-    seen: dict[ObjectKind, list[tuple[Detection, ...] | None]] = {kind: [] for kind in detectors}
-    size = (0, 0)
-
-    def look(picture: npt.NDArray[np.uint8], kind: ObjectKind) -> tuple[Detection, ...]:
-        return tuple(detectors[kind].find(picture, min_score=DOUBTFUL * models[kind].min_score))
-
-    with masker.open(path) as pictures:
-        last: npt.NDArray[np.uint8] | None = None
-        for number, picture in enumerate(pictures):
-            size = _same_size(path, size, (picture.shape[1], picture.shape[0]))
-            for kind, found in seen.items():
-                found.append(look(picture, kind) if number % every == 0 else None)
-            last = picture
-    for kind, found in seen.items():
-        if last is not None and found[-1] is None:
-            found[-1] = look(last, kind)
-    return seen, size
-
-
-def _same_size(path: Path, before: tuple[int, int], now: tuple[int, int]) -> tuple[int, int]:
-    if before not in {(0, 0), now}:
-        raise ClipUnreadable("changes its size on the way", subject=path.name, fix="leave the clip out of masked shard sets")
-    return now
-
-
 def _limits(model: ModelSettings) -> TrackLimits:
-    return TrackLimits(start_score=model.min_score, keep_score=DOUBTFUL * model.min_score)
+    return TrackLimits(start_score=model.min_score, keep_score=DOUBTFUL * model.min_score, together_score=TOGETHER * model.min_score)

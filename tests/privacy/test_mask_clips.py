@@ -13,7 +13,7 @@ import pytest
 from curation import wiring
 from curation.errors import ClipUnreadable, UsageError
 from curation.model_settings import ModelSettings, ObjectKind
-from curation.privacy.paint import GREY, painted
+from curation.privacy.paint import GREY, NO_COLOUR, paint_planes, painted
 from curation.records import Detection
 from curation.stages import mask_clips
 
@@ -194,3 +194,24 @@ def test_every_pixel_that_a_mask_touches_is_one_grey() -> None:
     assert (before == picture).all()
     after[3:9, 2:7] = before[3:9, 2:7]
     assert (before == after).all()
+
+
+def test_of_planes_no_sample_is_left_that_shares_a_pixel_with_a_mask() -> None:
+    """The mask of the last test lies on 6 x 5 pixels, and with them on 3 x 3 samples of each colour; the rest stays as it was."""
+    planes = np.random.default_rng(1).integers(0, 100, (30, 20)).astype(np.uint8)
+    before = planes.copy()
+    paint_planes(planes, np.array([[2.5, 3.5, 4.0, 5.0]]), 20)
+    assert {GREY} == set(planes[3:9, 2:7].ravel().tolist())
+    colours = planes[20:].reshape(2, 10, 10)
+    assert {NO_COLOUR} == set(colours[:, 1:5, 1:4].ravel().tolist())
+    assert 5 * 6 + 2 * 4 * 3 == int((planes != before).sum())
+
+
+def test_what_no_mask_touches_is_kept_as_it_was_coded(clip: Path, tmp_path: Path) -> None:
+    """Samples go from decoder to encoder as they are, with what their colours mean."""
+    wiring.masker().write(clip, tmp_path / "masked.mp4", lambda _: np.zeros((0, 4)))
+    with av.open(str(clip)) as before, av.open(str(tmp_path / "masked.mp4")) as after:
+        for one, other in zip(before.decode(video=0), after.decode(video=0), strict=True):
+            assert (one.format.name, one.color_range, one.colorspace) == (other.format.name, other.color_range, other.colorspace)
+            apart = one.to_ndarray().astype(int) - other.to_ndarray()
+            assert float((apart**2).mean()) < 6.5  # 40 dB
