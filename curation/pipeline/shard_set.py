@@ -161,7 +161,8 @@ def rebuild_shard_sets(settings: Settings, removal_id: str) -> dict[str, Rebuilt
 def _rebuilt(settings: Settings, facts: Mapping[str, str], store: ObjectStore) -> Rebuilt:
     key = layout.shard_request_key(facts.get("request", "unknown"))
     if store.size(key) is None:
-        return Rebuilt(shard_set_id=None, why="it was not finished, so nobody knows what it was asked for")
+        named = "its request named what was erased; ask for it anew"
+        return Rebuilt(shard_set_id=None, why=named if facts else "it was not finished, so nobody knows what it was asked for")
     request, why = from_mapping(json.loads(store.read(key))), ""
     for snapshot_id in (int(facts["snapshot"]), None):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -18,6 +19,7 @@ TOLD_COLUMNS: Final = tuple(
 )
 
 
+_QUOTED: Final = re.compile(r"'((?:[^']|'')*)'")  # a text in SQL
 _HELD_MAX: Final = 2_000_000  # values of a column, most of them again and again, before they are gone through
 
 
@@ -66,6 +68,14 @@ def check_nothing_told(request: ShardRequest, rows: pa.Table | Told) -> bool:
             fix="choose a name that says what the shards are for",
         )
     return request.filter_columns() <= set(PUBLIC_COLUMNS) and not told.repeated([request.filter or ""])
+
+
+def names_any(filter_sql: str, values: Iterable[str]) -> bool:
+    """Whether a text that the filter compares with (between single quotes) holds one of the values, word for word."""
+    words = _words(pa.array(sorted(set(values)), pa.string()))
+    words = words.filter(pc.not_equal(words, ""))
+    lengths = set(pc.unique(pc.count_substring(words, "-")).to_pylist())
+    return any(_holds(words, _runs(text, lengths)) for text in _QUOTED.findall(filter_sql))
 
 
 def _words(values: pa.Array) -> pa.Array:

@@ -30,10 +30,12 @@ from curation.release_files import left_releases, published_clip_ids
 from curation.retention import class_of, due_keys
 from curation.settings import RetentionSettings
 from curation.shards.files import SHARDS_FOLDER, copies_of, is_shard, objects_of, set_of, sets_holding
+from curation.shards.telling import names_any
 from curation.tables import from_parquet, to_parquet
 
 REQUEST: Final = "erase_request"  # kinds of ledger entries
 STAGE: Final = "erase"
+_NAMES: Final = ("vehicle_id", "vin", "plate", "device_id", "driver_id", "drive_id")
 _TELEMETRY: Final = tuple(name for name in schema.LISTING.names if name in frozenset(schema.CLIPS.names) and name != "size_bytes")
 
 
@@ -229,6 +231,8 @@ def confirm(
     if begun is None:
         _require_past_term(asked, entries, retention, now=clock.now())
     tombstones = _write_tombstones(asked, store)
+    if begun is None:
+        _remove_unfinished_requests(asked, entries, store, eraser)
     plan = _plan(asked, entries, store=store, ledger=ledger) if begun is None else begun
     replaced = {key: _scrub(key, asked, store, eraser) for key in plan if _is_scrubbed(key)}
     for key in plan.keys() - replaced.keys():
@@ -240,6 +244,13 @@ def confirm(
     receipt = _receipt(asked, approver=approver, plan=plan, rows=rows, store=store, ledger=ledger, clock=clock)
     ledger.record(count, files={**tombstones, **replaced, **receipt})
     return count
+
+
+def _remove_unfinished_requests(asked: Request, entries: Sequence[LedgerEntry], store: ObjectStore, eraser: Eraser) -> None:
+    """Remove kept shard requests that name what goes and that no ledger entry knows, while the listings still tell whom they name."""
+    standing, _ = covered(entries)
+    for key in _shard_requests_naming(_names_gone(asked, store), store) - standing.keys():
+        eraser.remove(key)
 
 
 def _remove_unfinished_shards(asked: Request, store: ObjectStore, eraser: Eraser) -> None:
@@ -301,10 +312,29 @@ def _plan(asked: Request, entries: Sequence[LedgerEntry], *, store: ObjectStore,
     keys = set(asked.objects)
     if asked.clip_ids or asked.listed:
         keys |= {*_clip_objects(asked, standing), *objects_of(sets_holding(asked.clip_ids, store), store), *_tables_of(asked, store)}
+        keys |= _shard_requests_naming(_names_gone(asked, store), store)
     files = {key: digest for key, digest in standing.items() if key in keys}
     accounted = {"removed": sum(not _is_scrubbed(key) for key in files), "scrubbed": sum(map(_is_scrubbed, files))}
     ledger.record(StageCount(stage=REMOVED, subject=asked.erasure_id, rows_in=len(files), accounted=accounted), files=files)
     return files
+
+
+def _names_gone(asked: Request, store: ObjectStore) -> set[str]:
+    """The clips, vehicles, devices and persons of whom nothing is left in a listing once this is erased."""
+    gone, stay = set(asked.clip_ids), set[str]()
+    for batch in _batches(store):
+        positions = frozenset(asked.listed.get(batch.batch_id, ()))
+        for name in _NAMES:
+            for at, value in enumerate(batch.listing[name].to_pylist()):
+                if value is not None:
+                    (gone if at in positions else stay).add(value)
+    return gone - stay
+
+
+def _shard_requests_naming(names: set[str], store: ObjectStore) -> set[str]:
+    """Kept requests whose filter names one of them: what it would ask for again is no longer there to ask for."""
+    asked_for = {key: json.loads(store.read(key)) for key in store.keys("shard_requests/")}
+    return {key for key, request in asked_for.items() if names_any(request["filter"] or "", names)}
 
 
 def _clip_objects(asked: Request, standing: Mapping[str, str]) -> set[str]:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from curation import layout, pipeline, schema, wiring
 from curation.cli import app
 from curation.demo import run_demo
+from curation.digests import canonical_json
 from curation.erasure_files import ERASED
 from curation.errors import ApprovalRefused, ConcurrentChange, EvidenceBroken, SettingsError, UsageError
 from curation.settings import Settings
@@ -126,6 +127,9 @@ def test_a_vehicle_is_gone_from_home_and_the_ledger_still_holds(settings, shards
     """Bytes, inspections, rows, history and shard sets go; the batch still adds up; ids stay only where evidence and receipts rest."""
     vehicle_id, clip_ids = a_vehicle(settings)
     others = pipeline.curated(settings)[0].num_rows - len(clip_ids)
+    naming = pipeline.build_shards(settings, from_mapping({**REQUEST, "filter": f"vehicle_id = '{vehicle_id}'", "name": "whose"}))
+    never_built = from_mapping({**REQUEST, "filter": f"vehicle_id <> '{vehicle_id}'", "name": "killed"})
+    wiring.store(settings).create(layout.shard_request_key(never_built.digest()), canonical_json(never_built.model_dump(mode="json")))
     listed = len(batch_rows(settings, "listing.parquet", schema.LISTING))
     asked = pipeline.request_erasure(settings, Selection(by="vehicle", value=vehicle_id), **WHY)
     assert clip_ids == list(asked.clip_ids)
@@ -144,9 +148,10 @@ def test_a_vehicle_is_gone_from_home_and_the_ledger_still_holds(settings, shards
     assert len(clip_ids) <= sum(row["reason"] == ERASED for row in batch_rows(settings, "pulled.parquet", schema.PULLED))
     assert () == pipeline.verify(settings).uncovered
     receipt = pipeline.erasure_receipt(settings, asked.erasure_id)
-    assert [shards] == receipt["shard_sets_removed"]
+    assert sorted([shards, naming]) == receipt["shard_sets_removed"]
     again = pipeline.rebuild_shard_sets(settings, asked.erasure_id)
     assert again == pipeline.rebuild_shard_sets(settings, asked.erasure_id)
+    assert (None, True) == (again[naming].shard_set_id, "named what was erased" in again[naming].why)
     assert (True, others) == (again[shards].shard_set_id not in {None, shards}, pipeline.curated(settings)[0].num_rows)
     assert [] == files_with(work / "home" / "store" / "shards", *clip_ids)
     assert () == pipeline.verify(settings).uncovered
