@@ -60,11 +60,11 @@ from curation.settings import (
     Settings,
     StoreSettings,
 )
-from curation.stages.release import Law, is_under
 
 if TYPE_CHECKING:
     from curation.adapters.catalog_process import ProcessCatalog
     from curation.adapters.store_s3 import S3Store
+    from curation.stages.release import Law
 
 _SIGNATURES_SUFFIX = ".signatures.json"
 _BASELINE = "cn-baseline.yaml"
@@ -415,6 +415,8 @@ def law(settings: Settings) -> Law:
         PackRefused: the pack is missing.
         SettingsError: another file of it is missing, or a demo pack is allowed beside an overseas catalog that is not this machine's own.
     """
+    from curation.stages.release import Law
+
     residency = settings.residency
     if residency.allow_demo_pack and not _is_embedded(settings):
         raise SettingsError(
@@ -448,6 +450,8 @@ def law_of_release(settings: Settings, evidence: Mapping[str, Any]) -> Law:
             a newer one.
         SettingsError: as `law`.
     """
+    from curation.stages.release import is_under
+
     found = law(settings)
     if not is_under(found, evidence):
         raise PackRefused(

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from curation.errors import CurationError, PackRefused
 from curation.residency import geofence
-from curation.residency.generalise import DAYS, GENERALISATIONS
+from curation.residency.generalise import GENERALISATIONS, days
 from curation.residency.pack import OutputRule, Pack, rule_ids
 
 BATCH_ROWS: Final = 131_072
@@ -133,7 +133,7 @@ def published_cells(published: pa.Table | None, pack: Pack) -> pa.Table:
     columns = {
         f"out {rule.name}": published[rule.name] if rule.name not in _worded(pack) else place(published[rule.name], rule) for rule in rules
     }
-    day = pc.index_in(published["captured_day"], value_set=pa.array(DAYS, pa.string()))
+    day = pc.index_in(published["captured_day"], value_set=days())
     return pa.table(columns | {"vehicle_id": published["vehicle_id"], "captured_day": day})
 
 

@@ -22,7 +22,7 @@ from curation.errors import CurationError, NotConserved, OutsideError
 from curation.residency import canaries, geofence
 from curation.residency.candidates import BATCH_ROWS, Candidates, columns_read, masks, published_cells, refused, same_columns
 from curation.residency.expression import LOCKED, compile_expression
-from curation.residency.generalise import DAY_PLACE_SQL, DAYS, GENERALISATIONS
+from curation.residency.generalise import DAY_PLACE_SQL, GENERALISATIONS, days
 from curation.residency.pack import OUTPUT_NAMES, PACK_REFUSED, ROW_ID, UNIQUE_CLIP, OutputRule, Pack, lint, rule_ids, schema_version_of
 from curation.schema import CLIPS, DECISIONS, MAPPING, RELEASE, SCHEMA_VERSION
 
@@ -309,9 +309,9 @@ def _decisions(found: pa.Table, spelt: Sequence[tuple[str, ...]]) -> pa.Table:
 
 
 def _outputs(leaving: pa.Table, pack: Pack) -> pa.Table:
-    days = pa.array(DAYS, pa.string()).take(leaving["captured_day"])
+    captured = days().take(leaving["captured_day"])
     table = _words(leaving, pack).append_column("clip_id", leaving["clip_id"]).append_column("vehicle_id", leaving["vehicle_id"])
-    return table.append_column("captured_day", days).cast(OUTPUTS)
+    return table.append_column("captured_day", captured).cast(OUTPUTS)
 
 
 def with_row_ids(outputs: pa.Table) -> pa.Table:

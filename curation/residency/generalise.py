@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cache
 from typing import Final
 
 import pyarrow as pa
@@ -45,7 +46,7 @@ class Generalisation:
     """A way to coarsen: `sql` yields the place in `vocabulary`, every text that can come out, or a number up to `largest` where it is None.
 
     In it `{0}`, `{1}` are the inputs in order; `{place}` is the place of the first one in the vocabulary, null where it is no word of it;
-    and `{day}` is the first one's day in Asia/Shanghai, a place in `DAYS`, null outside them.
+    and `{day}` is the first one's day in Asia/Shanghai, a place in `days()`, null outside them.
     """
 
     inputs: tuple[Input, ...]
@@ -65,6 +66,12 @@ class Generalisation:
     def value_count(self) -> int:
         """How many values can come out."""
         return self.largest + 1 if self.vocabulary is None else len(self.vocabulary)
+
+
+@cache
+def days() -> pa.Array:
+    """Every day that a clip may be of, as YYYY-MM-DD: what `{day}` counts."""
+    return pa.array([(_FIRST_DAY + timedelta(days=day)).isoformat() for day in range(_DAYS)], pa.string())
 
 
 def _closed(values: tuple[str, ...], says_en: str, says_zh: str, *, sensitivity: Sensitivity = "public") -> Generalisation:
@@ -98,7 +105,6 @@ _DATED: Final = "{0} >= TIMESTAMPTZ '1999-12-31 16:00:00+00' AND {0} < TIMESTAMP
 _FIRST_DAY: Final = date(2000, 1, 1)
 _DAYS: Final = (date(2100, 1, 1) - _FIRST_DAY).days
 _EPOCH_DAYS: Final = (_FIRST_DAY - date(1970, 1, 1)).days
-DAYS: Final = tuple((_FIRST_DAY + timedelta(days=day)).isoformat() for day in range(_DAYS))
 MONTHS: Final = tuple(f"{2000 + month // 12}-{month % 12 + 1:02d}" for month in range(1200))
 CAPTURED_DAY_SQL: Final = f"CASE WHEN {_DATED} THEN strftime(make_timestamp({_SHANGHAI}), '%Y-%m-%d') END"
 DAY_PLACE_SQL: Final = f"CASE WHEN {_DATED} THEN ({_SHANGHAI} // 86400000000)::INTEGER - {_EPOCH_DAYS} END"
