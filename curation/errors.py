@@ -114,3 +114,7 @@ class EvaluationRefused(CurationError):
 
 class MaskingRefused(CurationError):
     """A masked shard set may not be built: one of its clips was not looked at for faces and plates, or nothing allows the masking."""
+
+
+class MaskRefused(CurationError):
+    """A masked copy that may go into no set: it still shows a face or a plate, or could not be looked at again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from curation.digests import canonical_json, sha256_hex
 
 ObjectKind = Literal["face", "plate"]
-ModelForm = Literal["centerface", "retina", "blazeface"]  # what goes in and how outputs are read: curation/privacy/decode.py
+# What goes in and how outputs are read: curation/privacy/decode.py, and curation/privacy/lines.py for the last two.
+ModelForm = Literal["centerface", "retina", "blazeface", "dbnet", "ctc"]
 SIZE_STEP_PX: Final = 32  # the largest stride of the three forms
 
 
@@ -53,13 +54,13 @@ class ModelSettings(_Frozen):
         self_test: output -> what `privacy.self_test` must read off it; written down from a run under ONNX Runtime or LiteRT, not OpenCV.
     """
 
-    finds: ObjectKind
+    finds: ObjectKind | Literal["text"]
     form: ModelForm
     source: Annotated[WheelSource | StoreSource | FileSource, Field(discriminator="kind")]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     licence: str = Field(min_length=1)
     width_px: int = Field(default=1280, ge=SIZE_STEP_PX, le=4096, multiple_of=SIZE_STEP_PX)
-    height_px: int = Field(default=736, ge=SIZE_STEP_PX, le=4096, multiple_of=SIZE_STEP_PX)
+    height_px: int = Field(default=736, ge=SIZE_STEP_PX, le=4096, multiple_of=SIZE_STEP_PX // 2)  # lines of text are read at 48 px
     min_score: float = Field(gt=0, lt=1)
     max_zoom: float = Field(default=1.0, ge=1, le=4)
     coarser: tuple[Annotated[float, Field(ge=0.1, lt=1)], ...] = ()
@@ -93,7 +94,15 @@ _SELF_TESTS: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
         "reshaped_classifier_face_4": (-5.043, 1.11, -9.82, -2.055, -7.492, -7.638, -5.814, -7.61, -5.555, -8.133, -8.814),
         "reshaped_regressor_face_4": (0.4994, 9.796, -24.26, 45.08, -2.961, 1.634, -3.512, -2.581, -4.329, -2.81, -3.116),
     },
+    "ppocr-lines": {  # these two of `self_test.writing`
+        "sigmoid_0.tmp_0": (0.06326, 0.2424, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    },
+    "ppocr-characters": {
+        "softmax_11.tmp_0": (1.509e-4, 0.01073, 1.093e-13, 0.9996, 0.9972, 7.741e-10, 2.314e-8, 3.052e-4, 9.662e-11, 2.797e-10, 2.218e-3),
+    },
 }  # fmt: skip
+
+_RAPIDOCR: Final = {"kind": "wheel", "package": "rapidocr-onnxruntime", "version": "1.4.4"}  # PaddleOCR's PP-OCRv4
 
 DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
     "centerface": {
@@ -139,6 +148,26 @@ DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
         "min_score": 0.6,
         "self_test": _SELF_TESTS["blazeface-full"],
     },
+    "ppocr-lines": {  # where lines of text stand
+        "finds": "text",
+        "form": "dbnet",
+        "source": {**_RAPIDOCR, "member": "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"},
+        "sha256": "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+        "licence": "Apache-2.0",
+        "min_score": 0.5,  # the wheel's own, as that of the reader
+        "self_test": _SELF_TESTS["ppocr-lines"],
+    },
+    "ppocr-characters": {  # what one line says: Chinese and Latin characters, digits
+        "finds": "text",
+        "form": "ctc",
+        "source": {**_RAPIDOCR, "member": "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"},
+        "sha256": "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+        "licence": "Apache-2.0",
+        "width_px": 320,
+        "height_px": 48,
+        "min_score": 0.5,
+        "self_test": _SELF_TESTS["ppocr-characters"],
+    },
 }
 
 
@@ -171,6 +200,14 @@ class DetectSettings(_Frozen):
         return {**self.model_dump(mode="json", exclude={"models"}), "models": versions}
 
 
+# Setting of [privacy] that names a model which looks at what was masked -> whether a model is fit for that.
+PROOF_MODELS: Final[Mapping[str, Callable[[ModelSettings], bool]]] = {
+    "second_face_model": lambda model: model.finds == "face",
+    "line_model": lambda model: model.form == "dbnet",
+    "character_model": lambda model: model.form == "ctc",
+}
+
+
 class PrivacySettings(_Frozen):
     """Which models look for faces and plates, when, and whose evaluations of them count.
 
@@ -180,6 +217,9 @@ class PrivacySettings(_Frozen):
         trusted_evaluators: Ed25519 public keys, hex, whose signature an evaluation must carry before anything is masked by its models.
         evaluation_days: how long an evaluation holds.
         allow_demo_evaluation: whether an evaluation that calls itself a demo counts.
+        second_face_model: looks at what was masked; another than `face_model`.
+        line_model, character_model: find and read text in what was masked.
+        proof_step_s: seconds between two frames of a masked copy that are looked at again; 0 for all of them.
     """
 
     face_model: str = "centerface"
@@ -190,3 +230,7 @@ class PrivacySettings(_Frozen):
     trusted_evaluators: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
     evaluation_days: int = Field(default=365, ge=1, le=1096)
     allow_demo_evaluation: bool = False
+    second_face_model: str = "blazeface-full"
+    line_model: str = "ppocr-lines"
+    character_model: str = "ppocr-characters"
+    proof_step_s: float = Field(default=0.5, ge=0, le=2)  # Annex B samples a frame in 2 s

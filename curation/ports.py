@@ -27,6 +27,7 @@ from curation.records import (
     SnapshotInfo,
     StageCount,
     Tags,
+    TextLine,
     UpkeepCount,
     ValidationResult,
 )

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from curation.choices import DataClass, Depth
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
-from curation.model_settings import DetectSettings, ModelSettings, PrivacySettings, with_defaults
+from curation.model_settings import PROOF_MODELS, DetectSettings, ModelSettings, PrivacySettings, with_defaults
 from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
@@ -544,6 +544,10 @@ class Settings(_Frozen):
             if name not in self.models or self.models[name].finds != finds:
                 fitting = ", ".join(sorted(one for one, model in self.models.items() if model.finds == finds))
                 raise ValueError(f"privacy.{finds}_model names {name}, which is no model that finds a {finds} ({fitting} are)")
+        for part, fits in PROOF_MODELS.items():
+            name, fit = getattr(self.privacy, part), sorted(one for one, model in self.models.items() if fits(model))
+            if name not in fit or name == self.privacy.face_model:
+                raise ValueError(f"privacy.{part} names {name}, which cannot look at what was masked: choose another of {', '.join(fit)}")
         return self
 
 

@@ -42,6 +42,7 @@ from curation.ports import (
     Places,
     Source,
     Tagger,
+    TextReader,
     Upkeep,
     Validator,
     VideoReader,
@@ -328,10 +329,25 @@ def detector(name: str, model: ModelSettings, objects: ObjectStore) -> Detector:
     """
     from curation.adapters.detector_onnx import DnnDetector
 
+    return DnnDetector(name, model, _model_bytes(name, model, objects))
+
+
+def text_reader(lines: tuple[str, ModelSettings], characters: tuple[str, ModelSettings], objects: ObjectStore) -> TextReader:
+    """Two models of the home store, with their names, that find lines of text and read them, each proved by its self-test.
+
+    Raises:
+        ModelRefused: as `detector`.
+    """
+    from curation.adapters.text_onnx import DnnTextReader
+
+    return DnnTextReader(*((name, model, _model_bytes(name, model, objects)) for name, model in (lines, characters)))
+
+
+def _model_bytes(name: str, model: ModelSettings, objects: ObjectStore) -> bytes:
     key = layout.model_key(model.sha256, model.suffix)
     if objects.size(key) is None:
         raise ModelRefused("is not in the home store", subject=f"model {name}", fix=f"run `curation models pull {name}`")
-    return DnnDetector(name, model, objects.read(key))
+    return objects.read(key)
 
 
 def detectors(detect: DetectSettings | None, paths: Mapping[str, str]) -> Mapping[ObjectKind, Detector | str]:
@@ -347,6 +363,8 @@ def detectors(detect: DetectSettings | None, paths: Mapping[str, str]) -> Mappin
 
     found: dict[ObjectKind, Detector | str] = {}
     for name, model in detect.models.items():
+        if model.finds == "text":
+            continue
         if name not in paths:
             found[model.finds] = f"model {name} is not in the home store: run `curation models pull {name}`"
             continue

@@ -28,8 +28,10 @@ class DnnDetector:
 
     def __init__(self, name: str, model: ModelSettings, data: bytes) -> None:
         self.version = model.version(name)
-        self.finds: ObjectKind = model.finds
         self._name, self._model = name, model
+        if model.finds == "text":
+            raise self._refused("finds text, neither faces nor plates")
+        self.finds: ObjectKind = model.finds
         if sha256_hex(data) != model.sha256:
             raise self._refused(f"its bytes have SHA-256 {sha256_hex(data)}, the settings name {model.sha256}")
         self._net = self._read(data)

@@ -14,6 +14,7 @@ from .batch import (
     write_manifest,
 )
 from .evidence import ledger_entries, published, trace, upkeep, verify
+from .mask_proof import prove_masked
 from .privacy import (
     detector,
     evaluate_models,
@@ -84,6 +85,7 @@ __all__ = [
     "outlook",
     "pack_diff_rows",
     "preview_shards",
+    "prove_masked",
     "publish_release",
     "published",
     "pull_batch",

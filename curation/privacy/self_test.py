@@ -23,6 +23,25 @@ def picture(width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX) -> npt.NDArray
     return np.stack([blue, green, red], axis=-1).astype(np.uint8)
 
 
+_GLYPHS: Final = {  # 5 x 7 pixels, a row in five bits from the left
+    "A": (14, 17, 17, 31, 17, 17, 17), "B": (30, 17, 17, 30, 17, 17, 30), "8": (14, 17, 17, 14, 17, 17, 14), "1": (4, 12, 4, 4, 4, 4, 14),
+    "2": (14, 17, 1, 6, 8, 16, 31), "E": (31, 16, 16, 30, 16, 16, 31), "5": (31, 16, 30, 1, 1, 17, 14),
+}  # fmt: skip
+
+
+def writing(width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX) -> npt.NDArray[np.uint8]:
+    """The fixed BGR picture with a line of characters over it, dark on light: models that look for text give nothing on the other one."""
+    drawn = picture(width_px, height_px) // 4 + 190
+    scale = max(1, min(height_px // 10, width_px // 44))
+    top, left = (height_px - 7 * scale) // 2, (width_px - 42 * scale) // 2
+    for place, name in enumerate("AB8125E"):
+        bits = np.asarray([[row >> (4 - column) & 1 for column in range(5)] for row in _GLYPHS[name]], np.bool_)
+        glyph = bits.repeat(scale, axis=0).repeat(scale, axis=1)
+        x = left + place * 6 * scale
+        drawn[top : top + 7 * scale, x : x + 5 * scale][glyph] = 20
+    return drawn.astype(np.uint8)
+
+
 def numbers(output: npt.NDArray[np.float32]) -> tuple[float, ...]:
     """Mean, standard deviation, least, largest, and 7 values spread evenly over the output, in this order."""
     flat = np.asarray(output, np.float64).ravel()
