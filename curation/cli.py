@@ -436,10 +436,12 @@ def audit_verify(
     proof = pipeline.verify(pipeline.open_settings(work), head=head, clips=clips)
     if as_json:
         counts = {"entries": proof.entry_count, "files": proof.file_count, "clips": proof.clip_count, "clips_read": proof.clips_read}
-        print(json.dumps({**counts, "head": proof.head, "uncovered": list(proof.uncovered)}))
+        print(json.dumps({**counts, "head": proof.head, "uncovered": list(proof.uncovered), "open": list(proof.open_publications)}))
         return
     out.print(f"the ledger holds: {proof.entry_count} entries, {proof.file_count} files, head {proof.head}")
     if proof.clips_read < proof.clip_count:
         out.print(f"of {proof.clip_count} clips {proof.clips_read} were read; that the others are there was looked up, not their bytes")
     for key in proof.uncovered:
         out.print(f"not covered by any entry: {key}")
+    for release_id in proof.open_publications:
+        out.print(f"release {release_id}: its publication is under way, or broke off. Next: `curation publish {release_id}` ends it")

@@ -20,6 +20,7 @@ from curation.digests import sha256_hex
 from curation.errors import CurationError, EvidenceBroken, GateRefused, LedgerUnreachable, OutsideError, UsageError
 from curation.layout import release_key
 from curation.ports import Clock, Ledger, LedgerView, ObjectStore
+from curation.records import LedgerEntry
 from curation.tables import from_parquet, to_parquet
 
 MAPPING_FILE: Final = "mapping.parquet"
@@ -156,6 +157,14 @@ def has_left(folder: ReleaseFolder, ledger: Ledger) -> bool:
     kinds = kinds_of(folder.release_id, ledger)
     # Between intent and receipt the rows may be abroad already: they count as published until it is known otherwise.
     return PUBLISHED in kinds or (folder.has(INTENT_FILE) and REFUSED not in kinds)
+
+
+def open_publications(store: ObjectStore, entries: Sequence[LedgerEntry]) -> tuple[str, ...]:
+    """Ids of releases whose publication began and has neither receipt nor refusal: under way, or broken off with rows abroad or not."""
+    ended = {entry.subject for entry in entries if entry.kind in {PUBLISHED, REFUSED}}
+    prefix, suffix = "releases/", "/" + INTENT_FILE
+    begun = (key.removeprefix(prefix).removesuffix(suffix) for key in store.keys(prefix) if key.endswith(suffix))
+    return tuple(sorted(release_id for release_id in begun if release_id not in ended))
 
 
 def left_releases(store: ObjectStore, ledger: Ledger) -> list[ReleaseFolder]:

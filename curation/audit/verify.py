@@ -18,6 +18,7 @@ from curation.errors import CurationError, EvidenceBroken, UsageError
 from curation.layout import ledger_key
 from curation.ports import ObjectStore
 from curation.records import LedgerEntry
+from curation.release_files import open_publications
 
 # Everything under these is evidence; resume points (inspections/, finished.json of a batch) and the ledger itself are covered by no entry.
 _COVERED: Final = (
@@ -41,6 +42,7 @@ class Proof:
     clips_read: int
     head: str  # sequence:digest of the last entry, "" for an empty ledger
     uncovered: tuple[str, ...]  # files in covered places that no entry names: work under way, or put there by somebody else
+    open_publications: tuple[str, ...] = ()  # releases under way, or broken off: rows of them may be overseas without a receipt
 
 
 def verify(
@@ -83,8 +85,9 @@ def verify(
         _check_file(store, key, digest)
     uncovered = tuple(key for prefix in _COVERED for key in store.keys(prefix) if key not in digests and not _RESUME_POINT.fullmatch(key))
     last = f"{entries[-1].sequence}:{entries[-1].digest()}" if entries else ""
+    still_open = open_publications(store, entries)
     counts = {"entry_count": len(entries), "file_count": len(digests), "clip_count": len(clip_keys), "clips_read": len(chosen)}
-    return Proof(**counts, head=last, uncovered=uncovered)
+    return Proof(**counts, head=last, uncovered=uncovered, open_publications=still_open)
 
 
 def _chosen(clip_keys: Sequence[str], store: ObjectStore, clips: Clips | None) -> set[str]:

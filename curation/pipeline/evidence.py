@@ -11,6 +11,7 @@ from curation import wiring
 from curation.audit import trace as tracing
 from curation.audit import verify as verification
 from curation.choices import Clips
+from curation.pipeline.release import settle
 from curation.records import LedgerEntry, UpkeepCount
 from curation.settings import Settings
 from curation.stages import upkeep as keeping
@@ -49,7 +50,8 @@ def trace(settings: Settings, subject: str, *, withheld: bool = False) -> tracin
 
 
 def upkeep(settings: Settings) -> tuple[UpkeepCount, UpkeepCount]:
-    """What upkeep did to the home catalog and to the overseas one."""
+    """What upkeep did to the home catalog and to the overseas one, after publications that broke off were settled."""
+    settle(settings)
     on = wiring.ground(settings)
     return keeping.run(
         home=wiring.home_upkeep(settings),

@@ -17,7 +17,7 @@ from curation.audit.lineage import runs as lineage_of
 from curation.errors import ApprovalRefused, CurationError, UsageError
 from curation.pipeline.base import curated, today_at_home
 from curation.records import StageCount
-from curation.release_files import ReleaseFolder, cut_releases, left_releases, published_cells, published_clip_ids
+from curation.release_files import ReleaseFolder, cut_releases, left_releases, open_publications, published_cells, published_clip_ids
 from curation.residency import counters, diff
 from curation.residency import forecast as forecasting
 from curation.residency import pack as packs
@@ -142,11 +142,39 @@ def approver_of(settings: Settings, key: Ed25519PrivateKey) -> str:
 
 
 def publish_release(settings: Settings, release_id: str) -> StageCount:
-    """Rows of an approved release that are in the overseas catalog now; a published one changes nothing.
+    """Rows of an approved release that are in the overseas catalog now; a published one changes nothing. Others are settled first.
 
     Raises:
         ApprovalRefused, PackRefused, GateRefused, EvidenceBroken: nothing left, or it was taken back.
     """
+    settle(settings, but=release_id)
+    return _publish(settings, release_id)
+
+
+def settle(settings: Settings, *, but: str = "") -> tuple[str, ...]:
+    """Ids of the releases whose publication broke off, now published or taken back; what cannot be settled is logged, and next time's.
+
+    A process that was killed between commit and receipt leaves rows abroad that nobody has a receipt of. Whatever runs next ends that:
+    every publication, the nightly review and upkeep, and a withdrawal that waits for it.
+
+    Args:
+        settings: the settings.
+        but: a release that the caller publishes itself.
+    """
+    on, settled = wiring.ground(settings), []
+    for release_id in open_publications(on.store, list(on.ledger.entries())):
+        if release_id == but:
+            continue
+        try:
+            _publish(settings, release_id)
+        except CurationError as problem:
+            log.warning("the publication of release %s broke off earlier: %s", release_id, problem)
+        if release_id not in open_publications(on.store, list(on.ledger.entries())):
+            settled.append(release_id)
+    return tuple(settled)
+
+
+def _publish(settings: Settings, release_id: str) -> StageCount:
     home = wiring.home(settings)
     folder = ReleaseFolder(home.store, release_id)
     wiring.lineage(settings)  # one that leads abroad is refused before anything leaves

@@ -9,8 +9,8 @@ from typing import Any, get_args, get_type_hints
 from curation import layout, retention, wiring
 from curation.choices import DataClass
 from curation.erasure_files import RECEIPT_FILE
-from curation.errors import UsageError
-from curation.pipeline.release import tell_lineage
+from curation.errors import ConcurrentChange, UsageError
+from curation.pipeline.release import settle, tell_lineage
 from curation.records import StageCount
 from curation.settings import Settings
 from curation.stages import erase, publish, withdraw
@@ -130,13 +130,24 @@ def withdrawal_summary(settings: Settings, withdrawal_id: str) -> dict[str, Any]
 
 
 def confirm_withdrawal(settings: Settings, withdrawal_id: str, *, approver: str) -> StageCount:
-    """The clips asked for: withdrawn, or not overseas; an interrupted withdrawal is finished.
+    """The clips asked for: withdrawn, or not overseas; an interrupted withdrawal is finished, and a publication that it waits for settled.
 
     Raises:
         ApprovalRefused: who confirms is who asked.
     """
     home = wiring.home(settings)
-    count = withdraw.confirm(
+    try:
+        count = _withdraw(settings, home, withdrawal_id, approver)
+    except ConcurrentChange:
+        if not settle(settings):
+            raise
+        count = _withdraw(settings, home, withdrawal_id, approver)
+    tell_lineage(settings, home)
+    return count
+
+
+def _withdraw(settings: Settings, home: wiring.Home, withdrawal_id: str, approver: str) -> StageCount:
+    return withdraw.confirm(
         withdrawal_id,
         approver=approver,
         store=home.store,
@@ -146,8 +157,6 @@ def confirm_withdrawal(settings: Settings, withdrawal_id: str, *, approver: str)
         ledger=home.ledger,
         clock=home.clock,
     )
-    tell_lineage(settings, home)
-    return count
 
 
 def withdrawal_receipt(settings: Settings, withdrawal_id: str) -> dict[str, Any]:
@@ -171,12 +180,14 @@ class Reviewed:
 
 
 def review(settings: Settings, *, requester: str = publish.SCHEDULER) -> Reviewed:
-    """Decide again on everything overseas under today's pack, and withdraw what may not stay, or ask for a second person.
+    """Settle publications that broke off, decide again on everything overseas under today's pack, and withdraw what may not stay, or ask
+    for a second person.
 
     Raises:
         PackRefused, SettingsError, NotConserved, EvidenceBroken, GateRefused: the review failed; nothing was withdrawn, and nothing is
             published until one succeeds.
     """
+    settle(settings)
     home = wiring.home(settings)
     catalog, table = wiring.overseas(settings), settings.publish.table
     pack_bytes = b""
