@@ -98,7 +98,9 @@ def evaluation_files(signed: SignedEvaluation) -> Mapping[str, bytes]:
 
 
 def evaluation_in_force(settings: Settings) -> SignedEvaluation | None:
-    """The newest evaluation of the models in use that may be masked by; where there is none, the newest of them; None without any.
+    """The newest evaluation of the models in use that may be masked by; where there is none, the newest that a trusted key signed.
+
+    Without that the newest of them; None without any.
 
     Raises:
         EvaluationRefused: a file that should be an evaluation is none.
@@ -106,7 +108,10 @@ def evaluation_in_force(settings: Settings) -> SignedEvaluation | None:
     store, models = wiring.store(settings), models_in_use(settings)
     found = [gate.parse(store.read(key), subject=key) for key in store.keys(layout.EVALUATIONS) if key.endswith(f"/{EVALUATION_FILE}")]
     mine = [one for one in found if {kind: model.version for kind, model in one.evaluation.models.items()} == models]
-    mine.sort(key=lambda one: one.evaluation.evaluated_at, reverse=True)
+    trusted = settings.privacy.trusted_evaluators
+    mine.sort(
+        key=lambda one: (one.signature is not None and one.signature.public_key in trusted, one.evaluation.evaluated_at), reverse=True
+    )
     return next((one for one in mine if _refusal(settings, one) is None), mine[0] if mine else None)
 
 
