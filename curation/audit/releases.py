@@ -37,11 +37,17 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleHits:
-    """A rule and how many rows it withheld; a row may fall under several. `basis` is None for the evaluator's own rules."""
+    """A rule and how many rows it withheld; a row may fall under several. `basis` is None for the evaluator's own rules.
+
+    An output rule withholds no row for its own sake, but for a gap: `column` could not be told, since one of `inputs` was missing or had no
+    known value. Both are empty for every other rule.
+    """
 
     rule: str
     row_count: int
     basis: Basis | None
+    column: str = ""
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +198,17 @@ def release(release_id: str, on: Recorded) -> Release | None:
     )
 
 
+def last_cut_under(pack_file_digest: str, on: Recorded) -> Release | None:
+    """The last release that was cut under the pack of that file, None where there is none.
+
+    Raises:
+        EvidenceBroken: as `release`.
+    """
+    key = pack_key(pack_file_digest)
+    cut = next((entry for entry in reversed(on.entries) if entry.kind == RELEASED and key in entry.files), None)
+    return None if cut is None else release(cut.subject, on)
+
+
 def pack_of(evidence: Mapping[str, Any], on: Recorded) -> tuple[packs.Pack, str]:
     """The pack under which a release was cut, and the digest of its file.
 
@@ -209,7 +226,13 @@ def pack_of(evidence: Mapping[str, Any], on: Recorded) -> tuple[packs.Pack, str]
 def rule_hits(counts: Mapping[str, int], pack: packs.Pack) -> tuple[RuleHits, ...]:
     """Every rule that was asked, those that withheld most first."""
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    return tuple(RuleHits(rule=rule, row_count=rows, basis=basis_of(rule, pack)) for rule, rows in ordered)
+    outputs = {output.id: output for output in pack.outputs}
+    return tuple(_hits(rule, rows, outputs.get(rule), pack) for rule, rows in ordered)
+
+
+def _hits(rule: str, row_count: int, output: packs.OutputRule | None, pack: packs.Pack) -> RuleHits:
+    column, inputs = ("", ()) if output is None else (output.name, output.inputs)
+    return RuleHits(rule=rule, row_count=row_count, basis=basis_of(rule, pack), column=column, inputs=inputs)
 
 
 def basis_of(rule_id: str, pack: packs.Pack) -> Basis | None:

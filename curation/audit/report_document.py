@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from curation.audit import formats, words
-from curation.audit.releases import Basis, Release
+from curation.audit.releases import Basis, Release, RuleHits
 from curation.audit.report import PeriodReport
 from curation.residency.explain import Language
 from curation.residency.pack import Wording
@@ -192,9 +192,17 @@ class _Writer:
         leaving = tuple((column.column, self.said(column.coarse), *self._basis(column.basis)) for column in one.columns)
         yield self._table(("column", "coarse", "why", "article"), leaving, widths=(17, 25, 24, 34), numeric=())
         yield Heading(text=self.t("rules_that_withheld"), level=2)
-        hits = tuple((hit.rule, formats.number(hit.row_count), *self._basis(hit.basis)) for hit in one.rules if hit.row_count)
+        hits = tuple((hit.rule, formats.number(hit.row_count), *self._why(hit)) for hit in one.rules if hit.row_count)
         yield self._table(("rule", "rows", "why", "article"), hits, widths=(22, 8, 32, 38), numeric=(1,))
         yield Paragraph(text=self.t("several_rules"))
+
+    def _why(self, hit: RuleHits) -> tuple[str, str]:
+        reason, article = self._basis(hit.basis)
+        if not hit.column:
+            return reason, article
+        key, inputs = "value_missing" if len(hit.inputs) == 1 else "values_missing", ", ".join(hit.inputs)
+        told = self.t(key, column=hit.column, inputs=inputs).replace("`", "")
+        return told, f"{self.t('column_rests_on', column=hit.column)} {article}"
 
     def _basis(self, basis: Basis | None) -> tuple[str, str]:
         if basis is None:

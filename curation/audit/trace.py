@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import pyarrow as pa
-
 from curation import schema, withdrawal_files
 from curation.digests import sha256_hex
 from curation.errors import EvidenceBroken, UsageError
@@ -283,7 +281,7 @@ def _look(
     key_of: Callable[[str, str], str] = release_key,
 ) -> dict[str, list[_Cells]]:
     """Owner -> its rows as `found_rows` finds them; owners without any are left out."""
-    found = found_rows(store, {owner: key_of(owner, name) for owner in owners}, column, pa.array(values, pa.string()), only=only)
+    found = found_rows(store, {owner: key_of(owner, name) for owner in owners}, column, values, only=only)
     rows: dict[str, list[_Cells]] = {}
     for row in found.to_pylist():
         rows.setdefault(row.pop(OWNER), []).append(row)

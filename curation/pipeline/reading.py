@@ -78,8 +78,12 @@ class Reading:
         return told_releases.release(release_id, self.recorded())
 
     def story(self, subject: str) -> Story | None:
-        """All that is known of a clip or row, None where nothing is."""
+        """All that is known of a clip, row or shard set, None where nothing is."""
         return told_story.story(subject, self.recorded())
+
+    def vehicle_story(self, vehicle_id: str) -> Story | None:
+        """What left of a vehicle, None where nothing is known to have."""
+        return told_story.vehicle_story(vehicle_id, self.recorded())
 
     def packs(self) -> tuple[pack_register.PackPage, ...]:
         """The pack in force first, then earlier ones.
@@ -95,6 +99,10 @@ class Reading:
             allow_demo_pack=law.allow_demo_pack,
         )
         return pack_register.pages(self.recorded(), told, today=self.today)
+
+    def last_cut_under(self, pack_file_digest: str) -> Release | None:
+        """The last release that was cut under the pack of that file: how many rows of its snapshot each rule withheld; None for none."""
+        return told_releases.last_cut_under(pack_file_digest, self.recorded())
 
     def counters(self) -> tuple[forecasting.Forecast, ...]:
         """Where each counter of the pack in force stands, and when it will reach its marks.

@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from curation.errors import CurationError, EvidenceBroken
 from curation.pipeline import Reading
 from curation.portal import render
+from curation.portal.forms import field
 from curation.portal.guard import NONCE, Guard
 from curation.portal.languages import is_language, preferred
 from curation.residency import diff
@@ -23,11 +24,14 @@ from curation.residency.explain import Language, explain
 
 Page = Literal["overview", "batches", "releases", "trace", "packs", "counters", "shard_sets"]
 Authorize = Callable[[Page], Callable[..., Any]]
+TRACE: Final = "/trace"
 LANGUAGE_COOKIE: Final = "curation-portal-lang"
 _PER_PAGE: Final = 50
 _YEAR_S: Final = 365 * 24 * 3600
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)  # of batches and releases, as they are made
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_DIGESTS: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}", re.ASCII)  # of rows and clips
+_LONGEST_ID: Final = 256  # of what may be traced
 _MAX_PAGE_DIGITS: Final = 6
 
 T = TypeVar("T")
@@ -62,7 +66,7 @@ def create_app(
         framed: whether pages of the same server may show the portal in a frame.
     """
     app = FastAPI(title="Auditor's portal", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_middleware(Guard, framed=framed)
+    app.add_middleware(Guard, framed=framed, answering={TRACE})
     _Pages(_once(open_reading)).put_on(app, authorize)
     app.add_exception_handler(CurationError, _problem)
     app.add_exception_handler(StarletteHTTPException, _refusal(login_url))
@@ -82,6 +86,10 @@ def _once(open_reading: Callable[[], Reading]) -> Callable[[], Reading]:
     return reading
 
 
+async def _asked(request: Request) -> str:
+    return (await field(request, "id"))[:_LONGEST_ID]
+
+
 class _Pages:
     """The routes: each takes a record from the home that is read, and shows it."""
 
@@ -96,7 +104,7 @@ class _Pages:
             ("/batches/{batch_id}", "batches", self.batch),
             ("/releases", "releases", self.releases),
             ("/releases/{release_id}", "releases", self.release),
-            ("/trace", "trace", self.trace),
+            (TRACE, "trace", self.trace),
             ("/packs", "packs", self.packs),
             ("/packs/compare", "packs", self.compare),
             ("/packs/{digest}", "packs", self.pack),
@@ -106,6 +114,8 @@ class _Pages:
         )
         for path, right, route in routes:
             app.add_api_route(path, route, methods=["GET", "HEAD"], dependencies=[Depends(authorize(right))], response_class=HTMLResponse)
+        may_trace = [Depends(authorize("trace"))]
+        app.add_api_route(TRACE, self.trace_asked, methods=["POST"], dependencies=may_trace, response_class=HTMLResponse)
 
     def overview(self, request: Request) -> Response:
         """Today."""
@@ -128,12 +138,29 @@ class _Pages:
         return _show(request, "release", "releases", told=_found(self._reading().release(_checked(release_id, _ID))))
 
     def trace(self, request: Request) -> Response:
-        """One clip or row."""
-        asked = request.query_params.get("id", "").strip().lower()
-        wellformed = len(asked) in {32, 64} and set(asked) <= set("0123456789abcdef")
-        told = self._reading().story(asked) if wellformed else None
-        shown = asked if wellformed else asked[:64]
-        return _show(request, "trace", "trace", told=told, asked=shown, wellformed=wellformed, kept={"id": shown} if shown else {})
+        """One clip, row or shard set, by a link; vehicles are not looked for, so that their ids stand in no address."""
+        asked = request.query_params.get("id", "").strip()[:_LONGEST_ID]
+        wellformed = _ID.fullmatch(asked) is not None
+        told = self._reading().story(asked.lower() if _DIGESTS.fullmatch(asked.lower()) else asked) if wellformed else None
+        return _show(
+            request,
+            "trace",
+            "trace",
+            told=told,
+            asked=asked,
+            kept={"id": asked} if told else {},
+            missed=bool(asked) and not told,
+            wellformed=wellformed,
+        )
+
+    def trace_asked(self, request: Request, asked: Annotated[str, Depends(_asked)]) -> Response:
+        """One clip, row, shard set or vehicle, as typed in; nothing of it stands in an address."""
+        reading, told = self._reading(), None
+        if asked:
+            told = reading.story(asked.lower() if _DIGESTS.fullmatch(asked.lower()) else asked) or reading.vehicle_story(asked)
+        return _show(
+            request, "trace", "trace", told=told, asked=told.subject if told else "", wellformed=True, missed=bool(asked) and not told
+        )
 
     def packs(self, request: Request) -> Response:
         """Every pack."""
@@ -154,7 +181,8 @@ class _Pages:
         old, new = (_found(by_digest.get(asked[side])) for side in ("old", "new"))
         rules, columns = diff.rules(old.pack, new.pack), diff.columns(old.pack, new.pack)
         reasons = {rule.id: rule.reason for rule in (*old.pack.rules, *new.pack.rules)}
-        return _show(request, "compare", "packs", old=old, new=new, rules=rules, columns=columns, reasons=reasons, kept=asked)
+        hits = {side: self._reading().last_cut_under(asked[side]) for side in ("old", "new")}
+        return _show(request, "compare", "packs", old=old, new=new, rules=rules, columns=columns, reasons=reasons, hits=hits, kept=asked)
 
     def counters(self, request: Request) -> Response:
         """Every counter."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable
-from typing import Any, Final
-from urllib.parse import parse_qs
+from typing import Final
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -14,13 +13,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from curation.pipeline import Reading
 from curation.portal import render
-from curation.portal.app import Page, create_app
+from curation.portal.app import TRACE, Page, create_app
+from curation.portal.forms import field
 from curation.portal.guard import NONCE, Guard
 from curation.portal.languages import preferred
 
 LOGIN: Final = "/login"
 HOSTS: Final = ("127.0.0.1", "localhost")
-_LONGEST_FORM: Final = 4096
 
 
 class TokenLogin:
@@ -63,13 +62,13 @@ def standalone(open_reading: Callable[[], Reading], login: TokenLogin) -> FastAP
         """The form; posted, the way in."""
         if request.method != "POST":
             return _form(request, wrong=False)
-        found = login.open(await _token(request))
+        found = login.open(await field(request, "token"))
         return _form(request, wrong=True) if found is None else found
 
     outer.add_api_route(LOGIN, sign_in, methods=["GET", "HEAD", "POST"], response_class=HTMLResponse)
     outer.mount("/", create_app(open_reading, login.authorize, login_url=lambda _: LOGIN))
     outer.add_middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS])
-    outer.add_middleware(Guard, framed=False, writable={LOGIN})
+    outer.add_middleware(Guard, framed=False, answering={LOGIN, TRACE})
     return outer
 
 
@@ -84,14 +83,3 @@ def _form(request: Request, *, wrong: bool) -> HTMLResponse:
         shown={"wrong": wrong, "page": ""},
     )
     return HTMLResponse(html, status_code=401 if wrong else 200)
-
-
-async def _token(request: Request) -> str:
-    """What the form holds; nothing where it is no form, or longer than one."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _LONGEST_FORM:
-            return ""
-    fields: dict[str, Any] = parse_qs(data.decode("ascii", "replace"), max_num_fields=4) if data.count(b"&") < 4 else {}
-    return str(fields.get("token", [""])[0]).strip()

@@ -97,7 +97,7 @@ class Tags(HTMLParser):
 def test_anonymous_gets_the_login_and_nothing_else_on_every_route(app, stranger, recorded):
     """Each route of the app, with any path that it takes, is answered with a redirect to the login or a bare 401."""
     known = routes(app)
-    assert 13 == len(known)
+    assert 14 == len(known)
     paths = {re.sub(r"\{[^}]+\}", "anything", route.path) for route in known} - {"/login"}
     for path in (*sorted(paths), *pages(recorded), "/static/x", "/docs", "/openapi.json", "/favicon.ico", "/a/b/c"):
         sent = stranger.get(path, headers={"accept": "text/html"})
@@ -105,14 +105,16 @@ def test_anonymous_gets_the_login_and_nothing_else_on_every_route(app, stranger,
         bare = stranger.get(path, headers={"accept": "application/json", "cookie": "curation-portal-8470=guess"})
         assert (401, "Sign in first.\n") == (bare.status_code, bare.text), path
         assert 303 == stranger.head(path, headers={"accept": "text/html"}).status_code, path
-    assert {"GET", "HEAD"} == set.union(*(set(route.methods) for route in known if route.path != "/login"))
+    assert {"GET", "HEAD"} == set.union(*(set(route.methods) for route in known if route.path not in {"/login", "/trace"}))
+    asked = stranger.post("/trace", data={"id": recorded.row_id}, headers={"accept": "text/html"})
+    assert (303, "/login", "") == (asked.status_code, asked.headers["location"], asked.text)
 
 
 def test_nothing_can_be_written_by_any_method(reader, stranger, app):
     """Every other method is refused on every route, for a stranger and for a reader alike."""
     for client in (reader, stranger):
         for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
-            for path in ("/", "/batches", "/trace", "/anything"):
+            for path in ("/", "/batches", "/trace/x", "/anything"):
                 assert 405 == client.request(method, path).status_code, (method, path)
     assert {"GET", "HEAD"} == READING
 
@@ -198,7 +200,7 @@ def test_hostile_names_are_shown_as_text(reader, recorded):
         page = reader.get("/trace", params={"id": hostile})
         assert 200 == page.status_code
         assert hostile not in page.text or hostile.isalnum() or "<" not in hostile
-        assert "This is no id of a clip or row." in page.text
+        assert "This is no id of a clip, row or shard set." in page.text
 
 
 @pytest.mark.parametrize(
