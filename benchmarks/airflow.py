@@ -26,6 +26,7 @@ from curation.errors import NotConserved
 
 CLIPS: Final = 100_000
 CLIPS_VARIABLE: Final = "BENCH_AIRFLOW_CLIPS"  # fewer, for a machine that is busy; the goal stays what it is
+AT_ONCE_VARIABLE: Final = "BENCH_AIRFLOW_AT_ONCE"  # batches; as many as there are cores
 MAX_TASKS: Final = 250
 _PER_FOLDER: Final = 1000
 _LIMIT_S: Final = 3300.0
@@ -44,9 +45,9 @@ def figures(folder: Path) -> Iterator[Figure]:
     count = int(os.environ.get(CLIPS_VARIABLE, CLIPS))
     work = _work_folder(folder / "work", folder / "clips")
     _write_clips(folder / "clips", count)
-    stack = AirflowStack(
-        work / "airflow", _dags(folder / "dags"), env={"CURATION_WORK": str(work)}, pools=PROJECT / "deploy" / "pools.json"
-    )
+    at_once = int(os.environ.get(AT_ONCE_VARIABLE, os.cpu_count() or 1))
+    pools, env = _pools(folder / "pools.json", at_once), {"CURATION_WORK": str(work)}
+    stack = AirflowStack(work / "airflow", _dags(folder / "dags"), env=env, pools=pools, parallelism=at_once)
     used_before_s = _children_cpu_s()
     with stack, _peaks(stack) as peaks:
         started = time.monotonic()
@@ -75,6 +76,13 @@ def _work_folder(work: Path, clips: Path) -> Path:
     text = f'[sources.invented]\npath = {json.dumps(str(clips))}\n[pull]\nsettle_s = 0.0\n[inspect]\ndepth = "packets"\n'
     (work / "curation.toml").write_text(text, encoding="utf-8")
     return work
+
+
+def _pools(file: Path, at_once: int) -> Path:
+    """The project's pools, with as many slots for ingesting as batches may run at once."""
+    pools = json.loads((PROJECT / "deploy" / "pools.json").read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**pools, "ingest": {**pools["ingest"], "slots": at_once}}), encoding="utf-8")
+    return file
 
 
 def _write_clips(folder: Path, count: int) -> None:
