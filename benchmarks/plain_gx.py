@@ -19,6 +19,7 @@ from curation import schema
 from curation.adapters.validator_counters import DRIFT_BATCHES_MIN, DRIFT_CLIPS_MIN, DRIFT_RATIO, DRIFT_SIGMAS
 from curation.adapters.validator_gx import gx_noise_off
 from curation.adapters.validator_suites import types_of
+from curation.privacy.census import COUNTS
 
 Check = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -136,7 +137,16 @@ def _excuses(row: Row, names: Sequence[str]) -> dict[str, Any]:
         "unmeasured_with_value": "some" if any(name in excuses and _has(row[name]) for name in others) else "",
     }
     states = {(True, False): "measured", (False, True): "unmeasured", (True, True): "both", (False, False): "neither"}
-    return found | {f"{name}_state": states[_has(row[name]), name in excuses] for name in schema.SIGNALS}
+    counts = {f"{name}_state": _count_state(row, name, name in excuses) for name in COUNTS}
+    return found | counts | {f"{name}_state": states[_has(row[name]), name in excuses] for name in schema.SIGNALS}
+
+
+def _count_state(row: Row, name: str, is_excused: bool) -> str:  # noqa: FBT001 - a row of the table above
+    if row[name] is None:
+        return "unmeasured" if is_excused else "neither"
+    if is_excused:
+        return "both"
+    return "measured" if (row["detector_versions"] or "").strip() else "counted by none"
 
 
 def _on_globe(fix: Mapping[str, float | None] | None) -> bool:

@@ -28,6 +28,9 @@ _SAME: Final[Mapping[str, object]] = {
     "settings_digest": f"{7:064x}",
     "inspected_at": datetime(2026, 11, 1, tzinfo=UTC),
     "tagger_version": "bench",
+    "face_count_max": 0,
+    "plate_count_max": 0,
+    "detector_versions": "bench",
 }
 
 

@@ -18,6 +18,7 @@ from curation import schema
 from curation.adapters.validator_gx import GxValidator
 from curation.adapters.validator_suites import types_of
 from curation.errors import NotConserved
+from curation.privacy.census import COUNTS
 from curation.tables import write_parquet
 
 ROWS: Final = 1_000_000
@@ -148,6 +149,9 @@ def _good(found: pa.Schema) -> Iterator[tuple[str, str]]:
     yield "unmeasured_with_value", f"NOT ({' OR '.join(_has_value_and_excuse(found.field(name)) for name in others)})"
     for name in schema.SIGNALS:
         yield f"{name}_state", f"({name} IS NULL) = list_contains(named, '{name}')"
+    for name in COUNTS:
+        named = "coalesce(trim(detector_versions), '') <> ''"
+        yield f"{name}_state", f"({name} IS NULL) = list_contains(named, '{name}') AND ({name} IS NULL OR {named})"
     yield "fix_state", "(latitude_deg IS NULL) = (longitude_deg IS NULL) AND (latitude_deg IS NULL) = (datum IS NULL)"
     on_globe = "abs(fix.latitude_deg) <= 90 AND abs(fix.longitude_deg) <= 180 AND fix.offset_s >= 0 AND fix.offset_s < 'inf'"
     yield "track_wrong_count", f"len(list_filter(coalesce(track, []), lambda fix: NOT coalesce({on_globe}, FALSE))) = 0"

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from curation import schema
 from curation.adapters.validator_forms import COARSE_TIME, HEX64
 from curation.adapters.validator_suites import type_text, types_of
+from curation.privacy.census import COUNTS
 
 CLIP_IDS_KEPT: Final = 100  # per failed check; the count beside them is whole
 COUNTED_APART: Final = ("expect_column_values_to_be_unique", "expect_rows_to_be_conserved")
@@ -133,7 +134,7 @@ def derived(fields: pa.Schema, related: Mapping[str, pa.Table]) -> dict[str, tup
     - `reasons_count`, `reasons_blank_count`, `withheld_by_blank_count`: how many, and how many of them say nothing
     - `unmeasured_unknown`, `unmeasured_unexplained`, `unmeasured_with_value`: whether names in `unmeasured` are no column, have no reason,
       or have a value all the same; empty text if none is
-    - `<signal>_state`: measured, unmeasured, both or neither
+    - `<signal>_state`: measured, unmeasured, both or neither; of counts of faces and plates also counted by none, without a detector
     - `<signal>_drift`: steady or moved; null where device or history say too little
     - `fix_state`: complete (both coordinates and a datum), none, or partial
     - `track_wrong_count`: fixes of the track outside the globe or before the clip
@@ -188,6 +189,11 @@ def _excuses(fields: pa.Schema) -> Iterator[tuple[str, str]]:
         has, named = _has_value(fields.field(name)), f"list_contains(named_, {_text(name)})"
         state = f"WHEN {has} THEN CASE WHEN {named} THEN 'both' ELSE 'measured' END WHEN {named} THEN 'unmeasured' ELSE 'neither'"
         yield f"{name}_state", f"CASE {state} END"
+    for name in (one for one in COUNTS if {one, "detector_versions"} <= set(fields.names)):
+        has, named = _has_value(fields.field(name)), f"list_contains(named_, {_text(name)})"
+        by_none = "coalesce(trim(detector_versions), '') = ''"
+        state = f"WHEN {has} THEN CASE WHEN {named} THEN 'both' WHEN {by_none} THEN 'counted by none' ELSE 'measured' END"
+        yield f"{name}_state", f"CASE {state} WHEN {named} THEN 'unmeasured' ELSE 'neither' END"
 
 
 def _has_value(field: pa.Field) -> str:

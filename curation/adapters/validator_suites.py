@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from curation import schema
 from curation.adapters.validator_forms import HEX64, SENSITIVE_FORMS, version_of
+from curation.privacy.census import COUNTS
 from curation.residency import gate
 
 ROW_COUNT_CHECK: Final = "table.row_count"
@@ -248,6 +249,12 @@ def _clips_rules(fields: pa.Schema) -> Iterator[Check]:
         said = (
             "A signal is measured, or unmeasured with a reason: never both, never neither.",
             "信号要么已测量,要么注明未测量的原因:不可兼有,不可皆无。",
+        )
+        yield _check(f"{name}.measured_or_not", _IN_SET, said, of=name, column=f"{name}_state", value_set=["measured", "unmeasured"])
+    for name in (one for one in COUNTS if one in fields.names):
+        said = (
+            "Faces and plates are counted by a named detector, or not counted for a reason: what was not looked for is not none.",
+            "人脸与车牌要么由具名检测器计数,要么注明未计数的原因:未查找不等于没有。",
         )
         yield _check(f"{name}.measured_or_not", _IN_SET, said, of=name, column=f"{name}_state", value_set=["measured", "unmeasured"])
     yield from _excuse_checks()

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from curation import schema
+from curation.privacy.census import COUNTS
 from tests.validate.bad_rows import CLIPS
 
 AT = datetime(2026, 3, 11, 4, 5, 6, 789012, tzinfo=UTC)
@@ -47,6 +48,9 @@ def good_row(number: int, changes: Mapping[str, Any] | None = None) -> Row:
         "timeofday": "daytime",
         "weather": "clear",
         "scene": "undefined",
+        "face_count_max": 0,
+        "plate_count_max": 2,
+        "detector_versions": "faces-1 plates-1",
         "unmeasured": [("motion_px", "needs two decoded frames")],
         "packet_digest": f"{number + 1:064x}",
         "verdict": "accepted",
@@ -62,8 +66,8 @@ def good_row(number: int, changes: Mapping[str, Any] | None = None) -> Row:
 def quarantined_row(number: int, changes: Mapping[str, Any] | None = None) -> Row:
     """A clip of which nothing could be measured; passes."""
     unknown = [*schema.SIGNALS, "container", "video_codec", "width_px", "height_px", "fps", "frame_count", "decoded_frame_count"]
-    unknown += ["duration_s", "timeofday", "weather", "scene", "packet_digest"]
-    excuses = [(name, "no video stream") for name in [*schema.SIGNALS, "fps", "duration_s"]]
+    unknown += ["duration_s", "timeofday", "weather", "scene", "packet_digest", "detector_versions", *COUNTS]
+    excuses = [(name, "no video stream") for name in [*schema.SIGNALS, *COUNTS, "fps", "duration_s"]]
     blank = dict.fromkeys(unknown) | {"unmeasured": excuses, "verdict": "quarantined", "error": "no video stream", "track": None}
     return good_row(number, blank | dict(changes or {}))
 

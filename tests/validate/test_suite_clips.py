@@ -11,6 +11,7 @@ import pytest
 from curation import schema
 from curation.adapters import validator_suites
 from curation.adapters.validator_gx import GxValidator
+from curation.privacy.census import COUNTS
 from curation.records import ValidationResult
 from tests.validate.bad_rows import A_VIN
 from tests.validate.bad_rows import CLIPS as MUTATIONS
@@ -110,7 +111,7 @@ def test_at_least_forty_kinds_of_bad_rows_are_tried() -> None:
     assert 40 <= len({repr(kind) for kind in MUTATIONS})
 
 
-def test_every_signal_has_its_checks() -> None:
+def test_every_signal_and_count_has_its_checks() -> None:
     """A signal added to the schema gets a range and a measured-or-not check without an edit here."""
     names = {check["meta"]["check"] for check in json.loads(validator_suites.files()["clips.json"])["expectations"]}
-    assert set() == {f"{name}.{kind}" for name in schema.SIGNALS for kind in ("range", "measured_or_not")} - names
+    assert set() == {f"{name}.{kind}" for name in (*schema.SIGNALS, *COUNTS) for kind in ("range", "measured_or_not")} - names
