@@ -13,7 +13,6 @@ from datetime import date, datetime
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation import schema, withdrawal_files
 from curation.digests import sha256_hex
@@ -112,12 +111,12 @@ class ReleaseFolder:
     def standing(self) -> pa.Table:
         """Whose rows they are of those that were not withdrawn."""
         mapping = self.mapping()
-        return mapping.filter(pc.invert(pc.is_in(mapping["release_row_id"], value_set=self._withdrawn)))
+        return _without(mapping, "release_row_id", self._withdrawn)
 
     def staying(self) -> pa.Table:
         """Whose rows they are of those that nothing takes away now."""
         standing = self.standing()
-        return standing.filter(pc.invert(pc.is_in(standing["clip_id"], value_set=self._going)))
+        return _without(standing, "clip_id", self._going)
 
     def is_begun(self) -> bool:
         """Whether its publication was begun."""
@@ -137,6 +136,12 @@ class ReleaseFolder:
     def decisions(self) -> pa.Table:
         """The decision on every row."""
         return from_parquet(self._store.read(self.key(DECISIONS_FILE)), schema.DECISIONS)
+
+
+def _without(rows: pa.Table, column: str, values: pa.Array) -> pa.Table:
+    import pyarrow.compute as pc  # noqa: PLC0415 - a trace, which an auditor waits for, takes no table apart
+
+    return rows.filter(pc.invert(pc.is_in(rows[column], value_set=values)))
 
 
 def cut_releases(store: ObjectStore) -> Iterator[ReleaseFolder]:

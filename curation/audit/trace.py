@@ -28,7 +28,7 @@ from curation.release_files import (
     RELEASED,
     ReleaseFolder,
 )
-from curation.table_search import OWNER, found_rows
+from curation.table_search import OWNER, TableSearch, searching
 
 Kind = Literal["clip", "row", "vehicle"]
 _Cells = dict[str, Any]
@@ -127,24 +127,34 @@ def trace(subject: str, *, store: ObjectStore, entries: Sequence[LedgerEntry], c
         UsageError: no release speaks of it.
         EvidenceBroken: evidence or approval of a release is not what the ledger recorded.
     """
+    with searching(store) as search:
+        return _trace(subject, store=store, search=search, entries=entries, clip_ids=clip_ids)
+
+
+def _trace(
+    subject: str, *, store: ObjectStore, search: TableSearch, entries: Sequence[LedgerEntry], clip_ids: Sequence[str] | None
+) -> Trace:
     cuts = [entry for entry in entries if entry.kind == RELEASED]
-    kind, found = _mapped(subject, [cut.subject for cut in cuts], store, kinds=("vehicle",) if clip_ids else ("clip", "row", "vehicle"))
+    kinds: tuple[Kind, ...] = ("vehicle",) if clip_ids else ("clip", "row", "vehicle")
+    kind, found = _mapped(subject, [cut.subject for cut in cuts], store, search, kinds=kinds)
     clips = sorted({row["clip_id"] for rows in found.values() for row in rows} | set(clip_ids or ())) or [subject]
     row_ids = [row[_ROW_ID] for rows in found.values() for row in rows]
-    returns = _returns(store, entries, row_ids)
-    released = _look(store, RELEASE_FILE, list(found), _ROW_ID, row_ids)
+    returns = _returns(store, search, entries, row_ids)
+    released = _look(search, RELEASE_FILE, list(found), _ROW_ID, row_ids)
     left = [cut for cut in cuts if cut.subject in found]
     told = (_rows(cut, found[cut.subject], released.get(cut.subject, ()), returns, store=store, entries=entries) for cut in left)
     traced = tuple(row for rows in told for row in rows)
     is_told = kind == "clip" or (kind == "vehicle" and clip_ids is not None)
-    withheld = _withheld(cuts, clips, store) if is_told else () if kind == "row" else None
+    withheld = _withheld(cuts, clips, search) if is_told else () if kind == "row" else None
     if not traced and not withheld:
         fix = "give a clip id, the id of a released row, or a vehicle; what only stayed of a vehicle is told by --withheld"
         raise UsageError("no release speaks of it", subject=subject, fix=fix)
     return Trace(subject=subject, kind=kind, clip_ids=tuple(clips), rows=traced, withheld=withheld)
 
 
-def _mapped(subject: str, cuts: Sequence[str], store: ObjectStore, *, kinds: Sequence[Kind]) -> tuple[Kind, dict[str, list[_Cells]]]:
+def _mapped(
+    subject: str, cuts: Sequence[str], store: ObjectStore, search: TableSearch, *, kinds: Sequence[Kind]
+) -> tuple[Kind, dict[str, list[_Cells]]]:
     """The first of the kinds that a release knows the subject as, and its rows of each release's mapping; a clip may have stayed at home.
 
     Decisions lie by clip, releases by row, mappings by vehicle: bounds of row groups find each there, and tell which mappings to read.
@@ -152,12 +162,12 @@ def _mapped(subject: str, cuts: Sequence[str], store: ObjectStore, *, kinds: Seq
     for kind in kinds:
         among, decided = list(cuts), dict[str, list[_Cells]]()
         if kind == "row":
-            among = list(_look(store, RELEASE_FILE, cuts, _ROW_ID, [subject]))
+            among = list(_look(search, RELEASE_FILE, cuts, _ROW_ID, [subject]))
         if kind == "clip":
-            decided = _look(store, DECISIONS_FILE, cuts, "clip_id", [subject])
+            decided = _look(search, DECISIONS_FILE, cuts, "clip_id", [subject])
             lost = {cut for cut in cuts if store.size(release_key(cut, DECISIONS_FILE)) is None}
             among = [cut for cut in cuts if cut in lost or any(one["released"] for one in decided.get(cut, ()))]
-        found = _look(store, MAPPING_FILE, among, _COLUMNS[kind], [subject])
+        found = _look(search, MAPPING_FILE, among, _COLUMNS[kind], [subject])
         if found or decided:
             return kind, found
     return kinds[0], {}
@@ -237,9 +247,9 @@ def recorded_document(folder: ReleaseFolder, name: str, entry: LedgerEntry) -> M
     return value
 
 
-def _withheld(cuts: Sequence[LedgerEntry], clip_ids: Sequence[str], store: ObjectStore) -> tuple[Withheld, ...]:
+def _withheld(cuts: Sequence[LedgerEntry], clip_ids: Sequence[str], search: TableSearch) -> tuple[Withheld, ...]:
     by_bounds = "released = false"  # where NOT would skip no row group
-    found = _look(store, DECISIONS_FILE, [cut.subject for cut in cuts], "clip_id", clip_ids, only=by_bounds)
+    found = _look(search, DECISIONS_FILE, [cut.subject for cut in cuts], "clip_id", clip_ids, only=by_bounds)
     return tuple(
         Withheld(release_id=cut.subject, at=cut.at, clip_id=row["clip_id"], rules=tuple(row["withheld_by"]))
         for cut in cuts
@@ -247,16 +257,17 @@ def _withheld(cuts: Sequence[LedgerEntry], clip_ids: Sequence[str], store: Objec
     )
 
 
-def _returns(store: ObjectStore, entries: Sequence[LedgerEntry], row_ids: Sequence[str]) -> dict[str, Return]:
+def _returns(store: ObjectStore, search: TableSearch, entries: Sequence[LedgerEntry], row_ids: Sequence[str]) -> dict[str, Return]:
     """How each of the rows that was withdrawn came back, by its id."""
     done = withdrawal_files.entries_of(withdrawal_files.WITHDRAWN, entries)
     returns: dict[str, Return] = {}
-    for withdrawal_id, rows in _look(store, withdrawal_files.ROWS_FILE, list(done), _ROW_ID, row_ids, key_of=withdrawal_key).items():
+    back = _look(search, withdrawal_files.ROWS_FILE, list(done), _ROW_ID, row_ids, key_of=withdrawal_key)
+    for withdrawal_id, rows in back.items():
         receipt = withdrawal_files.read_document(
             withdrawal_id, withdrawal_files.RECEIPT_FILE, kind=withdrawal_files.WITHDRAWN, store=store, entries=entries
         )
         clips = [row["clip_id"] for row in rows]
-        asked = _look(store, withdrawal_files.ASKED_FILE, [withdrawal_id], "clip_id", clips, key_of=withdrawal_key)
+        asked = _look(search, withdrawal_files.ASKED_FILE, [withdrawal_id], "clip_id", clips, key_of=withdrawal_key)
         rules = {row["clip_id"]: tuple(row["withheld_by"]) for row in asked.get(withdrawal_id, ())}
         said = {name: str(receipt[name]) for name in ("reason", "requester", "approver")}
         for row in rows:
@@ -271,7 +282,7 @@ def _returns(store: ObjectStore, entries: Sequence[LedgerEntry], row_ids: Sequen
 
 
 def _look(
-    store: ObjectStore,
+    search: TableSearch,
     name: str,
     owners: Sequence[str],
     column: str,
@@ -280,8 +291,8 @@ def _look(
     only: str = "TRUE",
     key_of: Callable[[str, str], str] = release_key,
 ) -> dict[str, list[_Cells]]:
-    """Owner -> its rows as `found_rows` finds them; owners without any are left out."""
-    found = found_rows(store, {owner: key_of(owner, name) for owner in owners}, column, values, only=only)
+    """Owner -> its rows as the search finds them; owners without any are left out."""
+    found = search.rows({owner: key_of(owner, name) for owner in owners}, column, values, only=only)
     rows: dict[str, list[_Cells]] = {}
     for row in found.to_pylist():
         rows.setdefault(row.pop(OWNER), []).append(row)

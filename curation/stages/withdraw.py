@@ -32,7 +32,7 @@ from curation.release_files import (
     left_releases,
 )
 from curation.shards.files import copies_of, is_of, objects_of, sets_holding
-from curation.table_search import OWNER, found_rows
+from curation.table_search import OWNER, searching
 from curation.tables import to_parquet
 from curation.withdrawal_files import (
     ASKED,
@@ -172,14 +172,15 @@ def _clips_of(selection: Selection, *, store: ObjectStore, catalog: HomeCatalog,
     column = f"{selection.by}_id"
     found = set(catalog.clip_ids(table, column, selection.value).to_pylist())
     if selection.by in {"clip", "vehicle"}:
-        left = _mapped(left_releases(store, ledger), column, pa.array([selection.value]), store)
+        left = _mapped(left_releases(store, ledger), column, [selection.value], store)
         found.update(left["clip_id"].to_pylist())
     return found
 
 
-def _mapped(releases: Sequence[ReleaseFolder], column: str, values: pa.Array, store: ObjectStore) -> pa.Table:
+def _mapped(releases: Sequence[ReleaseFolder], column: str, values: Sequence[str] | pa.Array, store: ObjectStore) -> pa.Table:
     """The rows of the releases' mappings whose `column` holds one of the values, schema ROWS, by release_row_id."""
-    found = found_rows(store, {folder.release_id: folder.key(MAPPING_FILE) for folder in releases}, column, values)
+    with searching(store) as search:
+        found = search.rows({folder.release_id: folder.key(MAPPING_FILE) for folder in releases}, column, values)
     if not found.num_rows:
         return ROWS.empty_table()
     return found.rename_columns({OWNER: "release_id"}).select(ROWS.names).cast(ROWS).sort_by("release_row_id")
