@@ -122,10 +122,13 @@ def cells_where(io: FileIO, location: str, wanted: str, column: str, value: str)
 def speaks_of(io: FileIO, location: str, column: str, values: pa.Array, wanted: Mapping[int, frozenset[str]]) -> bool:
     """Whether a file holds one of the values, decoded in `column` if it is Parquet, and as bytes anywhere in any other.
 
-    `wanted` holds the values once more, by their length.
+    A Parquet file that nobody can decode, as a killed writer's, may hold any. `wanted` holds the values once more, by their length.
     """
     if location.endswith(".parquet"):
-        return bool(among_in(io, location, column, values).true_count)
+        try:
+            return bool(among_in(io, location, column, values).true_count)
+        except pa.ArrowInvalid:
+            return True
     text = read_bytes(io, location).decode("latin-1")  # byte by byte; ids are plain ASCII
     if location.endswith(".avro"):  # its blocks are compressed
         with AvroFile[Record](io.new_input(location)) as records:

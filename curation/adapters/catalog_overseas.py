@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
@@ -129,18 +130,16 @@ class IcebergOverseas(IcebergTables):
         Every snapshot that could still show them expires with them; releases that those carried stay known by name.
 
         Raises:
-            ConcurrentChange: another writer was faster; withdraw again.
+            ConcurrentChange: other writers were faster again and again; withdraw again.
         """
-        with outside(f"table {table}"), self._turn():
+        subject = f"table {table}"
+        with outside(subject), self._turn():
             found = self._load(table)
             if found is None:
                 return
             shown = {path for snapshot in found.metadata.snapshots for path in files_of(found, snapshot)}
-            try:
-                found = self._delete_rows(table, found, snapshot_id)
-                found = self._expire(table, found, snapshot_id)
-            except LostRace as error:
-                raise ConcurrentChange("another writer was faster", subject=f"table {table}", fix="withdraw again") from error
+            self._retried(subject, lambda: self._delete_rows(table, self._ensure(table), snapshot_id))
+            found = self._retried(subject, lambda: self._expire(table, self._ensure(table), snapshot_id))
             sweep(found, only=self._is_leftover(shown))
 
     def withdraw_rows(self, table: str, row_ids: pa.Array) -> int:
@@ -150,24 +149,34 @@ class IcebergOverseas(IcebergTables):
         Whichever snapshot wrote a row, and whatever rewrote it since. Done twice it changes nothing; other rows stay.
 
         Raises:
-            ConcurrentChange: another writer was faster; withdraw again.
+            ConcurrentChange: other writers were faster again and again; withdraw again.
         """
-        with outside(f"table {table}"), self._turn():
-            found = self._load(table)
-            if found is None or not len(row_ids):
+        subject, first = f"table {table}", self._schema(table).names[0]
+        shown, looked = set[str](), dict[str, pa.BooleanArray]()
+        with outside(subject), self._turn():
+            if self._load(table) is None or not len(row_ids):
                 return 0
-            shown = {path for snapshot in found.metadata.snapshots for path in files_of(found, snapshot)}
-            live = {path for snapshot in found.metadata.snapshots for path in data_files(found, snapshot)}
-            io, first = found.io, self._schema(table).names[0]
-            hits = {path: hit for path in sorted(live) if (hit := among_in(io, path, first, row_ids)).true_count}
-            count: int = sum(hits[path].true_count for path in data_files(found, found.metadata.current_snapshot()) & hits.keys())
-            try:
-                found = self._rewrite_without(table, found, hits)
-                found = self._expire_those(table, found, hits.keys())
-            except LostRace as error:
-                raise ConcurrentChange("another writer was faster", subject=f"table {table}", fix="withdraw again") from error
-            sweep(found, only=self._is_leftover(shown, lambda path: bool(among_in(io, path, first, row_ids).true_count)))
+            count = self._retried(subject, lambda: self._drop(table, row_ids, shown, looked))
+            hits = {path for path, hit in looked.items() if hit.true_count}  # no file that came since holds one of the rows
+            found = self._retried(subject, lambda: self._expire_those(table, self._ensure(table), hits))
+            sweep(found, only=self._is_leftover(shown, lambda path: _holds(found.io, path, first, row_ids)))
             return count
+
+    def _drop(self, table: str, row_ids: pa.Array, shown: set[str], looked: dict[str, pa.BooleanArray]) -> int:
+        """How many of these rows main had, and has no more.
+
+        Args:
+            shown: gets every file that a snapshot refers to.
+            looked: gets every data file among them with which of its rows are meant; one that is in it is not read again.
+        """
+        found = self._ensure(table)
+        shown.update(path for snapshot in found.metadata.snapshots for path in files_of(found, snapshot))
+        live = {path for snapshot in found.metadata.snapshots for path in data_files(found, snapshot)}
+        looked |= {path: among_in(found.io, path, self._schema(table).names[0], row_ids) for path in sorted(live - looked.keys())}
+        current = data_files(found, found.metadata.current_snapshot())
+        hits = {path: looked[path] for path in sorted(current) if looked[path].true_count}
+        self._rewrite_without(table, found, hits)
+        return sum(hit.true_count for hit in hits.values())
 
     def _is_leftover(self, shown: Collection[str], holds: Callable[[str], bool] = lambda _: False) -> Callable[[Stored], bool]:
         """Whether a file that no snapshot refers to may go: it is nobody's work under way, or nobody may commit it any more."""
@@ -272,6 +281,13 @@ class IcebergOverseas(IcebergTables):
         with (self._settings.warehouse / ".writers.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also by a kill
             yield
+
+
+def _holds(io: FileIO, location: str, column: str, row_ids: pa.Array) -> bool:
+    """Whether a Parquet file is whole and holds one of these rows: one that is not may be somebody's work under way."""
+    with suppress(pa.ArrowInvalid):
+        return bool(among_in(io, location, column, row_ids).true_count)
+    return False
 
 
 def _register(transaction: Transaction, release_id: str, properties: Mapping[str, str], subject: str) -> SnapshotInfo:

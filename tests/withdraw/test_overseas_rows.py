@@ -1,5 +1,7 @@
 """Rows are taken out of the overseas table by id, to the last byte, whatever rewrote them before."""
 
+import os
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +10,7 @@ import pytest
 
 from curation import schema
 from curation.adapters import catalog_iceberg, catalog_overseas
+from curation.adapters.catalog_files import WRITING_S
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.catalog_registry import RELEASE_ID
 from curation.errors import ConcurrentChange
@@ -117,17 +120,46 @@ def test_a_killed_withdrawal_is_finished_by_the_next(overseas, tmp_path, monkeyp
     assert ids(overseas) == ["r1-1", "r1-2", "r2-0", "r2-1", "r2-2"]
 
 
-def test_a_lost_race_is_told(overseas, monkeypatch) -> None:
-    """Another writer came between: nothing is withdrawn, and trying again does it."""
+def meddling(monkeypatch, times: int) -> None:
+    """Another writer's commit comes between so many times."""
+    real, left = catalog_overseas.commit, [times]
 
-    def lost(*args: object) -> None:
-        raise catalog_iceberg.LostRace
+    def commit(*args: object) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise catalog_iceberg.LostRace
+        real(*args)
 
-    monkeypatch.setattr(catalog_overseas, "commit", lost)
-    with pytest.raises(ConcurrentChange, match="withdraw again"):
-        overseas.withdraw_rows(TABLE, pa.array(["r1-0"]))
-    monkeypatch.undo()
+    monkeypatch.setattr(catalog_overseas, "commit", commit)
+    monkeypatch.setattr(catalog_iceberg, "_TRIES", 3)
+
+
+def test_a_lost_race_is_run_again_at_once_and_told_if_that_does_not_help(overseas, monkeypatch) -> None:
+    """Rows that must go do not wait for somebody to ask again because another release was committed at the same moment."""
+    meddling(monkeypatch, 2)
     assert overseas.withdraw_rows(TABLE, pa.array(["r1-0"])) == 1
+    assert overseas.holding(TABLE, pa.array(["r1-0"])) == []
+    meddling(monkeypatch, 1)
+    overseas.withdraw(TABLE, overseas.find(TABLE, "r2").snapshot_id)
+    assert ids(overseas) == ["r1-1", "r1-2"]
+    meddling(monkeypatch, 3)
+    with pytest.raises(ConcurrentChange, match="faster 3 times"):
+        overseas.withdraw_rows(TABLE, pa.array(["r1-1"]))
+    monkeypatch.undo()
+    assert overseas.withdraw_rows(TABLE, pa.array(["r1-1"])) == 1
+
+
+def test_a_file_that_a_killed_writer_left_half_written_is_no_reason_to_be_content(overseas, tmp_path, monkeypatch) -> None:
+    """Where it may be another machine's work under way it stays for an hour, and until then nobody says that no file holds the rows."""
+    [file] = [path for path in (tmp_path / "overseas").rglob("*.parquet") if "r1-0" in str(pq.read_table(path).to_pylist())]
+    torn = file.with_name("torn.parquet")
+    torn.write_bytes(file.read_bytes()[:-20])
+    monkeypatch.setattr(catalog_overseas, "is_sqlite", lambda _: False)
+    assert overseas.withdraw_rows(TABLE, pa.array(["r1-0"])) == 1
+    assert overseas.holding(TABLE, pa.array(["r1-0"])) == [str(torn.relative_to(tmp_path / "overseas" / "warehouse"))]
+    os.utime(torn, (time.time() - WRITING_S - 60,) * 2)
+    overseas.withdraw_rows(TABLE, pa.array(["r1-0"]))
+    assert overseas.holding(TABLE, pa.array(["r1-0"])) == []
 
 
 def test_the_search_finds_what_is_hidden(overseas, tmp_path) -> None:
