@@ -124,13 +124,16 @@ def test_a_changed_request_is_not_confirmed(settings):
 
 
 def test_a_vehicle_is_gone_from_home_and_the_ledger_still_holds(settings, shards, work):
-    """Bytes, inspections, rows, history and shard sets go; the batch still adds up; ids stay only where evidence and receipts rest."""
+    """Bytes, copies, inspections, rows, history and shard sets go; the batch still adds up; ids stay only with evidence and receipts."""
     vehicle_id, clip_ids = a_vehicle(settings)
     others = pipeline.curated(settings)[0].num_rows - len(clip_ids)
     naming = pipeline.build_shards(settings, from_mapping({**REQUEST, "filter": f"vehicle_id = '{vehicle_id}'", "name": "whose"}))
     never_built = from_mapping({**REQUEST, "filter": f"vehicle_id <> '{vehicle_id}'", "name": "killed"})
     wiring.store(settings).create(layout.shard_request_key(never_built.digest()), canonical_json(never_built.model_dump(mode="json")))
     listed = len(batch_rows(settings, "listing.parquet", schema.LISTING))
+    for clip_id in clip_ids:
+        wiring.store(settings).create(layout.masked_note_key(clip_id, "0" * 64), b"{}")
+        wiring.store(settings).create(layout.masked_copy_key(clip_id, "0" * 64, "1" * 64), clip_id.encode())
     asked = pipeline.request_erasure(settings, Selection(by="vehicle", value=vehicle_id), **WHY)
     assert clip_ids == list(asked.clip_ids)
     assert asked == pipeline.request_erasure(settings, Selection(by="vehicle", value=vehicle_id), **WHY)
