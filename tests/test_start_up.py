@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,14 +19,28 @@ from curation.cli import main
 sys.argv = ["curation", *sys.argv[1:]]
 try:
     main()
+    raise SystemExit(0)
 except SystemExit as end:
     print(json.dumps({"exit": end.code, "loaded": sorted(sys.modules)}))
 """
 
 
+def _run(*words: str) -> dict[str, Any]:
+    """The exit code of a command in a process of its own, and which modules it had loaded by then."""
+    done = subprocess.run([sys.executable, "-c", _RUN, *words], capture_output=True, text=True, check=True, timeout=60)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 @pytest.mark.parametrize("words", [("--help",), ("audit", "trace", "--help")])
 def test_help_loads_no_library_that_works(words: tuple[str, ...]) -> None:
     """What a command is for is told before anything that could do it is loaded."""
-    done = subprocess.run([sys.executable, "-c", _RUN, *words], capture_output=True, text=True, check=True, timeout=60)
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert {"exit": 0, "loaded": []} == {**told, "loaded": sorted(HEAVY & set(told["loaded"]))}
+    done = _run(*words)
+    assert {"exit": 0, "loaded": []} == {**done, "loaded": sorted(HEAVY & set(done["loaded"]))}
+
+
+def test_a_trace_loads_what_it_reads_with_and_nothing_else(tmp_path: Path) -> None:
+    """An auditor's question waits for no library of catalogs, rules or pictures."""
+    done = _run("audit", "trace", "nobody", "--work", str(tmp_path))
+    unread = HEAVY - {"cryptography", "duckdb", "fsspec", "numpy", "pyarrow"} | {"curation.residency.pack", "pyarrow.compute"}
+    assert {"exit": 2, "loaded": []} == {**done, "loaded": sorted(unread & set(done["loaded"]))}

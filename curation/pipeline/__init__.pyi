@@ -13,8 +13,10 @@ from .batch import (
     validate_batch,
     write_manifest,
 )
-from .evidence import ledger_entries, published, trace, upkeep, verify
+from .evidence import ledger_entries, published, trace, verify
+from .keeping import upkeep
 from .mask_proof import prove_masked
+from .mask_review import answer_mask_review, make_mask_review, mask_reviews, write_mask_review
 from .privacy import (
     detector,
     evaluate_models,
@@ -58,6 +60,7 @@ __all__ = [
     "History",
     "Reading",
     "Reviewed",
+    "answer_mask_review",
     "approve",
     "approver_of",
     "ask_withdrawal",
@@ -78,7 +81,9 @@ __all__ = [
     "ingest_batch",
     "last_refusal",
     "ledger_entries",
+    "make_mask_review",
     "mask_clip",
+    "mask_reviews",
     "masking_refusal",
     "models_in_use",
     "open_settings",
@@ -109,4 +114,5 @@ __all__ = [
     "withdrawal_receipt",
     "withdrawal_summary",
     "write_manifest",
+    "write_mask_review",
 ]

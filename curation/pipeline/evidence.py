@@ -1,9 +1,8 @@
-"""What can be proved, traced and kept up."""
+"""What can be proved and traced: whoever asks waits for it, so what only other work needs is not imported here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pyarrow as pa
 
@@ -11,10 +10,8 @@ from curation import wiring
 from curation.audit import trace as tracing
 from curation.audit import verify as verification
 from curation.choices import Clips
-from curation.pipeline.release import settle
-from curation.records import LedgerEntry, UpkeepCount
+from curation.records import LedgerEntry
 from curation.settings import Settings
-from curation.stages import upkeep as keeping
 
 
 def ledger_entries(settings: Settings) -> Iterator[LedgerEntry]:
@@ -47,22 +44,6 @@ def trace(settings: Settings, subject: str, *, withheld: bool = False) -> tracin
     if withheld:
         of_vehicle = wiring.home(settings).catalog.clip_ids(settings.curated_table, "vehicle_id", subject).to_pylist()
     return tracing.trace(subject, store=on.store, entries=list(on.ledger.entries()), clip_ids=of_vehicle)
-
-
-def upkeep(settings: Settings) -> tuple[UpkeepCount, UpkeepCount]:
-    """What upkeep did to the home catalog and to the overseas one, after publications that broke off were settled."""
-    settle(settings)
-    on = wiring.ground(settings)
-    return keeping.run(
-        home=wiring.home_upkeep(settings),
-        curated_table=settings.curated_table,
-        overseas=wiring.overseas(settings),
-        published_table=settings.publish.table,
-        keep=timedelta(hours=settings.upkeep.keep_hours),
-        store=on.store,
-        ledger=on.ledger,
-        clock=on.clock,
-    )
 
 
 def published(settings: Settings) -> pa.Table:
