@@ -135,6 +135,8 @@ def search(home: Home, searches: Sequence[Search], *, emitted: Iterable[str], vo
     for part in home.parts(_ROWS):
         for name in names:
             for shape in _shapes(part.column(name), words):
+                if not len(shape):
+                    continue
                 values = _values(name, shape)
                 for one in searches:
                     one.offer(values)
