@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -292,6 +293,15 @@ def read(data: bytes, tables: Mapping[str, pa.Schema] = _CLIPS_ALONE) -> Pack | 
         PackRefused: not UTF-8 YAML, larger than 1 MiB, an alias or duplicate or unknown key, a value out of shape, a column that
             is not accounted for, outputs other than those of a release, or an expression that does more than compare.
     """
+    return _read_before(data) if tables is _CLIPS_ALONE else _read(data, tables)
+
+
+@functools.lru_cache(maxsize=8)  # a release, its publication and the review of both ask for the same pack again and again, and it is frozen
+def _read_before(data: bytes) -> Pack | ListPack:
+    return _read(data, _CLIPS_ALONE)
+
+
+def _read(data: bytes, tables: Mapping[str, pa.Schema]) -> Pack | ListPack:
     raw = _yaml(data)
     is_list = isinstance(raw, dict) and "kind" in raw
     try:

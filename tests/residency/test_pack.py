@@ -24,6 +24,16 @@ def test_shipped_packs_are_whole(name: str, pack_bytes: Callable[[str], bytes]) 
     assert {None} == {source.source_sha256 for source in pack.sources}
 
 
+def test_the_same_bytes_are_read_once(pack_bytes: Callable[[str], bytes]) -> None:
+    """A pack is frozen, so asking again gives it again; other bytes are read anew, and refused as often as they are asked for."""
+    data = pack_bytes("cn-baseline")
+    assert packs.parse(data) is packs.parse(bytes(bytearray(data)))
+    assert packs.parse(data) is not packs.parse(data + b"\n")
+    for _ in range(2):
+        with pytest.raises(PackRefused):
+            packs.parse(data[: len(data) // 2])
+
+
 def test_baseline_asks_for_fifty_vehicles_and_seven_days(base_pack: Pack) -> None:
     """The baseline's k and quasi-identifiers are those of the design."""
     wanted = (50, 7, ("province", "month", "resolution_class", "video_codec", "timeofday", "weather", "scene"))
