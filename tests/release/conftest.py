@@ -19,6 +19,9 @@ from curation.residency import pack as packs
 from curation.residency import signing
 from curation.settings import CatalogSettings
 from curation.stages import publish, release
+from tests.publishing import publisher_here
+
+__all__ = ["publisher_here"]
 
 TABLE = "published.clips"
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
@@ -160,6 +163,11 @@ class World:
 
 @pytest.fixture
 def rows():
+    """The four rows."""
+    return four_rows()
+
+
+def four_rows():
     """Two vehicles in one cell (leave), one vehicle alone in another (withheld), one rejected clip."""
     return table(
         clip(1, vehicle="fleet-0001"),

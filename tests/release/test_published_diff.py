@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from curation import pipeline, wiring
 from curation.cli_residency import app
-from curation.residency import pack as packs
+from curation.demo import law, run_demo
 from curation.residency import signing
 from curation.schema import CLIPS
 from curation.tables import to_parquet
+from tests.release.conftest import four_rows
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 runner = CliRunner()
@@ -25,44 +26,32 @@ def say(*words):
     return result.output
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, publisher_here):
+    """A work folder with four curated clips, of which the demo law let two out; no test changes it."""
+    work = tmp_path_factory.mktemp("published") / "work"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CURATION_NOW", NOW.isoformat())
+        run_demo._write_settings(work, work / "clips", None, law.make(work / "home" / "law", fences=None, now=NOW))
+        settings = pipeline.open_settings(work)
+        catalog = wiring.home(settings).catalog
+        catalog.write_branch(settings.curated_table, "b", four_rows(), replace=[], properties={})
+        assert catalog.advance(settings.curated_table, "b")
+        release_id = pipeline.cut_release(settings, requesters=["engineer"])
+        pipeline.approve(settings, release_id, approver="officer", ticket="T-1")
+        pipeline.publish_release(settings, release_id)
+        yield work
+
+
 @pytest.fixture
-def home(tmp_path, world, rows, monkeypatch):
-    """A work folder with four curated clips, of which the demo law let two out."""
-    monkeypatch.setenv("CURATION_NOW", NOW.isoformat())
-    pack, signatures, trusted = tmp_path / "pack.yaml", [], {}
-    pack.write_bytes(world.law.pack_bytes)
-    for role in signing.ROLES:
-        private_pem, public_hex = signing.keygen()
-        signatures.append(signing.sign(packs.parse(pack.read_bytes()), role, private_pem, signed_at=NOW))
-        trusted[role] = [public_hex]
-    (tmp_path / "pack.yaml.signatures.json").write_bytes(signing.signatures_bytes(signatures))
-    (tmp_path / "fences.geojson").write_bytes(world.law.fences_bytes)
-    lines = [
-        "[residency]",
-        f'pack = "{pack}"',
-        f'fences = "{tmp_path / "fences.geojson"}"',
-        "allow_demo_pack = true",
-        'recipient = "overseas"',
-        'purpose = "test"',
-        "[residency.trusted_keys]",
-        *(f"{role} = {json.dumps(keys)}" for role, keys in trusted.items()),
-    ]
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "curation.toml").write_text("\n".join(lines) + "\n")
-    settings = pipeline.open_settings(work)
-    catalog = wiring.home(settings).catalog
-    catalog.write_branch(settings.curated_table, "b", rows, replace=[], properties={})
-    assert catalog.advance(settings.curated_table, "b")
-    release_id = pipeline.cut_release(settings, requesters=["engineer"])
-    pipeline.approve(settings, release_id, approver="officer", ticket="T-1")
-    pipeline.publish_release(settings, release_id)
-    return work
+def pack(home):
+    """The demo law of the home; its fences lie beside it."""
+    return home / "home" / "law" / law.PACK_NAME
 
 
-def test_a_stricter_law_calls_the_published_rows_back(home, tmp_path):
+def test_a_stricter_law_calls_the_published_rows_back(home, pack, tmp_path):
     """Under k = 3 the two rows abroad have to come back; under the same law they stay and nothing else leaves."""
-    old, new = tmp_path / "pack.yaml", tmp_path / "new.yaml"
+    old, new = pack, tmp_path / "new.yaml"
     new.write_bytes(old.read_bytes().replace(b"min_vehicles: 2", b"min_vehicles: 3"))
     found = json.loads(say("diff", old, new, "--published", "--work", home, "--json"))["rows"]
     assert found == {"newly_leave": 0, "stay_abroad": 0, "come_back": 2, "stay_home": 2, "come_back_by": {"combination.k": 2}}
@@ -81,31 +70,31 @@ def test_one_day_of_releases_has_no_pace(home):
     assert {one["counter"]: one["after"] for one in counters} == {"counter.vehicles_ever": 2, "counter.raw_hours_ever": 1}
 
 
-def test_check_counts_on_from_what_left_before(home, tmp_path, make):
+def test_check_counts_on_from_what_left_before(home, pack, tmp_path, make):
     """With --work a manifest is decided on as a release would be: two vehicles are abroad, so under a limit of three no new one leaves."""
     (tmp_path / "clips.parquet").write_bytes(to_parquet(make.table(make.clip(9, vehicle="fleet-0009")), CLIPS))
-    text = yaml.safe_load((tmp_path / "pack.yaml").read_bytes())
+    text = yaml.safe_load(pack.read_bytes())
     text["counters"] = [{**rule, "limit": 3} for rule in text["counters"] if rule["counts"] == "vehicles"]
-    pack, trusted = tmp_path / "three.yaml", {}
-    pack.write_text(yaml.safe_dump(text))
+    three, trusted = tmp_path / "three.yaml", {}
+    three.write_text(yaml.safe_dump(text))
     for role in signing.ROLES:
         trusted[role] = [json.loads(say("keygen", "--out", tmp_path / f"{role}.key", "--json"))["public_key"]]
-        say("sign", pack, "--role", role, "--key", tmp_path / f"{role}.key")
+        say("sign", three, "--role", role, "--key", tmp_path / f"{role}.key")
     (tmp_path / "trusted.json").write_text(json.dumps(trusted))
     words = [
         "check",
         tmp_path / "clips.parquet",
         "--pack",
-        pack,
+        three,
         "--trusted",
         tmp_path / "trusted.json",
         "--out",
         tmp_path / "out",
         "--demo",
     ]
-    facts = json.loads(say(*words, "--fences", tmp_path / "fences.geojson", "--work", home, "--json"))
+    facts = json.loads(say(*words, "--fences", pack.with_name("fences.geojson"), "--work", home, "--json"))
     assert (facts["released"], facts["rules"]) == (0, {"counter.vehicles_ever": 1})
     assert [(one["before"], one["after"], one["level"]) for one in facts["counters"]] == [(2, 2, "open")]
-    alone = say(*words, "--fences", tmp_path / "fences.geojson")
+    alone = say(*words, "--fences", pack.with_name("fences.geojson"))
     assert "counters were not asked" in alone
     assert "withheld by combination.k: 1" in alone

@@ -15,6 +15,8 @@ from curation.errors import GateRefused, NotAtHome, PackRefused, UsageError
 from curation.settings import LineageSettings
 from tests.release.conftest import NOW, clip, table
 
+pytestmark = pytest.mark.usefixtures("publisher_here")
+
 ROWS = table(*(clip(number, vehicle=f"fleet-000{number % 2}", day=1 + number, device_id=f"DEV-{number}") for number in range(5)))
 
 

@@ -22,6 +22,8 @@ from curation.shards.request import from_mapping
 from curation.stages import withdraw
 from tests.release.conftest import NOW, clip, table
 
+pytestmark = pytest.mark.usefixtures("publisher_here")
+
 SHOWN = {"name": "day", "filter": "timeofday = 'daytime'"}
 TELLING = {"name": "one-car", "filter": "vehicle_id = 'fleet-0000'"}
 
