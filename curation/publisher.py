@@ -10,10 +10,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from contextlib import suppress
+from typing import IO, Any, Final
 
 from curation import pipe, schema, wiring
-from curation.errors import ApprovalRefused, CurationError, UsageError
+from curation.errors import ApprovalRefused, CurationError, OutsideError, UsageError
 from curation.ports import OverseasCatalog, Upkeep
 from curation.records import SnapshotInfo
 from curation.release_files import EVIDENCE_FILE, ReleaseFolder
@@ -53,10 +54,15 @@ def _append(settings: PublisherSettings, catalog: OverseasCatalog, *, table: str
 
 
 def main() -> None:
-    """Answer questions until the one who asks closes the pipe."""
+    """Answer questions until the one who asks closes the pipe, or is killed: whoever runs next looks what was done."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
+    with suppress(OutsideError, BrokenPipeError), answers:
+        _serve(questions, answers)
+
+
+def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     first = pipe.receive(questions)
     if first is None:
         return

@@ -12,7 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import IO, Any, Final
 
 import pyarrow as pa
@@ -103,8 +103,11 @@ class ProcessCatalog:
     def _ask(self, call: str, **arguments: object) -> Any:
         with self._turn:
             process = self._process if self._process is not None and self._process.poll() is None else self._start()
-            pipe.send(_pipe(process.stdin), {"call": call, "arguments": arguments})
-            answer = pipe.receive(_pipe(process.stdout))
+            with ExitStack() as interrupted:
+                interrupted.callback(_stop, process)  # else the next question would get this one's answer
+                pipe.send(_pipe(process.stdin), {"call": call, "arguments": arguments})
+                answer = pipe.receive(_pipe(process.stdout))
+                interrupted.pop_all()
         if answer is None:
             raise OutsideError(
                 f"the publishing process ended with status {process.wait()}", subject="overseas catalog", fix="run the step again"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from curation import schema, wiring
+from curation import pipe, schema, wiring
 from curation.adapters import catalog_open, s3_client
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.catalog_process import ProcessCatalog, environment
@@ -216,8 +216,9 @@ def test_the_process_answers_catalog_calls_alone(settings) -> None:
         answer(settings, IcebergOverseas(settings.overseas_catalog, {TABLE: schema.RELEASE}), "_load", {"table": TABLE})
 
 
-def test_a_process_that_dies_is_told_and_replaced(settings, at_home) -> None:
-    """Killed over a question, a retry may help; the next question, such as to take back what was committed, is answered by a new one."""
+def test_a_process_that_dies_is_told_and_replaced(settings, at_home, monkeypatch) -> None:
+    """Killed over a question, a retry may help; the next question, such as to take back what was committed, is answered by a new one. So it
+    is where the asker was interrupted, as by a time limit: an answer that nobody waited for is not taken for the next."""
     catalog = ProcessCatalog(settings, env={**os.environ, **at_home.env})
     assert catalog.find(TABLE, "none") is None
     first = catalog._process
@@ -230,22 +231,38 @@ def test_a_process_that_dies_is_told_and_replaced(settings, at_home) -> None:
     assert catalog.find(TABLE, "none") is None
     assert first.pid != catalog._process.pid
 
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    second = catalog._process
+    with monkeypatch.context() as patch:
+        patch.setattr(pipe, "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            catalog.read(TABLE)
+    assert second.poll() is not None
+    assert catalog.find(TABLE, "none") is None
+
 
 def test_the_process_ends_when_its_asker_does(tmp_path) -> None:
-    """Killed without a word, whoever asked leaves no process behind that holds the keys."""
+    """Killed while it waits for an answer, whoever asked leaves no process behind that holds the keys, and none that complains."""
     code = f"""
-import sys, time
+import os, signal, time
 from pathlib import Path
-from curation import pipeline, wiring
+from curation import pipe, pipeline, wiring
 catalog = wiring.overseas(pipeline.open_settings(Path({str(tmp_path)!r})))
-catalog.find("published.clips", "none")
+question = {{"table": "published.clips", "release_id": "none"}}
+catalog.find(**question)
+os.kill(catalog._process.pid, signal.SIGSTOP)
+pipe.send(catalog._process.stdin, {{"call": "find", "arguments": question}})
 print(catalog._process.pid, flush=True)
 time.sleep(60)
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as asker:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asker:
         pid = int(asker.stdout.readline())
         assert Path(f"/proc/{pid}").exists()
         asker.kill()
+        os.kill(pid, signal.SIGCONT)
+        assert asker.stderr.read() == ""  # until the last who may write to it has ended
     deadline = time.monotonic() + 20
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
