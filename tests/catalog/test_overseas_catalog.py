@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
-import time
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -253,12 +252,12 @@ def test_a_lost_race_is_told_and_leaves_nothing(overseas, tmp_path, monkeypatch)
     assert put(overseas, "r1") == other.find(TABLE, "r1").snapshot_id
 
 
-def _race(folder: Path, start_at: float, answers: multiprocessing.Queue) -> None:
+def _race(folder: Path, together: multiprocessing.Barrier, answers: multiprocessing.Queue) -> None:
     IcebergOverseas._turn = lambda _: nullcontext()
     catalog_overseas.sweep = lambda *_, **__: None  # without the lock another's work under way looks like a leftover
     overseas = catalog(folder)
     overseas.find(TABLE, "r1")
-    time.sleep(max(0.0, start_at - time.time()))
+    together.wait(300)
     for _ in range(20):
         try:
             answers.put(put(overseas, "r1"))
@@ -269,10 +268,10 @@ def _race(folder: Path, start_at: float, answers: multiprocessing.Queue) -> None
 
 def test_of_six_publishers_one_commits(tmp_path) -> None:
     """Six processes publish the same release at once, without the lock that would keep them apart: one snapshot, one file, all name it."""
-    spawn = multiprocessing.get_context("spawn")
-    answers = spawn.Queue()
-    start_at = time.time() + 3.0
-    processes = [spawn.Process(target=_race, args=(tmp_path, start_at, answers)) for _ in range(6)]
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["pytest", "curation.adapters.catalog_overseas"])  # imported once, not six times
+    answers, together = server.Queue(), server.Barrier(6)
+    processes = [server.Process(target=_race, args=(tmp_path, together, answers)) for _ in range(6)]
     for process in processes:
         process.start()
     found = [answers.get(timeout=300) for _ in processes]
