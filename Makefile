@@ -28,8 +28,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt --group dev -e .
 	@touch $@
 
-demo: $(STAMP) ## the main job end to end: make demo [CLIPS=DIR] [FLEET=FILE] [WORK=DIR]
-	@$(BIN)/curation demo $(if $(CLIPS),--clips '$(CLIPS)') $(if $(FLEET),--fleet '$(FLEET)') $(if $(WORK),--work '$(WORK)')
+demo: $(STAMP) ## the main job end to end: make demo [CLIPS=DIR] [FLEET=FILE] [WORK=DIR] [MASKED=1]
+	@$(BIN)/curation demo $(if $(CLIPS),--clips '$(CLIPS)') $(if $(FLEET),--fleet '$(FLEET)') $(if $(WORK),--work '$(WORK)') $(if $(MASKED),--masked)
 
 up: $(STAMP) ## Airflow with the project's DAGs on loopback, until Ctrl-C: make up [WORK=DIR]
 	@$(BIN)/curation up $(if $(WORK),--work '$(WORK)')

@@ -101,11 +101,12 @@ def demo(
     ] = None,
     fleet: Annotated[Path | None, typer.Option(help="CSV with the telemetry of the clips.", exists=True, dir_okay=False)] = None,
     work: Annotated[Path, typer.Option(help="Where everything is kept.", file_okay=False)] = Path(".work/demo"),
+    masked: Annotated[bool, typer.Option("--masked", help="Also a small masked shard set; in a new work folder.")] = False,
 ) -> None:
     """The main job end to end under a real Airflow on this machine: ingest, validate, release, approval, publish, shards."""
     from curation.demo import run_demo  # Airflow's client and the renderer are heavy, and only needed here
 
-    run_demo.run(clips=clips, fleet=fleet, work=work, say=out)
+    run_demo.run(clips=clips, fleet=fleet, work=work, say=out, masked=masked)
 
 
 @app.command()

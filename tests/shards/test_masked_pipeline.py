@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from curation import layout, pipeline, wiring
@@ -42,15 +43,16 @@ def _pinned_time() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A work folder with three curated clips that were looked at, and the demo's evaluation of models that are there by name alone."""
+    """A demo's work folder with three curated clips that were looked at, an evaluation, and models that are there by name alone."""
     root = tmp_path_factory.mktemp("masked")
     run_demo._write_settings(root / "work", root / "clips", None, law.make(root / "work" / "home" / "law", fences=None, now=NOW))
     toml = root / "work" / "curation.toml"
-    trusted = evaluation.make(root / "work" / "home" / "law", pipeline.open_settings(root / "work"), now=NOW - timedelta(days=1))
-    said = f"expectations = {json.dumps(str(few_checks(root / 'expectations', 4)))}\n{toml.read_text(encoding='utf-8')}"
-    said += f'[privacy]\nallow_demo_evaluation = true\ntrusted_evaluators = ["{trusted}"]\n'
-    toml.write_text(said, encoding="utf-8")
-    settings = pipeline.open_settings(root / "work")
+    few = f"expectations = {json.dumps(str(few_checks(root / 'expectations', 4)))}\n"
+    toml.write_text(few + toml.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as offline:
+        offline.setattr(pipeline, "pull_models", lambda *_: iter(()))
+        settings = run_demo.allow_masking(pipeline.open_settings(root / "work"), Console(quiet=True))
+    assert settings.privacy.detect_at_ingest
     home = wiring.home(settings)
     for name in ("centerface", "clp-det"):
         home.store.create(layout.model_key(settings.models[name].sha256, ".onnx"), name.encode())
@@ -186,7 +188,7 @@ def test_withdrawal_removes_masked_sets_whatever_the_gate_says(world: Settings, 
     monkeypatch.setenv("CURATION_NOW", (NOW + timedelta(days=31)).isoformat())
     told = _withdrawn(world, clip_ids[1])
     assert f"shard set {second} held 1 of the clips and is removed; nothing takes its place: evaluation" in told
-    assert ": expired at 2026-12-24" in told
+    assert ": expired at 2026-12-25" in told
     assert [] == list(store.keys("shards/"))
     assert {clip_ids[2]} == {layout.clip_of_masked(key) for key in store.keys(MASKED)}
     assert pipeline.verify(world).uncovered == ()
