@@ -113,7 +113,7 @@ DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
         "licence": "MIT",
         "min_score": 0.3,
         "max_zoom": 2.0,
-        "coarser": (0.5,),  # for faces that fill much of the picture
+        "coarser": (0.25,),  # for faces that fill much of the picture: of 650 px it is as sure as at 0.5, for a quarter of the cost
         "self_test": _SELF_TESTS["centerface"],
     },
     "clp-det": {

@@ -23,6 +23,7 @@ _OPTIONS: Final = {"protocol_whitelist": "file"}
 # No frame waits for a later one, so that times are written as they are read; no captions that the decoder handed on; the same bytes
 # whatever vector instructions the processor has.
 _ENCODER: Final = {"crf": "20", "preset": "veryfast", "bf": "0", "a53cc": "0", "x264-params": "cpu-independent=1"}
+_ENCODER_THREADS: Final = 2  # one codes while the next frame is read; a number of its own, for bytes depend on it
 _WITHOUT_SEI: Final = "filter_units=remove_types=6"  # H.264 SEI: what encoders and recorders tell of themselves
 _PLANAR: Final = frozenset({"yuv420p", "yuvj420p"})  # what nearly all recorders write
 _MOVFLAGS: Final = "+faststart"
@@ -169,7 +170,7 @@ def _stream(container: Any, coded: av.video.VideoFrame, source: av.video.VideoSt
     stream.width, stream.height = coded.width, coded.height
     stream.pix_fmt = coded.format.name
     _as_coloured(stream, coded)
-    stream.thread_count = 1
+    stream.thread_count = _ENCODER_THREADS
     stream.time_base = stream.codec_context.time_base = tick
     return stream
 

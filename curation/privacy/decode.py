@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -24,13 +25,12 @@ _RETINA_MEAN_BGR: Final = (104.0, 117.0, 123.0)
 
 def blob(form: ModelForm, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """1 x 3 x height x width as a model of this form takes it, from BGR whose sides are multiples of 32."""
-    if form == "retina":
-        taken = picture.astype(np.float32) - np.asarray(_RETINA_MEAN_BGR, np.float32)
-    elif form == "centerface":
-        taken = picture[..., ::-1].astype(np.float32)
-    else:
+    if form == "blazeface":
         taken = picture[..., ::-1].astype(np.float32) / np.float32(127.5) - np.float32(1)
-    return np.ascontiguousarray(taken.transpose(2, 0, 1)[None])
+        return np.ascontiguousarray(taken.transpose(2, 0, 1)[None])
+    mean = _RETINA_MEAN_BGR if form == "retina" else (0.0, 0.0, 0.0)
+    made: npt.NDArray[np.float32] = cv2.dnn.blobFromImage(picture, mean=mean, swapRB=form == "centerface")
+    return made
 
 
 def centerface(outputs: Outputs, width_px: int, height_px: int, min_score: float) -> Found:  # noqa: ARG001 - as the other forms
