@@ -1,4 +1,4 @@
-"""`curation serve` in a real browser: sign in, walk every page in both languages at two widths, with and without scripts."""
+"""`curation serve` in a real browser, over hostile names: sign in, with scripts and without; tests/e2e/test_airflow.py walks it all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from tests.portal.conftest import BATCH, NOW
 CHROMIUM = shutil.which("chromium")
 START_LIMIT_S = 60.0
 LIMIT_MS = 90_000  # a busy machine makes no page false
-WIDTHS = {"desk": 1280, "phone": 390}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
 
@@ -77,30 +76,17 @@ def signed_in(browser: Any, served: tuple[str, str], **context: Any) -> Any:
     return page
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize(("lang", "theme"), [("en", "light"), ("zh", "dark")])
-def test_every_page_is_walked_without_an_error_or_a_foreign_request(browser, served, recorded, tmp_path, lang, theme, width):
-    """Each page is reached by its link, fits its width, shows no sensitive value, says nothing on the console and asks nobody else."""
-    locale = {"en": "en-GB", "zh": "zh-CN"}[lang]
-    page = signed_in(browser, served, viewport={"width": WIDTHS[width], "height": 900}, color_scheme=theme, locale=locale)
+def test_hostile_names_fit_a_phone_and_bring_up_no_error(browser, served, recorded):
+    """Pages full of markup and SQL, on a phone: each fits its width, shows no sensitive value, says nothing and asks nobody else."""
+    page = signed_in(browser, served, viewport={"width": 390, "height": 900}, locale="en-GB")
     links = page.eval_on_selector_all(".nav a", "all => all.map(one => one.getAttribute('href'))")
-    assert ["/", "/batches", "/releases", "/trace", "/packs", "/counters", "/shard-sets"] == links
-    more = [f"/batches/{BATCH}", f"/releases/{recorded.release_id}", f"/trace?id={recorded.row_id}"]
-    for number, link in enumerate([*links, *more]):
-        if link in links:
-            page.click(f'.nav a[href="{link}"]')
-        else:
-            page.goto(served[0] + link)
-        page.screenshot(path=tmp_path / f"{number:02d}-{lang}-{theme}-{width}.png", full_page=True)
+    for link in (*links, f"/batches/{BATCH}", f"/releases/{recorded.release_id}", f"/trace?id={recorded.row_id}"):
+        page.goto(served[0] + link)
         shown = page.inner_text("body")
         assert [needle for needle in recorded.needles if needle in shown] == [], link
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), link
-        assert page.evaluate("document.documentElement.lang") == ("zh-CN" if lang == "zh" else "en")
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") not in {"", "rgba(0, 0, 0, 0)"}, "the style was blocked"
-    address = urlsplit(served[0]).netloc
-    assert {address} == {urlsplit(asked).netloc for asked in page.asked if not asked.startswith("data:")}
+    assert {urlsplit(served[0]).netloc} == {urlsplit(asked).netloc for asked in page.asked if not asked.startswith("data:")}
     assert [] == page.heard
-    assert len(list(tmp_path.glob("*.png"))) == len(links) + len(more)
     page.context.close()
 
 
@@ -111,7 +97,10 @@ def test_all_of_it_works_without_scripts(browser, served, recorded):
     page.fill("input[name=id]", recorded.clip_ids[5])
     page.click("form button")
     assert "blurred" in page.inner_text("main")
+    assert page.url == f"{served[0]}/trace"  # what was typed in stands in no address
     page.click(".lang a[hreflang=zh]")
+    page.fill("input[name=id]", recorded.clip_ids[5])
+    page.click("form button")
     assert "模糊" in page.inner_text("main")
     assert page.pdf()[:5] == b"%PDF-"
     page.context.close()

@@ -16,6 +16,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.routing import APIRoute
 
 from curation import pipeline
+from curation.audit.releases import rule_hits
 from curation.audit.words import names, texts
 from curation.errors import OutsideError
 from curation.portal.app import create_app, paged
@@ -340,3 +341,64 @@ def test_every_sentence_stands_in_both_languages():
         assert english.strip()
         assert key in {"digest", "used_of"} or re.search(r"[\u4e00-\u9fff]", chinese), key
     assert all(re.search(r"[\u4e00-\u9fff]", chinese) for _, chinese in names().values())
+
+
+def test_what_is_typed_into_trace_is_answered_and_stands_nowhere(reader, recorded):
+    """A clip, row, shard set or vehicle; the answer about a vehicle does not repeat its id, which a link, that logs keep, asks in vain."""
+    for asked in (recorded.clip_ids[0], recorded.row_id, recorded.shard_set_id):
+        page = reader.post("/trace", data={"id": f" {asked} "})
+        assert (200, True) == (page.status_code, 'class="story"' in page.text), asked
+        assert f"?id={asked}" not in page.text.split("</header>")[0]
+    [vehicle] = {"fleet-0001"} & set(recorded.needles)
+    page = reader.post("/trace", data={"id": vehicle})
+    assert 'class="story"' in page.text
+    assert vehicle not in page.text
+    check_markup(page.text, "/trace")
+    assert "Nothing is known under this id." in reader.get(f"/trace?id={vehicle}").text
+    for hostile in (SCRIPT, INJECTION, "x" * 9000, "\x00"):
+        page = reader.post("/trace", data={"id": hostile})
+        assert (200, False) == (page.status_code, 'class="story"' in page.text)
+        assert SCRIPT not in page.text
+
+
+def test_a_query_is_gone_when_the_server_around_logs_the_request(app, login, recorded):
+    """What an access log finds in the scope after a request names no clip."""
+    import anyio
+
+    async def ask() -> bytes:
+        session = f"{login.cookie}={login._session}".encode()
+        scope = {
+            "type": "http", "method": "GET", "path": "/trace", "raw_path": b"/trace", "root_path": "", "scheme": "http",
+            "query_string": f"id={recorded.row_id}".encode(), "headers": [(b"cookie", session), (b"host", b"127.0.0.1")],
+            "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "http_version": "1.1",
+        }  # fmt: skip
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            said.append(message)
+
+        said: list[dict[str, Any]] = []
+        await app(scope, receive, send)
+        assert recorded.row_id.encode() in b"".join(message.get("body", b"") for message in said)
+        return scope["query_string"]
+
+    assert b"" == anyio.run(ask)
+
+
+def test_a_row_with_a_gap_is_told_by_what_was_missing(recorded):
+    """An output rule that withheld rows names its column and the inputs of it; every other rule names none."""
+    [pack] = [one.pack for one in pipeline.Reading(recorded.settings).packs()]
+    hits = {one.rule: (one.column, one.inputs) for one in rule_hits({"output.resolution_class": 2, "row.accepted": 1}, pack)}
+    assert {"output.resolution_class": ("resolution_class", ("width_px", "height_px")), "row.accepted": ("", ())} == hits
+
+
+def test_a_changed_rule_says_how_many_rows_it_withheld(recorded):
+    """The last release under a pack is found by the pack's file; for a pack that nothing was cut under there is none."""
+    reading = pipeline.Reading(recorded.settings)
+    [pack] = reading.packs()
+    last = reading.last_cut_under(pack.line.digest)
+    assert last is not None
+    assert (reading.releases()[0].release_id, 1) == (last.line.release_id, {one.rule: one.row_count for one in last.rules}["combination.k"])
+    assert reading.last_cut_under("0" * 64) is None
