@@ -15,12 +15,19 @@ settings.load_profile("suite")
 
 
 # Longest first, so that no core is left with five minutes of one file at the end.
-_FIRST = ("test_demo.py", "test_kill_main_job.py", "test_airflow_stack.py", "test_faults.py", "test_kill_publish.py")
+_FIRST = ("test_airflow.py", "test_kill_main_job.py", "test_faults.py", "test_kill_publish.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take longest are run first."""
     items.sort(key=lambda item: _FIRST.index(item.path.name) if item.path.name in _FIRST else len(_FIRST))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests measured by `record_property` is printed at the end."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
 
 
 @pytest.fixture(scope="session")
