@@ -72,7 +72,7 @@ def test_a_release_is_settled_a_term_after_its_receipt(world, rows, keep):
     assert ("published.clips", {}, frozenset({release_id})) == (table, asked["pins"], asked["settled"])
 
 
-def test_the_command_tells_what_it_did_to_each_catalog(tmp_path):
+def test_the_command_tells_what_it_did_to_each_catalog(tmp_path, publisher_here):
     """A work folder without tables: nothing to do, twice over."""
     told = CliRunner().invoke(app, ["upkeep", "--json", "--work", str(tmp_path)], catch_exceptions=False)
     assert ["curated.clips", "published.clips"] == [json.loads(line)["table"] for line in told.output.splitlines()]
