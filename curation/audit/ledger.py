@@ -21,7 +21,7 @@ from curation.records import REMOVED, LedgerEntry, StageCount
 GENESIS: Final = "0" * 64
 STAMPS: Final = frozenset({"code_version", "pack_in_force"})
 _Event = tuple[str, str, Mapping[str, int], Mapping[str, str], Mapping[str, str]]
-_ATTEMPTS: Final = 100  # appenders that collide move on to the next number; this many losses in a row means the store is at fault
+_ATTEMPTS: Final = 100  # an appender that loses moves on to the next number; so many losses to nothing mean that the store is at fault
 
 
 def signed_bytes(entry: LedgerEntry) -> bytes:
@@ -146,8 +146,11 @@ class StoreLedger:
             return self._append((count.stage, count.subject, counts, dict(files), dict(facts or {})), frozenset(unless))
 
     def _append(self, event: _Event, unless: frozenset[str]) -> LedgerEntry:
-        for _ in range(_ATTEMPTS):
+        lost = 0
+        while lost < _ATTEMPTS:
+            known_count = len(self._known)
             self._read_on()
+            lost = 0 if len(self._known) > known_count else lost + 1  # who lost to an entry that is there may lose to as many as there are
             for entry in self._known:
                 if entry.kind in unless and entry.subject == event[1]:
                     return entry
@@ -166,7 +169,9 @@ class StoreLedger:
             self._known.append(entry)
             return entry
         raise OutsideError(
-            "other writers took every number", subject="ledger", fix="retry; if it persists, check that the store keeps objects"
+            "its store refuses an entry and holds no other in its place",
+            subject="ledger",
+            fix="retry; if it persists, check that the store keeps objects",
         )
 
     def _next(self, kind: str, subject: str, counts: Mapping[str, int], files: Mapping[str, str], facts: Mapping[str, str]) -> LedgerEntry:

@@ -5,6 +5,7 @@ import json
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,7 +16,7 @@ from curation.adapters.store_local import DirectoryStore
 from curation.audit.ledger import StoreLedger, signed_bytes, to_bytes
 from curation.audit.verify import verify
 from curation.digests import sha256_hex
-from curation.errors import EvidenceBroken, NotConserved, UsageError
+from curation.errors import EvidenceBroken, ImmutableConflict, NotConserved, OutsideError, UsageError
 from curation.records import StageCount
 from curation.settings import read_settings
 
@@ -109,6 +110,35 @@ def test_racing_writers_lose_nothing(store, key):
         thread.join()
     assert verify(store, key.public_key()).entry_count == 40
     assert len({entry.subject for entry in StoreLedger(store, CLOCK, key).entries()}) == 40
+
+
+class Overtaken:
+    """A store in which another writer is faster at each of so many creations."""
+
+    def __init__(self, store, key, times):
+        self._store, self._other, self._left = store, StoreLedger(store, CLOCK, key), times
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def create(self, key, data):
+        if self._left:
+            self._left -= 1
+            self._other.record(StageCount(stage="pull", subject=f"other-{self._left}", rows_in=0, accounted={}), files={})
+        return self._store.create(key, data)
+
+
+def test_a_storm_of_writers_is_no_fault_of_the_store(store, key):
+    """Who loses to more writers than a fault is told by still gets its turn; a store that refuses and holds nothing is told."""
+    count = StageCount(stage="pull", subject="mine", rows_in=0, accounted={})
+    assert StoreLedger(Overtaken(store, key, 110), CLOCK, key).record(count, files={}).sequence == 110
+    refusing = SimpleNamespace(size=lambda _: None, create=_refuse)
+    with pytest.raises(OutsideError, match="retry"):
+        StoreLedger(refusing, CLOCK, key).record(count, files={})
+
+
+def _refuse(key, data):
+    raise ImmutableConflict("exists", subject=key, fix="none")
 
 
 @pytest.mark.parametrize("position", range(3))
