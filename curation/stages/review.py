@@ -100,7 +100,7 @@ def decide(
     asked_of = min(today, pack.valid_to)
     signing.may_allow(pack, signatures, trusted_keys=trusted_keys, today=asked_of, allow_demo_pack=allow_demo_pack)
     left = left_releases(store, ledger)
-    missing_count = _check_books(left, catalog, table)
+    missing_count = _check_books(left, catalog, table, store=store, ledger=ledger)
     rows = _published_rows([folder for folder in left if PUBLISHED in kinds_of(folder.release_id, ledger)])
     expired = today > pack.valid_to
     withheld = dict.fromkeys(rows["clip_id"].to_pylist(), (EXPIRED_RULE,)) if expired else _judge(rows, home_rows, pack, fences_bytes)
@@ -123,30 +123,44 @@ def decide(
 
 
 def _was_announced(pack: packs.Pack, ledger: Ledger) -> bool:
-    """Whether a review recorded this last day when the pack had 30 days left, today's included, or more."""
-    latest = pack.valid_to - timedelta(days=ANNOUNCED_DAYS - 1)
+    """Whether reviews recorded this last day when the pack had 30 days left, today's included, or more, and in the days when it is told.
+
+    A clock that jumps past the last day finds the first and not the second: it does not empty the overseas catalog by itself.
+    """
+    begins = pack.valid_to - timedelta(days=ANNOUNCED_DAYS - 1)
     told = (entry for entry in ledger.entries() if entry.kind == REVIEWED and entry.facts["expires_on"] == pack.valid_to.isoformat())
-    return any(date.fromisoformat(entry.subject) <= latest for entry in told)
+    days = [date.fromisoformat(entry.subject) for entry in told]
+    return any(day <= begins for day in days) and any(begins <= day <= pack.valid_to for day in days)
 
 
-def _check_books(left: Sequence[ReleaseFolder], catalog: OverseasCatalog, table: str) -> int:
+def _check_books(left: Sequence[ReleaseFolder], catalog: OverseasCatalog, table: str, *, store: ObjectStore, ledger: Ledger) -> int:
     """How many rows that ought to be overseas are not there.
 
     Raises:
-        GateRefused: rows are there that ought not to be.
+        GateRefused: rows are there that ought not to be, and were so at a second look: a release that left between the first look into
+            the books and that into the catalog is no stranger.
     """
-    found = catalog.read(table)["release_row_id"].combine_chunks()
-    known = pa.concat_arrays(
-        [pa.array([], pa.string()), *(chunk for folder in left for chunk in folder.standing()["release_row_id"].chunks)]
-    )
-    strangers = pc.sum(pc.invert(pc.is_in(found, value_set=known))).as_py() or 0
-    if strangers:
+    strangers, missing_count = _compared(left, catalog, table)
+    if len(strangers):
+        again, _ = _compared(left_releases(store, ledger), catalog, table)
+        strangers = strangers.filter(pc.is_in(strangers, value_set=again))
+    if len(strangers):
         raise GateRefused(
-            f"holds {strangers} rows that no release let out, or that were withdrawn",
+            f"holds {len(strangers)} rows that no release let out, or that were withdrawn",
             subject=f"overseas table {table}",
             fix="find out who put them there; nothing is published until a review finds none",
         )
-    return pc.sum(pc.invert(pc.is_in(known, value_set=found))).as_py() or 0
+    return missing_count
+
+
+def _compared(left: Sequence[ReleaseFolder], catalog: OverseasCatalog, table: str) -> tuple[pa.Array, int]:
+    """Ids of the catalog's rows that are not in the books, and how many rows of the books are not in the catalog."""
+    known = pa.concat_arrays(
+        [pa.array([], pa.string()), *(chunk for folder in left for chunk in folder.standing()["release_row_id"].chunks)]
+    )
+    found = catalog.read(table)["release_row_id"].combine_chunks()
+    strangers = found.filter(pc.invert(pc.is_in(found, value_set=known)))
+    return strangers, pc.sum(pc.invert(pc.is_in(known, value_set=found))).as_py() or 0
 
 
 def _published_rows(published: Sequence[ReleaseFolder]) -> pa.Table:

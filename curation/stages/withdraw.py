@@ -8,7 +8,7 @@ later pack. What a release reserved of counters is not given back.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -46,6 +46,7 @@ from curation.withdrawal_files import (
     ROWS_FILE,
     SHARDS_FILE,
     WITHDRAWN,
+    cause_of,
     entries_of,
     read_asked,
     read_document,
@@ -257,18 +258,27 @@ def _confirmed(asked_for: Request, approver: str, *, entries: Sequence[LedgerEnt
     Raises:
         ConcurrentChange: another withdrawal was begun and not finished; what this one finds overseas would change under it.
     """
-    confirmed = entries_of(CONFIRMED, entries)
-    if asked_for.withdrawal_id in confirmed:
-        return confirmed[asked_for.withdrawal_id].facts["approver"]
-    for other in sorted(confirmed.keys() - entries_of(WITHDRAWN, entries).keys()):
-        raise ConcurrentChange("is not finished", subject=f"withdrawal {other}", fix="finish it (`curation withdraw confirm`) first")
-    rows = asked_for.clip_count
-    said = ledger.record(
-        StageCount(stage=CONFIRMED, subject=asked_for.withdrawal_id, rows_in=rows, accounted={"confirmed": rows}),
-        files={},
-        facts={"cause": asked_for.cause, "approver": approver.strip()},
-    )
+    said = entries_of(CONFIRMED, entries).get(asked_for.withdrawal_id)
+    if said is None:
+        _check_turn(asked_for.withdrawal_id, entries)
+        rows = asked_for.clip_count
+        said = ledger.record(
+            StageCount(stage=CONFIRMED, subject=asked_for.withdrawal_id, rows_in=rows, accounted={"confirmed": rows}),
+            files={},
+            facts={"cause": asked_for.cause, "approver": approver.strip()},
+        )
+    _check_turn(asked_for.withdrawal_id, [entry for entry in ledger.entries() if entry.sequence < said.sequence or entry.kind == WITHDRAWN])
     return said.facts["approver"]
+
+
+def _check_turn(withdrawal_id: str, entries: Sequence[LedgerEntry]) -> None:
+    """Nothing, unless these entries tell of another that was confirmed and is not finished: of two at once the ledger's first goes first.
+
+    Raises:
+        ConcurrentChange: they do.
+    """
+    for other in sorted(entries_of(CONFIRMED, entries).keys() - entries_of(WITHDRAWN, entries).keys() - {withdrawal_id}):
+        raise ConcurrentChange("is not finished", subject=f"withdrawal {other}", fix="finish it (`curation withdraw confirm`) first")
 
 
 def _check_no_publication(asked: pa.Table, withdrawal_id: str, *, store: ObjectStore, ledger: Ledger) -> None:
@@ -337,13 +347,27 @@ def _clear_shard_sets(asked: pa.Table, withdrawal_id: str, *, store: ObjectStore
             for name, clip_ids in holding.items()
         }
         store.create(key, canonical_json(said))
-    names = json.loads(store.read(key)).keys()
-    standing, _ = covered(entries)
+    _remove_sets(json.loads(store.read(key)).keys(), withdrawal_id, store=store, eraser=eraser, ledger=ledger)
+
+
+def _remove_sets(names: Collection[str], withdrawal_id: str, *, store: ObjectStore, eraser: Eraser, ledger: Ledger) -> None:
+    standing, _ = covered(list(ledger.entries()))
     files = {name: digest for name, digest in standing.items() if is_of(name, names)}
     if files:
         ledger.record(StageCount(stage=REMOVED, subject=withdrawal_id, rows_in=len(files), accounted={"removed": len(files)}), files=files)
     for name in objects_of(names, store):
         eraser.remove(name)
+
+
+def clear_late_sets(*, store: ObjectStore, eraser: Eraser, ledger: Ledger) -> tuple[str, ...]:
+    """Ids of the shard sets that were built while a clip of theirs was withdrawn, or by a builder that was killed then: removed."""
+    entries = list(ledger.entries())
+    asked = (name for name, entry in entries_of(CONFIRMED, entries).items() if cause_of(entry) == ON_REQUEST)
+    barred = {clip_id: name for name in asked for clip_id in read_asked(name, store=store, entries=entries)["clip_id"].to_pylist()}
+    late = sets_holding(barred.keys(), store) if barred else {}
+    for name, clip_ids in late.items():
+        _remove_sets({name}, barred[min(clip_ids)], store=store, eraser=eraser, ledger=ledger)
+    return tuple(sorted(late))
 
 
 def _request_in(shard_set_id: str, store: ObjectStore) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from curation import schema
 from curation.audit.verify import verify
 from curation.errors import ApprovalRefused, CurationError, GateRefused, PackRefused
 from curation.residency import pack as packs
@@ -184,6 +185,45 @@ def test_an_expiry_that_nobody_announced_in_time_needs_a_second_person(world, ro
     with pytest.raises(ApprovalRefused, match="second person"):
         confirm(world, asked, approver="")
     assert confirm(world, asked, approver="officer").accounted == {"withdrawn": 2, "not_overseas": 0}
+
+
+def test_a_clock_that_jumps_past_the_last_day_takes_nothing_back_alone(world, many, published):
+    """Daily reviews knew of the last day all along, but none ever told of it: a second person must agree."""
+    review.record(look(world, many), withdrawal_id="", withdrawn=False, ledger=world.ledger)
+    last = packs.parse(world.law.pack_bytes).valid_to
+    world.clock.instant = datetime.fromordinal(last.toordinal() + 400).replace(hour=4, tzinfo=UTC)
+    for _ in range(2):
+        found = look(world, many)
+        review.record(found, withdrawal_id="", withdrawn=False, ledger=world.ledger)
+        assert (found.cause, found.alone) == (BY_EXPIRY, False)
+
+
+class Meanwhile:
+    """A catalog before whose first answer of what is published somebody else does something."""
+
+    def __init__(self, catalog, act):
+        self._catalog, self._act = catalog, act
+
+    def __getattr__(self, name):
+        return getattr(self._catalog, name)
+
+    def read(self, table):
+        act, self._act = self._act, lambda: None
+        act()
+        return self._catalog.read(table)
+
+
+def test_a_release_that_leaves_while_the_books_are_compared_is_no_stranger(world, many):
+    """Published between the look into the books and that into the catalog: no alarm. Rows of nobody are one at the second look, too."""
+    release_id = world.cut(many)
+    world.approve(release_id)
+    catalog = Meanwhile(world.catalog, lambda: world.publish(release_id, many))
+    assert look(replace(world, catalog=catalog), many).missing_count == 0
+    row = world.catalog.read(TABLE).slice(0, 1).to_pylist()[0] | {"release_row_id": "0" * 31 + "1"}
+    stranger = pa.Table.from_pylist([row], schema=schema.RELEASE)
+    world.catalog.append(TABLE, stranger, properties={"curation.release-id": "nobodys"})
+    with pytest.raises(GateRefused, match="holds 1 rows that no release let out"):
+        look(world, many)
 
 
 def test_an_evaluation_that_fails_takes_nothing_back(world, rows):

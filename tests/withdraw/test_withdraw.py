@@ -236,6 +236,30 @@ def test_one_withdrawal_at_a_time(world, many, published):
     assert world.catalog.read(TABLE).num_rows == 0
 
 
+def test_of_two_withdrawals_at_once_the_first_in_the_ledger_goes_first(world, many, published):
+    """Both look before either is confirmed: the second waits until the first has ended, and no row is counted twice."""
+    clip_id = many["clip_id"][0].as_py()
+    vehicle = many["vehicle_id"][0].as_py()
+    first, second = ask(world, many, "vehicle", vehicle), ask(world, many, "clip", clip_id)
+    killed = Interrupted(world.catalog, {"withdraw_rows"}, at=1, after=False)
+
+    class Overtaken:
+        def __getattr__(self, name):
+            return getattr(world.ledger, name)
+
+        def record(self, count, **named):
+            with pytest.raises(Killed):
+                confirm(world, first.withdrawal_id, catalog=killed)
+            return world.ledger.record(count, **named)
+
+    with pytest.raises(ConcurrentChange, match=f"{first.withdrawal_id}: is not finished"):
+        confirm(replace(world, ledger=Overtaken()), second.withdrawal_id)
+    with pytest.raises(ConcurrentChange, match=f"{first.withdrawal_id}: is not finished"):
+        confirm(world, second.withdrawal_id)
+    assert confirm(world, first.withdrawal_id).accounted["withdrawn"] == 2
+    assert confirm(world, second.withdrawal_id).accounted == {"withdrawn": 0, "not_overseas": 1}
+
+
 class Interrupted:
     """A port that ends the run, or fails, at its n-th call of these names, before or after the call's effect."""
 
