@@ -116,5 +116,9 @@ class MaskingRefused(CurationError):
     """A masked shard set may not be built: one of its clips was not looked at for faces and plates, or nothing allows the masking."""
 
 
+class ReviewRefused(CurationError):
+    """An answer to a review of masked pictures that does not count: unsigned, by the wrong person, or of another picture."""
+
+
 class MaskRefused(CurationError):
     """A masked copy that may go into no set: it still shows a face or a plate, or could not be looked at again."""

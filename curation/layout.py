@@ -9,6 +9,8 @@ from curation.errors import CurationError
 
 STAGING: Final = ".staging"  # the part of a store that holds no objects: bytes on their way, probes, claims
 EVALUATIONS: Final = "evaluations/"  # each in a folder of its own below
+REVIEW_SHEET: Final = "sheet.json"
+REVIEW_PAGE: Final = "sheet.html"
 MASKED: Final = "masked/"  # copies of clips with faces and plates masked
 _REVISION_PARTS: Final = 4
 _PART_MAX_BYTES: Final = 255  # what ext4, xfs and APFS allow for one name
@@ -82,6 +84,16 @@ def masked_note_key(clip_id: str, masking: str) -> str:
 def masked_copy_key(clip_id: str, masking: str, sha256: str) -> str:
     """Bytes of a masked copy, by their own digest."""
     return f"{masked_folder(clip_id)}{masking}/{sha256}.mp4"
+
+
+def review_picture_key(clip_id: str, review_id: str, number: int) -> str:
+    """A masked frame that a person is shown; it goes with the clip's masked copies."""
+    return f"{masked_folder(clip_id)}{review_id}-{number:04d}.jpg"
+
+
+def review_key(review_id: str, name: str) -> str:
+    """A file of a review of masked pictures: sheet.json, sheet.html, answers-…json."""
+    return f"reviews/{review_id}/{name}"
 
 
 def clip_of_masked(key: str) -> str:

@@ -222,6 +222,7 @@ class PrivacySettings(_Frozen):
         proof_step_s: seconds between two frames of a masked copy that are looked at again; 0 for all of them.
     """
 
+        reviewers: name -> Ed25519 public key, hex, of everybody who may answer a review of masked pictures.
     face_model: str = "centerface"
     plate_model: str = "clp-det"
     detect_at_ingest: bool = False
@@ -233,4 +234,5 @@ class PrivacySettings(_Frozen):
     second_face_model: str = "blazeface-full"
     line_model: str = "ppocr-lines"
     character_model: str = "ppocr-characters"
+    reviewers: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
     proof_step_s: float = Field(default=0.5, ge=0, le=2)  # Annex B samples a frame in 2 s

@@ -18,7 +18,7 @@ from curation.privacy.gate import SignedEvaluation
 from curation.records import PulledModel
 from curation.settings import Settings
 from curation.shards.masking import MaskingModel, Permit
-from curation.stages import evaluate_privacy, mask_clips, models
+from curation.stages import evaluate_privacy, mask_clips, models, review_masks
 
 EVALUATION_FILE: Final = "evaluation.json"
 REPORT_FILE: Final = "report.html"
@@ -177,6 +177,11 @@ def _names_in_use(settings: Settings) -> Mapping[ObjectKind, str]:
 
 
 def _refusal(settings: Settings, signed: SignedEvaluation | None) -> EvaluationRefused | None:
+    review_id = review_masks.missed(models_in_use(settings), wiring.ground(settings).ledger)
+    if review_id is not None:
+        problem = f"stands as failed: in {review_id} a person found a face or plate that the models in use had left open"
+        fix = "use other models or thresholds, and evaluate and review those"
+        return EvaluationRefused(problem, subject="evaluation", fix=fix)
     return gate.may_mask(
         signed,
         now=wiring.clock().now(),
