@@ -48,12 +48,12 @@ class DnnDetector:
         height_px, width_px = picture.shape[:2]
         least = self._model.min_score if min_score is None else min_score
         model, found, scored = self._model, [], []
-        size = {"width_px": model.width_px, "height_px": model.height_px}
+        size = {"width_px": model.width_px, "height_px": model.height_px, "coarser_from_px": model.coarser_from_px}
         for look in tiles.looks(width_px, height_px, **size, max_zoom=model.max_zoom, coarser=model.coarser):
             boxes, scores = self._look(picture, look, least)
-            is_whole = tiles.uncut(boxes, look, width_px, height_px)
-            found.append(boxes[is_whole])
-            scored.append(scores[is_whole])
+            counts = tiles.uncut(boxes, look, width_px, height_px) & (boxes[:, 2:].min(axis=1, initial=np.inf) >= look.least_px)
+            found.append(boxes[counts])
+            scored.append(scores[counts])
         boxes, scores = clipped(np.concatenate(found), width_px, height_px), np.concatenate(scored)
         is_box = boxes[:, 2:].min(axis=1, initial=np.inf) >= _LEAST_SIDE_PX
         boxes, scores = boxes[is_box], scores[is_box]

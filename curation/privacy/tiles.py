@@ -18,17 +18,25 @@ _EDGE_PX: Final = 2.0  # how near to a cut a box counts as cut off
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """A part of the picture, and how many pixels the model sees for each of its pixels."""
+    """A part of the picture, and how many pixels the model sees for each of its pixels; what is smaller than `least_px` does not count."""
 
     x_px: int
     y_px: int
     width_px: int
     height_px: int
     zoom: float
+    least_px: float = 0.0
 
 
 def looks(
-    picture_width_px: int, picture_height_px: int, *, width_px: int, height_px: int, max_zoom: float = 1.0, coarser: Sequence[float] = ()
+    picture_width_px: int,
+    picture_height_px: int,
+    *,
+    width_px: int,
+    height_px: int,
+    max_zoom: float = 1.0,
+    coarser: Sequence[float] = (),
+    coarser_from_px: float = 0.0,
 ) -> tuple[Look, ...]:
     """The looks at a picture that together see all of it: the whole of it first, then its tiles at full resolution, row by row.
 
@@ -39,12 +47,14 @@ def looks(
         height_px: see there.
         max_zoom: by how much a picture smaller than the working size is enlarged.
         coarser: fractions of the whole's zoom at which the whole is looked at again.
+        coarser_from_px: the shorter side, as the model sees it, from which something counts in these.
     """
     if (picture_width_px < picture_height_px) != (width_px < height_px):
         width_px, height_px = height_px, width_px
     fit = min(width_px / picture_width_px, height_px / picture_height_px)
-    zooms = [min(fit, max_zoom) * fraction for fraction in (1.0, *coarser)]
-    whole = [Look(x_px=0, y_px=0, width_px=picture_width_px, height_px=picture_height_px, zoom=zoom) for zoom in zooms]
+    zoom, all_of_it = min(fit, max_zoom), {"x_px": 0, "y_px": 0, "width_px": picture_width_px, "height_px": picture_height_px}
+    coarse = [Look(**all_of_it, zoom=zoom * part, least_px=coarser_from_px / (zoom * part)) for part in coarser]
+    whole = [Look(**all_of_it, zoom=zoom), *coarse]
     if fit >= 1 / (1 + OVERLAP):  # so little larger that tiles would show nothing new
         return tuple(whole)
     columns, rows = _starts(picture_width_px, width_px), _starts(picture_height_px, height_px)

@@ -17,6 +17,7 @@ from curation.layout import model_key
 from curation.privacy import decode, self_test
 from curation.privacy.boxes import ious, scaled
 from curation.privacy.paint import painted
+from curation.privacy.tiles import Look, looks
 from curation.records import Detection
 from curation.settings import Settings
 
@@ -114,6 +115,22 @@ def test_a_face_is_found_once_where_it_is_and_small_ones_in_large_pictures_too(m
     assert _is_at(detector.find(canvas, min_score=0.3), 1700 + centre[0] / 8, 900 + centre[1] / 8)
     whole_alone = cv2.resize(canvas, (640, 384), interpolation=cv2.INTER_AREA)
     assert not _is_at(detector.find(whole_alone), (1700 + centre[0] / 8) / 3, (900 + centre[1] / 8) / 3)
+
+
+def test_what_is_small_in_a_coarser_look_does_not_count(models_at_home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a quarter of the size a face counts from 40 px on, which are 160 of the picture's; at full size whatever it measures."""
+    assert [0.0, 160.0] == [one.least_px for one in looks(1280, 720, width_px=1280, height_px=736, coarser=(0.25,), coarser_from_px=40)]
+    detector = pipeline.detector(models_at_home, "centerface")
+    asked = []
+
+    def seen(_picture: object, look: Look, _least: float) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(look.zoom)
+        return np.array([[300.0 * len(asked), 10, 150, 150], [300.0 * len(asked), 300, 170, 170]]), np.full(2, 0.9)
+
+    monkeypatch.setattr(detector, "_look", seen)
+    found = detector.find(np.zeros((720, 1280, 3), np.uint8))
+    assert {(300.0, 150.0), (300.0, 170.0), (600.0, 170.0)} == {(one.x_px, one.width_px) for one in found}
+    assert [1.0, 0.25] == asked
 
 
 @on_clips
