@@ -395,8 +395,12 @@ class OverseasCatalog(Protocol):
     def append(self, table: str, rows: pa.Table, *, properties: Mapping[str, str]) -> SnapshotInfo:
         """Commit rows as one snapshot, only if no other commit came between.
 
+        With the property `curation.withdrawn` nothing is written: the release is closed, so that nobody commits it from now on; the answer
+        is the snapshot of one that was faster, without that property.
+
         Raises:
             ConcurrentChange: another writer was faster; look again with `find`.
+            GateRefused: it was withdrawn, or closed.
         """
 
     def written(self, table: str, snapshot_id: int) -> Sequence[tuple[str, bytes]]:

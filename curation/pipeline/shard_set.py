@@ -25,7 +25,7 @@ from curation.shards.masking import NAMED_MAX, REASON_COLUMN, reasons_of, refusa
 from curation.shards.preview import ENCODED_COLUMNS, columns_of_preview, preview
 from curation.shards.request import ShardRequest, from_mapping
 from curation.shards.selection import NearPairs
-from curation.stages import duplicates, erase, shards
+from curation.stages import duplicates, erase, shards, withdraw
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
 
 log = logging.getLogger(__name__)
@@ -72,9 +72,8 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
     since = barred_clip_ids(home.store, list(home.ledger.entries()))
     if len(since) > len(withdrawn) and shard_set_id in sets_holding(since.to_pylist(), home.store):
         # A withdrawal is recorded and then looks for shard sets; we wrote one and then look for withdrawals: one of two sees the other.
-        raise ConcurrentChange(
-            "a clip of it was withdrawn while it was built", subject=f"shards {shard_set_id}", fix="ask for the withdrawal once more"
-        )
+        withdraw.clear_late_sets(store=home.store, eraser=wiring.eraser(settings), ledger=home.ledger)
+        raise ConcurrentChange("a clip of it was withdrawn while it was built", subject=f"shards {shard_set_id}", fix="build it again")
     return shard_set_id
 
 

@@ -143,25 +143,31 @@ def test_an_erasure_may_follow(settings):
     assert erase._begun(asked, entries) is None
 
 
-def test_a_clip_withdrawn_while_its_shard_set_is_built_is_told(settings, monkeypatch):
-    """The set is not passed off as good; asking once more removes it."""
+@pytest.mark.parametrize("is_killed", [False, True], ids=["told", "killed"])
+def test_a_shard_set_that_was_built_while_a_clip_of_it_was_withdrawn_goes(settings, monkeypatch, is_killed):
+    """Its builder looks for withdrawals when it is whole, and removes it; where that was killed, the next upkeep does."""
     own = shard_set.shards.run
     withdrawal_id = ask(settings, 0)
 
     def slow(*given, **named):
         pipeline.confirm_withdrawal(settings, withdrawal_id, approver="officer")
-        return own(*given, **named)
+        made = own(*given, **named)
+        if is_killed:
+            raise Killed
+        return made
 
-    monkeypatch.setattr(shard_set.shards, "run", slow)
-    with pytest.raises(ConcurrentChange, match="withdrawn while it was built"):
-        pipeline.build_shards(settings, from_mapping(SHOWN))
-    monkeypatch.setattr(shard_set.shards, "run", own)
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_set.shards, "run", slow)
+        with pytest.raises(Killed if is_killed else ConcurrentChange):
+            pipeline.build_shards(settings, from_mapping(SHOWN))
     store = wiring.store(settings)
-    assert sets_holding([held(0)["clip_id"]], store) != {}
-    selection = withdraw.Selection(by="clip", value=held(0)["clip_id"])
-    once_more = pipeline.request_withdrawal(settings, selection, reason="once more", requester="engineer").withdrawal_id
-    pipeline.confirm_withdrawal(settings, once_more, approver="officer")
+    assert is_killed == bool(sets_holding([held(0)["clip_id"]], store))
+    if is_killed:
+        pipeline.upkeep(settings)
     assert sets_holding([held(0)["clip_id"]], store) == {}
+    assert pipeline.verify(settings).uncovered == ()
+    made = pipeline.build_shards(settings, from_mapping(SHOWN))
+    assert [set(sets_holding([held(number)["clip_id"]], store)) for number in (0, 1)] == [set(), {made}]
 
 
 class Counting:
