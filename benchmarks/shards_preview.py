@@ -82,7 +82,9 @@ def _fill(work: Path, row_count: int) -> None:
         repeated = pa.array([row % _REPEATS_EVERY == 0 and row > 0 for row in range(len(ids))])
         before = pa.concat_arrays([ids.slice(0, 1), ids.slice(0, len(ids) - 1)])
         some = part.slice(0, len(ids))
-        for name, values in {"clip_id": ids, "duplicate_of": pc.if_else(repeated, before, None)}.items():
+        followed = pa.concat_arrays([repeated.slice(1), pa.array([False])])
+        alike = pc.if_else(repeated, before, pc.if_else(followed, ids, None))
+        for name, values in {"clip_id": ids, "duplicate_of": pc.if_else(repeated, before, None), "near_group": alike}.items():
             some = some.set_column(CLIPS.get_field_index(name), CLIPS.field(name), values)
         catalog.write_branch(settings.curated_table, f"part-{number}", some, replace=[], properties={})
         catalog.advance(settings.curated_table, f"part-{number}")

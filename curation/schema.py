@@ -185,6 +185,7 @@ CLIPS: Final = _table(
         column("packet_digest", pa.string(), "picture", "SHA-256 over the video packets, hex: equal for a re-wrapped stream"),
         column("signature", pa.string(), "picture", "up to 16 moments as at_ms:bits, what the clip looks like under re-encoding"),
         column("duplicate_of", pa.string(), "internal", "clip_id of the better clip of the same recording; null where there is none"),
+        column("near_group", pa.string(), "internal", "one name for all that show the same, through others too; null where none does"),
         column("unmeasured", pa.map_(pa.string(), pa.string()), "internal", "column that could not be measured -> reason", nullable=False),
         column("verdict", pa.string(), "internal", "accepted, rejected or quarantined", nullable=False),
         column("reasons", pa.list_(pa.string()), "internal", "why a clip was rejected", nullable=False),

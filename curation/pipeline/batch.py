@@ -24,6 +24,7 @@ from curation.tables import from_parquet, to_parquet
 
 log = logging.getLogger(__name__)
 
+_RESTATEMENTS = 32  # as often as validation tries again
 _DIGEST_DIGITS = 16
 
 
@@ -133,14 +134,14 @@ def _write_manifest(settings: Settings, home: wiring.Ground, batch_id: str, *, k
         ledger=home.ledger,
         policy=settings.inspect,
         clock=home.clock,
-        survivors=_survivors_in_batch,
+        stated=_stated_in_batch,
         key=key,
     )
 
 
-def _survivors_in_batch(rows: pa.Table) -> Mapping[str, str | None]:
+def _stated_in_batch(rows: pa.Table) -> pa.Table:
     """A manifest knows its own batch only: its bytes must not depend on which batch was faster. Main knows all, `_restate_duplicates`."""
-    return duplicates.run(rows, rows.slice(0, 0), index=wiring.hash_index())
+    return duplicates.stated(rows, duplicates.run(rows, rows.slice(0, 0), index=wiring.hash_index()))
 
 
 def validate_batch(settings: Settings, batch_id: str) -> StageCount:
@@ -206,26 +207,35 @@ def _settle_revisions(settings: Settings, home: wiring.Home, prefix: str) -> Ite
 
 
 def _restate_duplicates(settings: Settings, home: wiring.Home, batch_id: str) -> None:
-    """Set `duplicate_of` right on main after a batch, for its own clips and for those of other batches that it outdoes.
+    """Set `duplicate_of` and `near_group` right on main after a batch, for its own clips and for those of other batches that they touch.
+
+    Two batches may do so at once, and the last to write may have read before the other wrote: so each looks again after it has written.
+    """
+    for _ in range(_RESTATEMENTS):
+        if not _restated(settings, home, batch_id):
+            return
+    log.warning("batch %s: other batches restated its duplicates %d times meanwhile", batch_id, _RESTATEMENTS)
+
+
+def _restated(settings: Settings, home: wiring.Home, batch_id: str) -> bool:
+    """Whether rows of main had to be restated.
 
     The restated rows are a revision of the batch that is the cause, named by its content, and audited as every other row.
     """
     known = home.catalog.read(settings.curated_table, columns=(*duplicates.COLUMNS, "batch_id"))
     is_mine = pc.equal(known["batch_id"], batch_id)
     told = duplicates.run(known.filter(is_mine), known.filter(pc.invert(is_mine)), index=wiring.hash_index())
-    standing = zip(known["clip_id"].to_pylist(), known["duplicate_of"].to_pylist(), is_mine.to_pylist(), strict=True)
-    changed = [clip_id for clip_id, before, mine in standing if (mine or clip_id in told) and told.get(clip_id) != before]
+    changed = sorted(told.survivors.keys() | told.groups.keys())
     if not changed:
-        return
-    rows = home.catalog.read(settings.curated_table, clip_ids=changed)
-    named = pa.array([told.get(clip_id) for clip_id in rows["clip_id"].to_pylist()], pa.string())
-    rows = rows.set_column(rows.schema.get_field_index("duplicate_of"), schema.CLIPS.field("duplicate_of"), named)
+        return False
+    rows = duplicates.stated(home.catalog.read(settings.curated_table, clip_ids=changed), told)
     data = to_parquet(rows, schema.CLIPS)
     key = layout.revision_key(batch_id, sha256_hex(data))
     home.store.create(key, data)
     count = StageCount(stage="duplicates", subject=batch_id, rows_in=rows.num_rows, accounted={"restated": rows.num_rows})
     home.ledger.record(count, files={key: sha256_hex(data)})  # an erasure takes clips out of what the ledger knows
     _validate(settings, home, batch_id, key)
+    return True
 
 
 def reinspect(settings: Settings) -> Iterator[StageCount]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-import pyarrow as pa
-
 from curation import layout, proofs, wiring
 from curation.erasure_files import REQUEST_FILE
 from curation.errors import ConcurrentChange, EvaluationRefused, MaskingRefused, ModelRefused, UsageError
@@ -24,15 +22,10 @@ from curation.shards.masked_copies import Workers
 from curation.shards.masking import NAMED_MAX, REASON_COLUMN, reasons_of, refusal
 from curation.shards.preview import ENCODED_COLUMNS, columns_of_preview, preview
 from curation.shards.request import ShardRequest, from_mapping
-from curation.shards.selection import NearPairs
-from curation.stages import duplicates, erase, shards, withdraw
+from curation.stages import erase, shards, withdraw
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
 
 log = logging.getLogger(__name__)
-# Clips of which all looks are compared, beside what `duplicate_of` tells: a second for a thousand, 166 CPU seconds for 60,000, four times
-# that for twice as many; copying a hundred thousand clips takes longer.
-_COMPARED_AHEAD_MAX: Final = 1_000
-_COMPARED_MAX: Final = 100_000
 _SHARD_LIMIT_S: Final = 6 * 3600.0  # a shard of a gigabyte of pictures comes of hours of video
 
 
@@ -59,7 +52,6 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
             ledger=home.ledger,
             workers=workers,
             withdrawn=withdrawn,
-            near=_near(settings, home, at, most=_COMPARED_MAX),
             permit=permit,
             audit=audit,
         )
@@ -93,7 +85,7 @@ def preview_shards(settings: Settings, request: ShardRequest) -> dict[str, Any]:
     at = pinned(settings, home)
     rows = home.catalog.stream(settings.curated_table, columns=columns_of_preview(request), encoded=ENCODED_COLUMNS, snapshot_id=at)
     withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
-    seen = preview(request, rows, withdrawn=withdrawn, near=_near(settings, home, at, most=_COMPARED_AHEAD_MAX))
+    seen = preview(request, rows, withdrawn=withdrawn)
     if request.masked:
         seen["masking"] = _masking_ahead(settings, home, at, request, seen.pop("not_looked_at"))
     return seen
@@ -110,17 +102,6 @@ def _masking_ahead(settings: Settings, home: wiring.Home, at: int, request: Shar
     except (EvaluationRefused, MaskingRefused, ModelRefused) as error:
         return {"refused": {"problem": error.problem, "subject": error.subject, "fix": error.fix}}
     return permit.plain()
-
-
-def _near(settings: Settings, home: wiring.Home, snapshot_id: int, *, most: int) -> NearPairs:
-    """Compares what clips look like, as their rows of that snapshot tell."""
-
-    def find(clip_ids: pa.Array) -> set[tuple[str, str]]:
-        columns = duplicates.COLUMNS
-        rows = home.catalog.read(settings.curated_table, snapshot_id=snapshot_id, clip_ids=clip_ids.to_pylist(), columns=columns)
-        return duplicates.pairs(rows, index=wiring.hash_index())
-
-    return NearPairs(most=most, find=find)
 
 
 def _engine(settings: Settings) -> Engine:

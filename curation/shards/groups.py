@@ -7,7 +7,7 @@ Keys are tried from the one that covers most, and vehicle-days from the earliest
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from curation.shards.request import ShardRequest
 
-KEY_COLUMNS: Final = ("clip_id", "drive_id", "vehicle_id", "captured_at", "duplicate_of")
+KEY_COLUMNS: Final = ("clip_id", "drive_id", "vehicle_id", "captured_at", "duplicate_of", "near_group")
 Codes = npt.NDArray[np.int64]  # a number per row, -1 where there is none
 Points = npt.NDArray[np.uint64]
 _DAY_US: Final = 86_400_000_000
@@ -38,18 +38,14 @@ class Keys:
     names: Mapping[str, Sequence[str]]
 
 
-def keys_of(rows: pa.Table, request: ShardRequest, pairs: Iterable[tuple[str, str]] = ()) -> Keys:
-    """The keys of rows with `KEY_COLUMNS`.
-
-    Args:
-        pairs: clips that show the same, beside those that `duplicate_of` tells.
-    """
+def keys_of(rows: pa.Table, request: ShardRequest) -> Keys:
+    """The keys of rows with `KEY_COLUMNS`."""
     drive, drives = _coded(rows.column("drive_id"))
     vehicle, vehicles = _coded(rows.column("vehicle_id"))
     day = _days(rows.column("captured_at"))
     vehicle_day, days = _vehicle_days(vehicle, day, vehicles)
     block, blocks = _blocks(day, request.time_block_days) if request.group_by == "time" else (np.full(len(day), -1), [])
-    near, sets = near_sets(rows, pairs)
+    near, sets = _coded(rows.column("near_group"))  # transitive already, whether what joins two is among the rows or not
     names = {"drive": drives, "vehicle": vehicles, "vehicle_day": days, "time": blocks, "near": sets}
     return Keys(drive=drive, vehicle=vehicle, vehicle_day=vehicle_day, block=block, near=near, names=names)
 
@@ -84,28 +80,6 @@ def _vehicle_days(vehicle: Codes, day: Codes, vehicles: Sequence[str]) -> tuple[
     count = max(len(vehicles), 1)
     found, codes[known] = np.unique(day[known] * count + vehicle[known], return_inverse=True)
     return codes, [f"{one // count}|{vehicles[one % count]}" for one in found.tolist()]
-
-
-def near_sets(rows: pa.Table, pairs: Iterable[tuple[str, str]] = ()) -> tuple[Codes, list[str]]:
-    """Per row a number of its set of near-duplicates, -1 where it has none, and each set's smallest clip_id.
-
-    Transitive: two clips that repeat a third are in one set, whether the third is among the rows or not.
-    """
-    codes, pairs = np.full(rows.num_rows, -1, dtype=np.int64), list(pairs)
-    if not pairs and rows.column("duplicate_of").null_count == rows.num_rows:
-        return codes, []
-    ids, linked = rows.column("clip_id").combine_chunks(), rows.filter(rows.column("duplicate_of").is_valid())
-    ones, others = zip(*pairs, strict=True) if pairs else ((), ())
-    left = pa.concat_arrays([linked.column("clip_id").combine_chunks(), pa.array(ones, ids.type)])
-    right = pa.concat_arrays([linked.column("duplicate_of").combine_chunks(), pa.array(others, ids.type)])
-    known = pc.unique(pa.concat_arrays([left, right]))
-    known = known.take(pc.sort_indices(known))
-    edges = [pc.index_in(side, value_set=known).to_numpy().astype(np.int64) for side in (left, right)]
-    first = _smallest(edges[0], edges[1], len(known))
-    of_row = pc.index_in(ids, value_set=known).fill_null(-1).to_numpy().astype(np.int64)
-    sets, number = np.unique(first, return_inverse=True)
-    codes = np.where(of_row >= 0, number[of_row], -1)
-    return codes, known.take(pa.array(sets)).to_pylist()
 
 
 def _smallest(left: Codes, right: Codes, count: int) -> Codes:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from curation.shards.masking import DETECTION_COLUMNS, not_looked_at
 from curation.shards.request import TAGS, ShardRequest
-from curation.shards.selection import NONE, TAG_COLUMNS, NearPairs, choose, columns_to_choose, split_counts
+from curation.shards.selection import NONE, TAG_COLUMNS, choose, columns_to_choose, split_counts
 from curation.shards.telling import TOLD_COLUMNS, Told, check_nothing_told
 
 _KEPT: Final = ("size_bytes", *TAG_COLUMNS)
@@ -35,7 +35,6 @@ def preview(
     rows: pa.Table | Iterable[pa.RecordBatch],
     *,
     withdrawn: pa.Array = NONE,
-    near: NearPairs | None = None,
 ) -> dict[str, Any]:
     """What a request would give: rows accounted for; samples, bytes of clips and tags per split; quotas with what lacks; groups.
 
@@ -44,7 +43,6 @@ def preview(
     Args:
         rows: with `columns_of_preview` at least; batches are let go as soon as they are looked at.
         withdrawn: clips that a person had withdrawn.
-        near: as in `selection.choose`.
 
     Raises:
         UsageError: the filter fails on a value, or the name tells a vehicle, person or place.
@@ -52,7 +50,7 @@ def preview(
     """
     told = Told()
     seen = told.seen(rows.to_batches() if isinstance(rows, pa.Table) else rows)
-    selection = choose(seen, request, withdrawn, near=near, columns=_kept(request), in_order=False)
+    selection = choose(seen, request, withdrawn, columns=_kept(request), in_order=False)
     check_nothing_told(request, told)
     splits = split_counts(selection.rows, request)
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,14 +30,6 @@ _CLIP_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NearPairs:
-    """Finds the pairs of clips that show the same by comparing them, given their ids; `most` is how many it compares."""
-
-    most: int
-    find: Callable[[pa.Array], Iterable[tuple[str, str]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """The rows that a request takes, with their `split`, in shard order; and where the other accepted rows went.
 
@@ -54,13 +46,9 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Passing:
-    """The accepted rows: their keys, and of those that pass filter and quality the columns that are kept.
-
-    `links` are what other rows say of near-duplicates, which may join two accepted ones.
-    """
+    """The accepted rows: their keys, and of those that pass filter and quality the columns that are kept."""
 
     accepted: pa.Table
-    links: list[tuple[str, str]]
     kept: pa.Table
     of_accepted: Codes  # row of `accepted` of each row of `kept`
     left_out: dict[str, int]
@@ -94,7 +82,6 @@ def choose(
     request: ShardRequest,
     withdrawn: pa.Array = NONE,
     *,
-    near: NearPairs | None = None,
     columns: Iterable[str] | None = None,
     in_order: bool = True,
 ) -> Selection:
@@ -102,14 +89,13 @@ def choose(
 
     Args:
         rows: with `columns_to_choose` and `columns` at least; batches are let go as soon as they are looked at.
-        near: what else shows the same than `duplicate_of` says, and stays in one split; not asked where more clips are taken.
         columns: what is kept of each row taken, `sample_columns` without it.
         in_order: False leaves the rows taken in any order, which costs less.
     """
     columns = sample_columns(request) if columns is None else frozenset(columns)
     found = _looked_at(_batches(rows, columns | columns_to_choose(request)), request, withdrawn, columns)
     ids = _whole_numbers(found.accepted.column("clip_id"))
-    keys = keys_of(found.accepted, request, found.links)
+    keys = keys_of(found.accepted, request)
     tags = _tag_numbers(found, request)
     kept = _without_near_duplicates(found, keys, ids) if request.near_duplicates == "drop" else np.arange(found.kept.num_rows)
     left_out = found.left_out | ({"near_duplicates": found.kept.num_rows - len(kept)} if request.near_duplicates == "drop" else {})
@@ -117,10 +103,6 @@ def choose(
     drawn, over = draw(request, mixed(ids[in_all], request.seed, "draw"), keys, in_all, {tag: codes[kept] for tag, codes in tags.items()})
     taken = kept[drawn]
     taken_of_all = found.of_accepted[taken]
-    compared = len(taken) if near is not None and len(taken) <= near.most else 0
-    if near is not None and compared:
-        alike = near.find(found.accepted.column("clip_id").take(pa.array(taken_of_all)))
-        keys = keys_of(found.accepted, request, [*found.links, *alike])
     split, group = split_numbers(keys, request, ids[taken_of_all], taken_of_all)
     names = pa.array(list(request.splits), pa.string())
     order = np.argsort(taken)
@@ -131,7 +113,7 @@ def choose(
         considered=found.accepted.num_rows,
         left_out=left_out | over,
         quotas=_quotas(request, tags, taken),
-        groups=_groups(keys, taken_of_all, split, group) | {"clips_compared": compared},
+        groups=_groups(keys, taken_of_all, split, group),
     )
 
 
@@ -157,12 +139,8 @@ def _refuse_missing(schema: pa.Schema, needed: frozenset[str]) -> None:
 def _looked_at(batches: Iterable[pa.Table], request: ShardRequest, withdrawn: pa.Array, columns: frozenset[str]) -> _Passing:
     left_out = {"withdrawn": 0, "filtered_out": 0, **dict.fromkeys(_quality_names(request), 0)}
     accepted, kept, numbers, row_count = [], [], [], 0
-    links: list[tuple[str, str]] = []
     for batch in batches:
-        is_accepted = pc.equal(_plain(batch.column("verdict")), "accepted")
-        rows = batch.filter(is_accepted)
-        others = batch.filter(pc.and_(pc.invert(is_accepted), batch.column("duplicate_of").is_valid()))
-        links += zip(others.column("clip_id").to_pylist(), others.column("duplicate_of").to_pylist(), strict=True)
+        rows = batch.filter(pc.equal(_plain(batch.column("verdict")), "accepted"))
         usable = np.arange(rows.num_rows)
         if len(withdrawn):
             usable = np.flatnonzero(~pc.is_in(rows.column("clip_id"), value_set=withdrawn).to_numpy())
@@ -178,7 +156,6 @@ def _looked_at(batches: Iterable[pa.Table], request: ShardRequest, withdrawn: pa
         del left_out["withdrawn"]
     return _Passing(
         accepted=pa.concat_tables(accepted),
-        links=links,
         kept=pa.concat_tables(kept),
         of_accepted=np.concatenate(numbers).astype(np.int64),
         left_out=left_out,

@@ -7,20 +7,23 @@ against all through an index. The index holds the new clips and the curated ones
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+from curation.digests import sha256_hex
 from curation.ports import HashIndex
+from curation.schema import CLIPS
 from curation.signals.fingerprint import SAME_BITS_MAX, Bits, Moment, agreement, is_copy, moments_of
 
 COLUMNS: Final = (
     "clip_id", "verdict", "packet_digest", "signature", "duplicate_of", "duration_s", "width_px", "height_px", "size_bytes",
-    "captured_at", "vehicle_id", "drive_id", "camera", "latitude_deg", "longitude_deg",
+    "captured_at", "vehicle_id", "drive_id", "camera", "latitude_deg", "longitude_deg", "near_group",
 )  # fmt: skip
 ONE_TIME_S: Final = 2.0  # clocks of header, file name and receiver differ by so much over one recording
 LENGTHS_DIFFER_S: Final = 0.5
@@ -50,11 +53,20 @@ class _Clip:
         return (self.verdict != "accepted", -self.pixel_count * self.duration_s, -self.size_bytes, self.clip_id)
 
 
-def run(new: pa.Table, curated: pa.Table, *, index: HashIndex) -> dict[str, str | None]:
-    """clip_id -> clip_id of its survivor, for every new duplicate and every curated row whose survivor changes; None where it has none now.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What rows should say and do not yet: clip_id -> clip_id of its survivor, None where it has none now; and clip_id -> near_group."""
+
+    survivors: Mapping[str, str | None]
+    groups: Mapping[str, str]
+
+
+def run(new: pa.Table, curated: pa.Table, *, index: HashIndex) -> Found:
+    """Which new or curated clips are duplicates, and of which; and which are one group, because they show the same or a third joins them.
 
     A survivor is no duplicate itself, and every duplicate was compared with its own survivor, never with a third clip only. The answer
-    depends on the rows alone, not on their order. Clips that could not be measured are nobody's duplicate.
+    depends on the rows alone, not on their order. Clips that could not be measured are nobody's duplicate. A group only ever grows: what a
+    row says of its group is taken over, of new rows too, so that no later batch, and no erasure of the clip between, tears two apart.
 
     Args:
         new: rows of a batch, with `COLUMNS` at least; one that is curated already is taken from here.
@@ -73,19 +85,51 @@ def run(new: pa.Table, curated: pa.Table, *, index: HashIndex) -> dict[str, str 
     for found in (_of_one_stream(clips), _in_windows(clips), _anywhere(clips, fresh, index)):
         pairs |= {(one, other) for one, other in found if one in fresh or other in fresh}
     survivors = _survivors(clips, pairs)
-    told: dict[str, str | None] = {clip_id: survivors[clip_id] for clip_id in fresh if clip_id in survivors}
-    return told | {clip_id: survivors.get(clip_id) for clip_id, before in known_as.items() if survivors.get(clip_id) != before}
+    stood = known_as | {row["clip_id"]: row["duplicate_of"] for row in new.select(["clip_id", "duplicate_of"]).to_pylist()}
+    groups = _named_groups(curated) | _named_groups(new)
+    return Found(
+        survivors={clip_id: survivors.get(clip_id) for clip_id, before in stood.items() if survivors.get(clip_id) != before},
+        groups={clip_id: name for clip_id, name in _groups(pairs, groups).items() if groups.get(clip_id) != name},
+    )
 
 
-def pairs(rows: pa.Table, *, index: HashIndex) -> set[tuple[str, str]]:
-    """Every two of these clips that show the same recording, whichever of them stands for it.
+def stated(rows: pa.Table, found: Found) -> pa.Table:
+    """The rows of curated.clips, saying what was found of them."""
+    said: dict[str, Mapping[str, str | None]] = {"duplicate_of": found.survivors, "near_group": found.groups}
+    for name, told in said.items():
+        before = zip(rows["clip_id"].to_pylist(), rows[name].to_pylist(), strict=True)
+        values = pa.array([told.get(clip_id, value) for clip_id, value in before], pa.string())
+        rows = rows.set_column(rows.schema.get_field_index(name), CLIPS.field(name), values)
+    return rows
 
-    Args:
-        rows: with `COLUMNS` at least.
-        index: an empty one.
+
+def _named_groups(rows: pa.Table) -> dict[str, str]:
+    named = rows.select(["clip_id", "near_group"]).filter(rows["near_group"].is_valid())
+    return dict(zip(named["clip_id"].to_pylist(), named["near_group"].to_pylist(), strict=True))
+
+
+def _groups(pairs: Iterable[tuple[str, str]], named: Mapping[str, str]) -> dict[str, str]:
+    """clip_id -> name of all that pairs and earlier names join with it: the smallest name that was ever given there.
+
+    A group of new clips is named by the smallest digest of their ids, so that neither the order of batches nor of rows changes a name, and
+    none tells the id of a clip that was erased.
     """
-    clips = _clips(rows)
-    return {pair for found in (_of_one_stream(clips), _in_windows(clips), _anywhere(clips, clips, index)) for pair in found}
+    above: dict[str, str] = {}
+
+    def top(one: str) -> str:
+        while above.setdefault(one, one) != one:
+            above[one] = above[above[one]]
+            one = above[one]
+        return one
+
+    for one, other in chain(pairs, named.items()):
+        above[top(one)] = top(other)
+    earlier = frozenset(named.values())
+    smallest: dict[str, str] = {}
+    for one in list(above):
+        name, at = one if one in earlier else "near-" + sha256_hex(one.encode())[:32], top(one)
+        smallest[at] = min(name, smallest.get(at, name))
+    return {one: smallest[top(one)] for one in list(above) if one not in earlier}
 
 
 def _clips(rows: pa.Table) -> dict[str, _Clip]:

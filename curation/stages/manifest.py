@@ -54,7 +54,7 @@ def run(
     policy: InspectSettings,
     clock: Clock,
     store_uri: Callable[[str], str] = layout.object_uri,
-    survivors: Callable[[pa.Table], Mapping[str, str | None]] = lambda _: {},
+    stated: Callable[[pa.Table], pa.Table] = lambda rows: rows,
     key: str | None = None,
 ) -> StageCount:
     """How many distinct clips of the batch were accepted, rejected and quarantined; the manifest holds one row for each, by clip_id.
@@ -64,7 +64,7 @@ def run(
         policy: what inspection went by; names the row of bytes that were never inspected.
         clock: dates such a row.
         store_uri: makes the address of an object from its key.
-        survivors: tells of the finished rows which is a duplicate, and of which clip.
+        stated: the finished rows, saying which is a duplicate, of which clip, and what shows the same.
         key: where the rows go, if not to the batch's own manifest: rows that were inspected again stand beside those of the first time.
 
     Raises:
@@ -90,7 +90,7 @@ def run(
         rows.append(_on_its_way(_under_the_sun(_placed(inspected_row(row, inspection), places))))
         disbelieved.update(inspection.disbelieved)
     rows.sort(key=lambda row: str(row["clip_id"]))
-    data = _write_once(manifest_key, _with_survivors(pa.Table.from_pylist(rows, schema=CLIPS), survivors), store)
+    data = _write_once(manifest_key, stated(pa.Table.from_pylist(rows, schema=CLIPS)), store)
     verdicts = Counter(row["verdict"] for row in rows)
     count = StageCount(stage=STAGE, subject=batch_id, rows_in=len(rows), accounted={name: verdicts[name] for name in VERDICTS})
     manifest_digest = hashlib.sha256(data).hexdigest()
@@ -110,13 +110,8 @@ def _held_row(entry: _Row, listed: _Row) -> _Row:
         "clip_id": entry["clip_id"],
         "size_bytes": entry["size_bytes"],
         "duplicate_of": None,
+        "near_group": None,
     }
-
-
-def _with_survivors(table: pa.Table, survivors: Callable[[pa.Table], Mapping[str, str | None]]) -> pa.Table:
-    told = survivors(table)
-    named = pa.array([told.get(clip_id) for clip_id in table.column("clip_id").to_pylist()], pa.string())
-    return table.set_column(table.schema.get_field_index("duplicate_of"), CLIPS.field("duplicate_of"), named)
 
 
 def ego_motion(speed_mean_mps: float | None) -> tuple[str, float]:

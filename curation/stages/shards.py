@@ -38,7 +38,7 @@ from curation.shards.masked_copies import NOT_MASKED, Masked, Workers, masked_co
 from curation.shards.masking import Permit, facts_of, is_masked
 from curation.shards.request import FrameRequest, ShardRequest
 from curation.shards.samples import PlannedShard, plan_shards, samples_in, samples_of, with_measured
-from curation.shards.selection import NONE, NearPairs, choose, columns_to_choose, sample_columns
+from curation.shards.selection import NONE, choose, columns_to_choose, sample_columns
 from curation.shards.telling import TOLD_COLUMNS, Told, check_nothing_told
 
 STAGE: Final = "shards"
@@ -75,7 +75,6 @@ def run(
     ledger: Ledger,
     workers: Workers,
     withdrawn: pa.Array = NONE,
-    near: NearPairs | None = None,
     permit: Permit | None = None,
     audit: Audit = lambda *_: {},
 ) -> ShardSet:
@@ -89,7 +88,6 @@ def run(
         ledger: where the counts go.
         workers: write the shards of pictures and of large sets; whole clips of a small set are copied by this process.
         withdrawn: clips that a person had withdrawn; no shard set holds them.
-        near: finds what shows the same beside what `duplicate_of` says.
         permit: what allows masking; a request that must be masked is refused without one.
         audit: looks at the set's id, its `samples` (schema SHARDS) and the rows `selected`, before the index makes it a set, and says for
             the card what it found; what it raises stops the build.
@@ -102,7 +100,7 @@ def run(
         CurationError: the rows do not fit the schema, or a clip stands twice.
         OutsideError: a clip's bytes could not be read, or a worker died without a clip to blame.
     """
-    selection = choose(rows, request, withdrawn, near=near)
+    selection = choose(rows, request, withdrawn)
     filter_shown = check_nothing_told(request, Told(rows))
     taken = with_measured(selection.rows, rows)
     masked = masked_copies(taken, request, permit, store=store, workers=workers) if request.masked else NOT_MASKED

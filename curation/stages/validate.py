@@ -31,7 +31,8 @@ BATCH_ID: Final = "curation.batch-id"
 MANIFEST_DIGEST: Final = "curation.manifest-digest"
 # A clip that another batch brought, or that was measured again, is the same row as long as all but these are equal.
 OF_THE_RUN: Final = ("batch_id", "source_uri", "inspected_at")
-DUPLICATE_OF: Final = "duplicate_of"  # set by the batch that brings the better clip; a batch's own first manifest does not take it back
+# Said of a clip by whichever batch brings what shows the same; its own batch's first manifest does not take it back.
+OF_OTHERS: Final = ("duplicate_of", "near_group")
 _COUNTED: Final = ("added", "replaced", "already_curated")
 _ATTEMPTS: Final = 32  # a batch loses at most one round to each batch that runs beside it
 
@@ -172,7 +173,7 @@ class _Rounds:
         done = _taken_in(catalog, table, books.batch_id, books.manifest_digest, last_only=self.is_revision)
         if done is not None:
             return None, done
-        plan = _plan(catalog, table, self.manifest, of_the_run=OF_THE_RUN if self.is_revision else (*OF_THE_RUN, DUPLICATE_OF))
+        plan = _plan(catalog, table, self.manifest, of_the_run=OF_THE_RUN if self.is_revision else (*OF_THE_RUN, *OF_OTHERS))
         # Main forgets snapshots after a while, the ledger does not: an older manifest must not bring its rows back.
         recorded = None if plan.counts["added"] else books.taken_in(catalog.snapshots(table), last_only=self.is_revision)
         if recorded is not None or not plan.write.num_rows:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curation.adapters.index_faiss import FaissHashIndex
 from curation.signals.fingerprint import Moment, signature
@@ -18,7 +20,7 @@ AT = datetime(2026, 5, 1, 8, 0, tzinfo=UTC)
 SCHEMA = pa.schema(
     [
         (name, pa.string())
-        for name in ("clip_id", "verdict", "packet_digest", "signature", "duplicate_of", "vehicle_id", "drive_id", "camera")
+        for name in ("clip_id", "verdict", "packet_digest", "signature", "duplicate_of", "near_group", "vehicle_id", "drive_id", "camera")
     ]
     + [(name, pa.float64()) for name in ("duration_s", "latitude_deg", "longitude_deg")]
     + [(name, pa.int64()) for name in ("width_px", "height_px", "size_bytes")]
@@ -39,9 +41,19 @@ def _row(clip_id: str, **values: Any) -> dict[str, Any]:
     return dict.fromkeys(SCHEMA.names) | usual | {"clip_id": clip_id} | values
 
 
-def _run(new: list[dict[str, Any]], curated: list[dict[str, Any]] | None = None) -> Mapping[str, str | None]:
+def _found(new: list[dict[str, Any]], curated: list[dict[str, Any]] | None = None) -> duplicates.Found:
     tables = [pa.Table.from_pylist(rows, schema=SCHEMA) for rows in (new, curated or [])]
     return duplicates.run(tables[0], tables[1], index=FaissHashIndex())
+
+
+def _run(new: list[dict[str, Any]], curated: list[dict[str, Any]] | None = None) -> Mapping[str, str | None]:
+    return _found(new, curated).survivors
+
+
+def _stated(new: list[dict[str, Any]], curated: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All rows as they stand once the new ones have come to the curated ones."""
+    rows = [*new, *curated]
+    return duplicates.stated(pa.Table.from_pylist(rows, schema=SCHEMA), _found(new, curated)).to_pylist()
 
 
 def test_a_rewrapped_stream_is_a_duplicate_even_without_pictures() -> None:
@@ -133,8 +145,46 @@ def test_the_order_of_rows_changes_nothing() -> None:
     assert set(expected).isdisjoint(expected.values())
 
 
-def test_pairs_know_what_survivors_do_not_tell() -> None:
-    """Two that repeat other clips, or stand for themselves, are a pair where they show the same; so are neighbours in a chain."""
+def test_a_group_joins_what_survivors_do_not() -> None:
+    """Neighbours in a chain are one group, whoever survives; what shows nothing of others is in none."""
     rows = [_row("a", packet_digest="p"), _row("b", packet_digest="p", signature=_view(1)), _row("c", signature=_view(1)), _row("d")]
-    found = duplicates.pairs(pa.Table.from_pylist(rows, schema=SCHEMA), index=FaissHashIndex())
-    assert {("a", "b"), ("b", "c")} == {(min(pair), max(pair)) for pair in found}
+    groups = _found(rows).groups
+    assert {"a", "b", "c"} == groups.keys()
+    assert 1 == len(set(groups.values()))
+
+
+def test_a_later_batch_joins_two_older_groups() -> None:
+    """A clip that shows what two groups show makes them one, in every row of both; said twice, nothing changes."""
+    first = _stated([_row("a", packet_digest="p"), _row("b", packet_digest="p")], [])
+    second = _stated([_row("c", signature=_view(1)), _row("d", signature=_view(1), size_bytes=400)], first)
+    assert 2 == len({row["near_group"] for row in second})
+    bridge = [_row("e", packet_digest="p", signature=_view(1))]
+    third = _stated(bridge, second)
+    assert 1 == len({row["near_group"] for row in third})
+    assert duplicates.Found(survivors={}, groups={}) == _found([row for row in third if row["clip_id"] == "e"], third)
+
+
+@settings(max_examples=25, deadline=None)
+@given(shown=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=9), order=st.randoms(use_true_random=False))
+def test_groups_do_not_depend_on_the_order_of_batches(shown: list[tuple[int, int]], order: random.Random) -> None:
+    """Clips that come one by one, in any order, end up in the groups of the same clips at once; a survivor is in its duplicate's."""
+    clips = [_row(f"{at:02d}", packet_digest=f"p{packets}", signature=_view(look)) for at, (packets, look) in enumerate(shown)]
+    at_once = {row["clip_id"]: row["near_group"] for row in _stated(clips, [])}
+    order.shuffle(clips)
+    curated: list[dict[str, Any]] = []
+    for clip in clips:
+        curated = _stated([clip], curated)
+    assert at_once == {row["clip_id"]: row["near_group"] for row in curated}
+    assert [] == [row for row in curated if row["duplicate_of"] and at_once[row["duplicate_of"]] != row["near_group"]]
+
+
+def test_a_group_outlives_the_clip_that_joined_it() -> None:
+    """Once the clip between is erased, or measured again as something else, the two others stay together, under a name that tells no id."""
+    rows = _stated([_row("a", packet_digest="p"), _row("b", packet_digest="p", signature=_view(1)), _row("c", signature=_view(1))], [])
+    left = [row for row in rows if row["clip_id"] != "b"]
+    after = _stated(
+        [row | {"signature": _view(7)} for row in left if row["clip_id"] == "c"], [row for row in left if row["clip_id"] == "a"]
+    )
+    names = {row["near_group"] for row in after}
+    assert 1 == len(names)
+    assert not any(clip_id == name for clip_id in "abc" for name in names)

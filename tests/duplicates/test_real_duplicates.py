@@ -86,7 +86,7 @@ def _told(names: dict[str, str], rows: list[dict[str, Any]]) -> dict[str, str]:
     kinds = pa.schema([SCHEMA.field(name).with_nullable(nullable=True) for name in duplicates.COLUMNS])
     table = pa.Table.from_pylist([{name: row[name] for name in duplicates.COLUMNS} for row in rows], schema=kinds)
     found = duplicates.run(table, kinds.empty_table(), index=FaissHashIndex())
-    return {names[clip_id]: names[survivor] for clip_id, survivor in found.items() if survivor is not None}
+    return {names[clip_id]: names[survivor] for clip_id, survivor in found.survivors.items() if survivor is not None}
 
 
 def test_no_real_clip_is_a_false_duplicate(names_and_rows) -> None:

@@ -19,7 +19,7 @@ from curation.errors import CurationError
 from curation.schema import CLIPS
 from curation.shards import groups, selection
 from curation.shards.request import ShardRequest, from_mapping
-from curation.shards.selection import NearPairs, Selection, choose
+from curation.shards.selection import Selection, choose
 from curation.shards.telling import Told
 
 MIDNIGHT_IN_CHINA = datetime(2026, 3, 1, 16, tzinfo=UTC)
@@ -58,9 +58,13 @@ def clip_id(number: int) -> str:
 
 
 def table(clips: Iterable[Clip]) -> pa.Table:
-    """Rows of curated.clips, nulls allowed where these tests do not look."""
+    """Rows of curated.clips, nulls allowed where these tests do not look; every set of near-duplicates is named, one of one clip too."""
     schema = pa.schema([pa.field(field.name, field.type) for field in CLIPS])
-    return pa.Table.from_pylist([clip.row() for clip in clips], schema=schema)
+    clips = list(clips)
+    sets, names = sets_of(clips), dict[int, str]()
+    for clip in clips:
+        names[sets[clip.clip_id]] = min(f"near-{clip.clip_id}", names.get(sets[clip.clip_id], "near-x"))
+    return pa.Table.from_pylist([clip.row() | {"near_group": names[sets[clip.clip_id]]} for clip in clips], schema=schema)
 
 
 def ask(**asked: Any) -> ShardRequest:
@@ -255,24 +259,16 @@ def test_the_best_that_passes_stands_for_its_near_duplicates() -> None:
     assert {clip_id(4)} == splits(choose(table(clips), ask(filter="weather = 'foggy'"))).keys()
 
 
-def test_looks_join_what_no_link_does() -> None:
-    """Clips found to show the same are put into one split; where more are taken than are compared, nobody looks, and the numbers say so."""
+def test_a_group_is_kept_together_whatever_its_survivors_are() -> None:
+    """Two clips that stand for themselves and are of one group go into one split, at any size of a set."""
     clips = [Clip(number=number, drive=f"D{number}") for number in range(12)]
     apart = splits(choose(table(clips), ask()))
-    one = clip_id(0)
-    other = next(name for name, split in apart.items() if split != apart[one])
-    asked: list[int] = []
-
-    def find(clip_ids: pa.Array) -> list[tuple[str, str]]:
-        asked.append(len(clip_ids))
-        return [(one, other)]
-
-    found = choose(table(clips), ask(), near=NearPairs(most=12, find=find))
-    together = splits(found)
-    assert together[one] == together[other]
-    assert (12, [12]) == (found.groups["clips_compared"], asked)
-    unseen = choose(table(clips), ask(), near=NearPairs(most=11, find=find))
-    assert (0, [12], apart) == (unseen.groups["clips_compared"], asked, splits(unseen))
+    other = next(number for number in range(12) if apart[clip_id(number)] != apart[clip_id(0)])
+    rows = table(clips)
+    names = ["one" if number in {0, other} else None for number in range(12)]
+    rows = rows.set_column(rows.schema.get_field_index("near_group"), "near_group", pa.array(names, pa.string()))
+    together = splits(choose(rows, ask(near_duplicates="keep_together")))
+    assert together[clip_id(0)] == together[clip_id(other)]
 
 
 def test_blocks_of_days_are_never_cut() -> None:
