@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from curation.errors import CurationError, UsageError
 
 if TYPE_CHECKING:
-    from curation.model_settings import ObjectKind
     from curation.ports import Tagger
     from curation.records import Inspection
     from curation.signals.watch import Watch
@@ -129,18 +128,13 @@ def _shard_clip(item: Mapping[str, Any]) -> Mapping[str, Any]:
 def build_masker(settings_json: str) -> Job:
     """The job that makes the masked copy of one clip in the home store of these settings, by the models that they put to use."""
     from curation import wiring  # noqa: PLC0415 - as above
+    from curation.pipeline import masking  # noqa: PLC0415 - same
     from curation.settings import Settings  # noqa: PLC0415 - same
     from curation.stages import mask_clips  # noqa: PLC0415 - same
 
     settings = Settings.model_validate_json(settings_json)
-    store = wiring.store(settings)
-    names: Mapping[ObjectKind, str] = {"face": settings.privacy.face_model, "plate": settings.privacy.plate_model}
-    equipment = mask_clips.Equipment(
-        masker=wiring.masker(),
-        detectors={kind: wiring.detector(name, settings.models[name], store) for kind, name in names.items()},
-        models={kind: settings.models[name] for kind, name in names.items()},
-    )
-    return partial(mask_clips.answer_copy, store=store, equipment=equipment)
+    equipment = masking.masking_equipment(settings)
+    return partial(mask_clips.answer_copy, store=wiring.store(settings), equipment=equipment)
 
 
 def _mask(item: Mapping[str, Any]) -> Mapping[str, Any]:

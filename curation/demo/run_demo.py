@@ -20,6 +20,7 @@ from curation.demo import evaluation, law
 from curation.demo import fleet as rendered
 from curation.demo.airflow_stack import AirflowStack, Approval
 from curation.errors import CurationError, GateRefused, ValidationFailed
+from curation.model_settings import PROOF_MODELS
 from curation.records import LedgerEntry
 from curation.settings import FILE_NAME, Settings, StoreSettings
 
@@ -148,7 +149,8 @@ def allow_masking(settings: Settings, say: Console) -> Settings:
         OutsideError: no package index gave the models.
     """
     say.print("      --masked: bringing the models for faces and plates, and signing a demo's evaluation of them, which proves nothing")
-    list(pipeline.pull_models(settings, (settings.privacy.face_model, settings.privacy.plate_model)))
+    names = ("face_model", "plate_model", *PROOF_MODELS)
+    list(pipeline.pull_models(settings, [getattr(settings.privacy, name) for name in names]))
     trusted = evaluation.make(settings.work / "home" / "law", settings, now=wiring.clock().now())
     lines = ["[privacy]", "detect_at_ingest = true", "frames_per_clip = 1"]
     lines += ["allow_demo_evaluation = true", f"trusted_evaluators = [{json.dumps(trusted)}]", ""]

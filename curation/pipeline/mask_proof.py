@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from curation import wiring
@@ -18,8 +20,13 @@ def prove_masked(settings: Settings, path: Path) -> MaskProof:
     Looked at is a frame every `[privacy] proof_step_s`, the first and the last among them. A model that is missing or broken leaves the
     copy unmeasured, which is not clean.
     """
-    return prove_masks.run(
-        path,
+    return prover(settings)(path)
+
+
+def prover(settings: Settings) -> Callable[[Path], MaskProof]:
+    """`prove_masked` for many copies: its models are read once."""
+    return partial(
+        prove_masks.run,
         video=wiring.video_reader(beside_models=True),
         faces=_faces(settings),
         text=_text(settings),

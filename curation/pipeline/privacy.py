@@ -9,15 +9,13 @@ from typing import Final
 from curation import layout, wiring
 from curation.audit import privacy_report
 from curation.choices import Part
-from curation.digests import sha256_hex
-from curation.errors import EvaluationRefused, ModelRefused, UsageError
+from curation.errors import EvaluationRefused, UsageError
 from curation.model_settings import ObjectKind
 from curation.ports import Detector
 from curation.privacy import gate
 from curation.privacy.gate import SignedEvaluation
 from curation.records import PulledModel
 from curation.settings import Settings
-from curation.shards.masking import MaskingModel, Permit
 from curation.stages import evaluate_privacy, mask_clips, models, review_masks
 
 EVALUATION_FILE: Final = "evaluation.json"
@@ -118,36 +116,6 @@ def evaluation_in_force(settings: Settings) -> SignedEvaluation | None:
 def masking_refusal(settings: Settings) -> EvaluationRefused | None:
     """Why the models in use may not mask now, None where they may."""
     return _refusal(settings, evaluation_in_force(settings))
-
-
-def masking_permit(settings: Settings) -> Permit:
-    """What allows masking now: the models in use and the evaluation that holds for them.
-
-    Raises:
-        EvaluationRefused: the models in use may not mask.
-        ModelRefused: one of them is not in the home store.
-    """
-    signed = evaluation_in_force(settings)
-    refused = _refusal(settings, signed)
-    if signed is None or refused is not None:
-        raise refused or EvaluationRefused("there is none", subject="evaluation", fix="run `curation privacy evaluate DIR --key FILE`")
-    store, evaluation = wiring.store(settings), signed.evaluation
-    in_use: dict[str, MaskingModel] = {}
-    for kind, name in _names_in_use(settings).items():
-        model = settings.models[name]
-        if store.size(layout.model_key(model.sha256, model.suffix)) is None:
-            raise ModelRefused("is not in the home store", subject=f"model {name}", fix=f"run `curation models pull {name}`")
-        in_use[kind] = MaskingModel(name=name, version=model.version(name), sha256=model.sha256)
-    return Permit(
-        models=in_use,
-        masking=mask_clips.identity(models_in_use(settings)),
-        evaluation_id=evaluation.id,
-        evaluation_sha256=sha256_hex(gate.to_bytes(signed)),
-        result=evaluation.result,
-        is_demo=evaluation.demo,
-        evaluated_at=evaluation.evaluated_at,
-        expires_at=evaluation.expires_at,
-    )
 
 
 def mask_clip(settings: Settings, path: Path, target: Path, *, every: int = 1) -> mask_clips.Masked:

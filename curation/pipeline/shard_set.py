@@ -13,7 +13,7 @@ from curation import layout, proofs, wiring
 from curation.erasure_files import REQUEST_FILE
 from curation.errors import ConcurrentChange, EvaluationRefused, MaskingRefused, ModelRefused, UsageError
 from curation.pipeline.base import curated, pinned
-from curation.pipeline.privacy import masking_permit
+from curation.pipeline.masking import masking_permit
 from curation.ports import Engine, ObjectStore
 from curation.records import REMOVED
 from curation.settings import Settings

@@ -163,6 +163,10 @@ def _masking(masking: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return [
         ("faces and plates", f"masked: {masking['masks']:,} masks over {seen}, in {masking['frames']:,} frames, each looked at"),
         *((f"found {kind}s", f"{one['version']}, SHA-256 {one['sha256']}") for kind, one in masking["models"].items()),
+        (
+            "looked at again",
+            f"{masking['proved_frames']:,} frames, nothing found, by {', '.join(one['version'] for one in masking['proof'].values())}",
+        ),
         ("evaluation", f"a demo's, which proves nothing: {proof}" if evaluation["demo"] else proof),
     ]
 

@@ -33,12 +33,13 @@ class MaskingModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
-    """What allows masking now: the models in use, the digest of how they mask, and the evaluation that the gate let through.
+    """What allows masking now: the models in use, those that look at copies again, and the evaluation that the gate let through.
 
-    `evaluation_sha256` is over the evaluation's file, signature included.
+    `masking` is the digest of how they mask, `evaluation_sha256` is over the evaluation's file, signature included.
     """
 
     models: Mapping[str, MaskingModel]
+    provers: Mapping[str, MaskingModel]
     masking: str
     evaluation_id: str
     evaluation_sha256: str
@@ -49,7 +50,10 @@ class Permit:
 
     def plain(self) -> dict[str, Any]:
         """What index, card and ledger say of it."""
-        models = {kind: {"name": one.name, "version": one.version, "sha256": one.sha256} for kind, one in sorted(self.models.items())}
+        models, proof = (
+            {kind: {"name": one.name, "version": one.version, "sha256": one.sha256} for kind, one in sorted(named.items())}
+            for named in (self.models, self.provers)
+        )
         evaluation = {
             "id": self.evaluation_id,
             "sha256": self.evaluation_sha256,
@@ -58,12 +62,15 @@ class Permit:
             "evaluated_at": self.evaluated_at.isoformat(),
             "expires_at": self.expires_at.isoformat(),
         }
-        return {"models": models, "masking": self.masking, "evaluation": evaluation}
+        return {"models": models, "proof": proof, "masking": self.masking, "evaluation": evaluation}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskedCopy:
-    """A clip's masked copy in the home store: its bytes, and how much of it is masked. `track_counts` are by kind."""
+    """A clip's masked copy in the home store: its bytes, how much of it is masked, and on how many frames it was looked at again.
+
+    `track_counts` are by kind.
+    """
 
     key: str
     sha256: str
@@ -71,11 +78,13 @@ class MaskedCopy:
     frame_count: int
     mask_count: int
     track_counts: Mapping[str, int]
+    proved_frame_count: int
 
 
 def copy_of(said: Mapping[str, Any]) -> MaskedCopy:
     """The copy that what stands beside it speaks of."""
-    return MaskedCopy(**{name: said[name] for name in ("key", "sha256", "size_bytes", "frame_count", "mask_count", "track_counts")})
+    told = {name: said[name] for name in ("key", "sha256", "size_bytes", "frame_count", "mask_count", "track_counts")}
+    return MaskedCopy(**told, proved_frame_count=len(said["proof"]["frames"]))
 
 
 def is_masked(key: str) -> bool:
@@ -119,6 +128,7 @@ def summed(copies: Iterable[MaskedCopy]) -> dict[str, Any]:
     return {
         "frames": sum(copy.frame_count for copy in each),
         "masks": sum(copy.mask_count for copy in each),
+        "proved_frames": sum(copy.proved_frame_count for copy in each),
         "tracks": {kind: sum(copy.track_counts.get(kind, 0) for copy in each) for kind in kinds},
     }
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +15,13 @@ import numpy as np
 
 from curation import __version__
 from curation.digests import canonical_json, file_digest, sha256_hex
-from curation.errors import ClipUnreadable, CurationError, EvidenceBroken, ImmutableConflict, MaskingRefused, UsageError
+from curation.errors import ClipUnreadable, CurationError, EvidenceBroken, ImmutableConflict, MaskingRefused, MaskRefused, UsageError
 from curation.layout import clip_key, masked_copy_key, masked_note_key, tombstone_key
 from curation.model_settings import ModelSettings, ObjectKind
 from curation.ports import Detector, Masker, ObjectStore
 from curation.privacy.boxes import Boxes
 from curation.privacy.paint import GREY
+from curation.privacy.proof import MaskProof, refusal
 from curation.privacy.tracks import TrackLimits, masks, tracks
 from curation.privacy.watch import EVERY_MAX, watch
 from curation.shards.crossing import refused
@@ -102,22 +103,29 @@ def run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equipment:
-    """What masks: reads and writes frames, finds faces and plates, and how each model is run. `identity` names all of it."""
+    """What masks: reads and writes frames, finds faces and plates, how each model is run, and what looks at a copy again.
+
+    `identity` names all of it: the digest under which its copies rest.
+    """
 
     masker: Masker
     detectors: Mapping[ObjectKind, Detector]
     models: Mapping[ObjectKind, ModelSettings]
-
-    @property
-    def identity(self) -> str:
-        """The digest under which its copies rest."""
-        return identity({kind: one.version for kind, one in self.detectors.items()})
+    prove: Callable[[Path], MaskProof]
+    identity: str
 
 
-def identity(versions: Mapping[ObjectKind, str]) -> str:
-    """SHA-256, hex, over all that decides what a copy shows: versions of models and program, limits of tracks, size and colour of masks."""
+def identity(versions: Mapping[ObjectKind, str], proof: Mapping[str, str], proof_step_s: float) -> str:
+    """SHA-256, hex, over all that decides what a copy shows, and whether it may stand.
+
+    Args:
+        versions: of the models that find faces and plates.
+        proof: versions of the models that look at the copy again.
+        proof_step_s: how often they look.
+    """
     limits = dataclasses.asdict(TrackLimits(start_score=1.0, keep_score=DOUBTFUL, together_score=TOGETHER))
-    return sha256_hex(canonical_json({"version": __version__, "models": dict(versions), "every": 1, "limits": limits, "grey": GREY}))
+    shown = {"version": __version__, "models": dict(versions), "every": 1, "limits": limits, "grey": GREY}
+    return sha256_hex(canonical_json({**shown, "proof": dict(proof), "proof_step_s": proof_step_s}))
 
 
 def answer_copy(item: Mapping[str, Any], *, store: ObjectStore, equipment: Equipment) -> dict[str, Any]:
@@ -127,7 +135,7 @@ def answer_copy(item: Mapping[str, Any], *, store: ObjectStore, equipment: Equip
             fix = "build again, and leave [privacy] and [models] as they are meanwhile"
             raise MaskingRefused("would be masked by other models than were allowed", subject=f"clip {item['clip_id']}", fix=fix)
         return {"copy": write_copy(item["clip_id"], item["suffix"], store=store, equipment=equipment)}
-    except ClipUnreadable as error:
+    except (ClipUnreadable, MaskRefused) as error:
         return {"unmaskable": error.problem}
     except CurationError as error:
         return refused(error)
@@ -145,6 +153,7 @@ def write_copy(clip_id: str, suffix: str, *, store: ObjectStore, equipment: Equi
     Raises:
         EvidenceBroken: the clip's bytes are not those that its id names.
         ClipUnreadable: it cannot be masked; nothing is written.
+        MaskRefused: other models still find a face or plate in the copy, or could not look; nothing is written.
         MaskingRefused: the clip was erased meanwhile.
     """
     key = masked_note_key(clip_id, equipment.identity)
@@ -172,6 +181,9 @@ def _stored_copy(path: Path, clip_id: str, store: ObjectStore, equipment: Equipm
         target = staged.path.with_name(f"{staged.path.name}.mp4")
         try:
             told = run(path, target, masker=equipment.masker, detectors=equipment.detectors, models=equipment.models)
+            proof = equipment.prove(target)
+            if (refused_copy := refusal(proof, subject=f"clip {clip_id}")) is not None:
+                raise refused_copy
             hasher, size_bytes = hashlib.sha256(), 0
             with target.open("rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
@@ -184,7 +196,7 @@ def _stored_copy(path: Path, clip_id: str, store: ObjectStore, equipment: Equipm
             raise MaskingRefused("was erased while it was masked", subject=f"clip {clip_id}", fix="build the set again")
         key = masked_copy_key(clip_id, equipment.identity, hasher.hexdigest())
         staged.commit(key)
-    return {**dataclasses.asdict(told), "key": key, "sha256": hasher.hexdigest(), "size_bytes": size_bytes}
+    return {**dataclasses.asdict(told), "proof": proof.told(), "key": key, "sha256": hasher.hexdigest(), "size_bytes": size_bytes}
 
 
 def _limits(model: ModelSettings) -> TrackLimits:

@@ -30,11 +30,11 @@ FRAMES = 2
 
 @pytest.fixture
 def settings(tmp_path: Path, models_at_home: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A work folder with the two models in use, and an evaluation of them that a demo's settings take."""
+    """A work folder with the shipped models, and an evaluation of them that a demo's settings take."""
     monkeypatch.setenv("CURATION_NOW", NOW.isoformat())
     settings, models = read_settings({}, work=tmp_path / "work"), wiring.store(models_at_home)
-    for name in ("centerface", "clp-det"):
-        key = f"models/{settings.models[name].sha256}.onnx"
+    list(pipeline.pull_models(models_at_home, ("ppocr-lines", "ppocr-characters")))
+    for key in models.keys("models/"):
         wiring.store(settings).create(key, models.read(key))
     return evaluation.trusting(settings, evaluation.make(tmp_path / "work" / "home" / "law", settings, now=NOW))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from curation.adapters.engine_local import InlineEngine
 from curation.adapters.video_av import AvVideoReader
 from curation.model_settings import ModelSettings, ObjectKind
 from curation.ports import ObjectStore
+from curation.privacy.proof import MaskProof
 from curation.records import Detection
 from curation.shards import masked_copies
 from curation.stages import mask_clips, shards
@@ -52,20 +53,24 @@ class Square:
         return (Detection(x_px=float(columns.min()), y_px=float(rows.min()), width_px=SIDE_PX, height_px=SIDE_PX, score=0.9),)
 
 
-def equipment(versions: Mapping[ObjectKind, str] = VERSIONS) -> mask_clips.Equipment:
+CLEAN = MaskProof(frames=(0, 11), residues=(), unmeasured=None, versions="eye-1")
+IDENTITY = mask_clips.identity(VERSIONS, {"eye": "eye-1"}, 0.5)
+
+
+def equipment(identity: str = IDENTITY, prove: Callable[[Path], MaskProof] = lambda _: CLEAN) -> mask_clips.Equipment:
     """What masks the square."""
-    detectors = {kind: Square(kind, version) for kind, version in versions.items()}
-    return mask_clips.Equipment(masker=wiring.masker(), detectors=detectors, models=MODELS)
+    detectors = {kind: Square(kind, version) for kind, version in VERSIONS.items()}
+    return mask_clips.Equipment(masker=wiring.masker(), detectors=detectors, models=MODELS, prove=prove, identity=identity)
 
 
-def engine(store: ObjectStore, versions: Mapping[ObjectKind, str] = VERSIONS) -> InlineEngine:
+def engine(store: ObjectStore, with_equipment: Callable[[], mask_clips.Equipment] = equipment) -> InlineEngine:
     """Writes shards and masked copies in this process."""
     ports = {"store": store, "video": AvVideoReader()}
     return InlineEngine(
         {
             shards.JOB: partial(shards.answer_shard, **ports),
             shards.LOOK_JOB: partial(shards.look_at_clip, **ports),
-            masked_copies.JOB: lambda item: mask_clips.answer_copy(item, store=store, equipment=equipment(versions)),
+            masked_copies.JOB: lambda item: mask_clips.answer_copy(item, store=store, equipment=with_equipment()),
         }
     )
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from curation.audit.ledger import StoreLedger
 from curation.errors import CurationError, EvidenceBroken, MaskingRefused, OutsideError, UsageError
 from curation.layout import MASKED, clip_key, shard_key, tombstone_key
 from curation.ports import Outcome
+from curation.privacy.proof import Residue
 from curation.schema import CLIPS
 from curation.shards import masked_copies
 from curation.shards.files import copies_of, erased_copies, sets_holding
@@ -30,14 +32,15 @@ from curation.shards.preview import columns_of_preview, preview
 from curation.shards.request import from_mapping
 from curation.stages import mask_clips, shards
 from tests.shards.conftest import Home, StoppedClock
-from tests.shards.masked import FPS, FRAMES, SECRETS, VERSIONS, check_masked, engine, equipment, write
+from tests.shards.masked import CLEAN, FPS, FRAMES, IDENTITY, SECRETS, VERSIONS, check_masked, engine, equipment, write
 from tests.shards.test_forms import FORMS, NAMES, samples_of
 
 SEEDS = (3, 4, 5)
 MakeRow = Callable[..., dict[str, Any]]
 PERMIT = Permit(
     models={kind: MaskingModel(name=kind, version=version, sha256="0" * 64) for kind, version in VERSIONS.items()},
-    masking=mask_clips.identity(VERSIONS),
+    provers={"eye": MaskingModel(name="eye", version="eye-1", sha256="2" * 64)},
+    masking=IDENTITY,
     evaluation_id="20261121T100000-white-1+none-1",
     evaluation_sha256="e" * 64,
     result="passed",
@@ -84,8 +87,9 @@ def make_masked_home(tmp_path: Path, videos: list[bytes], make_row: MakeRow) -> 
 class Watched:
     """An engine in this process that notes its jobs; the worker of some clips dies, and the build is killed after so many."""
 
-    def __init__(self, home: Home, *, deadly: Sequence[str] = (), kill_after: int = 1000) -> None:
-        self._real, self._deadly, self._kill_after = engine(home.store), deadly, kill_after
+    def __init__(self, home: Home, *, deadly: Sequence[str] = (), kill_after: int = 1000, prove: Any = lambda _: CLEAN) -> None:
+        self._real = engine(home.store, lambda: equipment(prove=prove))
+        self._deadly, self._kill_after = deadly, kill_after
         self.done: list[str] = []
 
     def map(self, job: str, items: Sequence[Mapping[str, Any]]) -> Iterator[Outcome]:
@@ -150,6 +154,7 @@ def test_index_card_and_ledger_say_what_masked_the_set(make_masked_home: Callabl
     card = home.store.read(shard_key(made.shard_set_id, "card.md")).decode()
     for words in (f"masked: {said['masks']} masks over 3 faces and 0 plates", "white-1, SHA-256 000", "a demo's, which proves nothing"):
         assert words in card
+    assert "| looked at again | 6 frames, nothing found, by eye-1 |" in card
     assert "Models miss some faces and plates" in card
     facts = next(entry.facts for entry in home.ledger.entries() if entry.subject == made.shard_set_id)
     assert ("yes", "passed, a demo", str(said["masks"])) == (facts["masked"], facts["evaluation_result"], facts["masks"])
@@ -204,6 +209,20 @@ def test_a_clip_that_cannot_be_masked_is_left_out_by_name(make_masked_home: Call
     assert [] == [key for key in home.store.keys(MASKED) if hole in key or deadly in key]
 
 
+def test_a_copy_that_still_shows_something_is_not_kept(make_masked_home: Callable[..., Home]) -> None:
+    """What a second model finds, and what it could not look at, leaves the clip out by name; its copy is not stored."""
+    home, face = make_masked_home(), {"x_px": 1.0, "y_px": 2.0, "width_px": 30.0, "height_px": 40.0, "score": 0.9}
+    found = Residue(kind="face", frame=3, at_s=0.5, hidden=0.0, **face)  # type: ignore[arg-type]  # numbers
+    answers = iter([replace(CLEAN, residues=(found,)), replace(CLEAN, unmeasured="model gone"), CLEAN])
+    _, index = build(home, Watched(home, prove=lambda _: next(answers)))
+    problems = sorted(index["unmaskable"].values())
+    assert ["after masking, other models still find 1 faces and 0 plates", "could not be looked at after masking: model gone"] == [
+        problems[0].split(",", 2)[0] + "," + problems[0].split(",", 2)[1],
+        problems[1],
+    ]
+    assert (1, 2) == (index["splits"]["train"]["clips"], len(list(home.store.keys(MASKED))))
+
+
 def test_where_all_workers_die_no_clip_is_to_blame(make_masked_home: Callable[..., Home]) -> None:
     """The build stops instead of leaving every clip out; so it does where none can be masked."""
     home = make_masked_home()
@@ -241,9 +260,9 @@ def test_other_models_or_another_evaluation_are_another_set(make_masked_home: Ca
     """The id says by what the set was masked, and on whose word; a worker with other models than were allowed masks nothing."""
     home = make_masked_home()
     first, _ = build(home)
-    second, _ = build(home, permit=Permit(**{**{name: getattr(PERMIT, name) for name in PERMIT.__slots__}, "evaluation_sha256": "f" * 64}))
+    second, _ = build(home, permit=replace(PERMIT, evaluation_sha256="f" * 64))
     assert first.shard_set_id != second.shard_set_id
-    other = Permit(**{**{name: getattr(PERMIT, name) for name in PERMIT.__slots__}, "masking": "a" * 64})
+    other = replace(PERMIT, masking="a" * 64)
     with pytest.raises(MaskingRefused, match="other models than were allowed"):
         build(home, permit=other)
 

@@ -19,7 +19,7 @@ from curation.demo import evaluation, law, run_demo
 from curation.digests import sha256_hex
 from curation.errors import CurationError, EvaluationRefused, ModelRefused
 from curation.layout import MASKED, clip_key, shard_key
-from curation.pipeline import shard_set
+from curation.pipeline import masking, shard_set
 from curation.privacy import gate
 from curation.records import StageCount
 from curation.residency.signing import keygen
@@ -28,7 +28,7 @@ from curation.shards.request import from_mapping
 from curation.stages import withdraw
 from tests.release.conftest import clip, table
 from tests.rendered import few_checks
-from tests.shards.masked import SECRETS, engine, write
+from tests.shards.masked import SECRETS, engine, equipment, write
 
 NOW = datetime(2026, 11, 25, 8, tzinfo=UTC)
 REQUEST = {"name": "masked", "masked": True, "columns": ["weather"]}
@@ -54,8 +54,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         settings = run_demo.allow_masking(pipeline.open_settings(root / "work"), Console(quiet=True))
     assert settings.privacy.detect_at_ingest
     home = wiring.home(settings)
-    for name in ("centerface", "clp-det"):
-        home.store.create(layout.model_key(settings.models[name].sha256, ".onnx"), name.encode())
+    for model in settings.models.values():
+        home.store.create(layout.model_key(model.sha256, model.suffix), model.sha256.encode())
     rows, files = [], {}
     for number in range(3):
         data = write(root / f"{number}.mp4", seed=number).read_bytes()
@@ -74,7 +74,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(autouse=True)
 def _fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of this process, whose models find the square under the names of the real ones."""
-    monkeypatch.setattr(shard_set, "_engine", lambda settings: engine(wiring.store(settings), pipeline.models_in_use(settings)))
+    identity = masking._identity
+    monkeypatch.setattr(shard_set, "_engine", lambda settings: engine(wiring.store(settings), lambda: equipment(identity(settings))))
 
 
 def _with_privacy(settings: Settings, **changes: Any) -> Settings:
