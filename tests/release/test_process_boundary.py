@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,12 +24,14 @@ from curation.adapters.catalog_process import ProcessCatalog, environment
 from curation.adapters.store_release import ReleaseReader
 from curation.adapters.store_s3 import S3Store
 from curation.audit.ledger import StoreLedger
+from curation.audit.trace import trace
 from curation.audit.verify import verify
 from curation.errors import ApprovalRefused, CurationError, OutsideError, SettingsError, UsageError
 from curation.layout import clip_key, manifest_key
 from curation.publisher import answer
 from curation.records import SnapshotInfo
 from curation.settings import HomeSettings, ProfileCredentials, PublisherSettings, Settings, embedded_defaults
+from curation.shards.files import sets_holding
 from curation.stages.publish import EVIDENCE_PROPERTY, RELEASE_PROPERTY
 from tests import rest_catalog, seaweed
 
@@ -130,9 +134,27 @@ def test_a_release_goes_over_the_border_and_nothing_else_does(world, rows, overs
         "AWS_RESPONSE_CHECKSUM_VALIDATION",
         *PUBLISHER.values(),
     }
+    _is_traced_in_the_bucket(world, release_id, read["release_row_id"].to_pylist())
     world.catalog.withdraw_rows(TABLE, read["release_row_id"].combine_chunks())
     assert [] == world.catalog.holding(TABLE, read["release_row_id"].combine_chunks())
     assert 0 == world.catalog.read(TABLE).num_rows
+
+
+def _is_traced_in_the_bucket(world, release_id, row_ids) -> None:
+    """What left is told by clip, row and vehicle, and a clip is found in a shard, from ranges of objects that a real server gives."""
+    entries = list(world.ledger.entries())
+    mapping = world.folder(release_id).mapping().to_pylist()
+    for name, found in (("release_row_id", 1), ("clip_id", 1), ("vehicle_id", 1)):
+        told = trace(mapping[0][name], store=world.store, entries=entries)
+        assert [(found, release_id, True)] == [(len(told.rows), row.release_id, row.release_row_id in row_ids) for row in told.rows]
+    packed, clip_id = io.BytesIO(), mapping[0]["clip_id"]
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for suffix in (".json", ".mp4"):
+            member = tarfile.TarInfo(clip_id + suffix)
+            member.size = 1 << 16
+            tar.addfile(member, io.BytesIO(bytes(member.size)))
+    world.store.create("shards/day-0123456789abcdef/train-000000.tar", packed.getvalue())
+    assert {"day-0123456789abcdef": frozenset({clip_id})} == sets_holding([clip_id, "f" * 64], world.store)
 
 
 def test_the_publishing_user_reads_releases_and_nothing_else_of_home(world, rows, at_home, prefix) -> None:
