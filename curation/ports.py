@@ -162,6 +162,10 @@ class Frame(Protocol):
     def bgr(self) -> npt.NDArray[np.uint8]:
         """The same x 3, 8 bit; made when asked for, at several times the cost of `luma`."""
 
+    @property
+    def quarter_turns(self) -> int:
+        """By how many quarters players turn it against the clock; `luma`, `bgr` and `sized` are as it was coded."""
+
     def sized(self, width_px: int, height_px: int) -> npt.NDArray[np.uint8]:
         """Height x width x 3, BGR, 8 bit, of this size; the same numbers on every x86-64 machine."""
 

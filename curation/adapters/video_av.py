@@ -261,6 +261,11 @@ class AvFrame:
         """Height x width x 3."""
         return self._scaled(self._scaler.bgr, "bgr24")
 
+    @property
+    def quarter_turns(self) -> int:
+        """As the display matrix of the container asks for."""
+        return round(self._frame.rotation / 90)
+
     def sized(self, width_px: int, height_px: int) -> npt.NDArray[np.uint8]:
         """Height x width x 3 of this size, by FFmpeg's paths that are alike with and without SIMD."""
         is_smaller = width_px < self._frame.width or height_px < self._frame.height

@@ -11,6 +11,7 @@ import numpy as np
 from curation.model_settings import DetectSettings, ObjectKind
 from curation.ports import ClipStream, Detector
 from curation.privacy import tiles
+from curation.privacy.paint import upright
 from curation.records import Container, Packet
 from curation.signals import looks
 
@@ -91,6 +92,6 @@ def _counted(
     for number, frame in enumerate(clip.frames(chosen)):
         rank = timeline.rank(frame.pts_s) if timeline.can_skip else number
         if rank in ranks:
-            picture = frame.sized(said.width_px, said.height_px)
+            picture = upright(frame.sized(said.width_px, said.height_px), frame.quarter_turns)
             found.append({kind: len(one.find(picture)) for kind, one in detectors.items()})
     return found

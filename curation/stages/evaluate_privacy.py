@@ -21,6 +21,7 @@ from curation.privacy import annex_b
 from curation.privacy.boxes import MASK_SCALE
 from curation.privacy.gate import EvaluatedModel, Evaluation
 from curation.privacy.labels import LABELS_FILE, Sample, half, parse
+from curation.privacy.paint import upright
 
 _AT_ONCE_S: Final = 1e-3  # how far a frame's time may lie from the label's
 _RUNTIME: Final = f"OpenCV {cv2.__version__}"
@@ -153,7 +154,7 @@ def _frames(path: Path, samples: Sequence[Sample], video: VideoReader) -> Iterat
                 continue
             start_s = frame.pts_s if start_s is None else start_s
             if waiting and frame.pts_s - start_s >= (waiting[0].at_s or 0.0) - _AT_ONCE_S:
-                yield waiting.pop(0), frame.sized(clip.container.width_px, clip.container.height_px)
+                yield waiting.pop(0), upright(frame.sized(clip.container.width_px, clip.container.height_px), frame.quarter_turns)
             if not waiting:
                 return
     raise _unreadable(path, f"has no frame at {waiting[0].at_s} s")

@@ -20,6 +20,7 @@ from curation.records import Container, Detection, Packet, Telemetry
 from curation.settings import InspectSettings, Settings, read_settings
 from curation.signals.looks import Timeline
 from curation.stages import inspect_clips, manifest
+from tests.turned import turned
 
 _CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips" / "videos"
 _AT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -66,6 +67,19 @@ def _inspected(clip: Path, policy: InspectSettings, detectors: inspect_clips.Det
         clock=wiring.clock(),
         detectors=detectors,
     )
+
+
+def test_a_turned_clip_is_looked_at_upright(clip: Path, looking: Settings, tmp_path: Path) -> None:
+    """A display matrix of 90 degrees: the detector is shown pictures 96 wide and 160 high."""
+    sizes: set[tuple[int, ...]] = set()
+
+    class _Sizes(_Stub):
+        def find(self, picture: np.ndarray, *, min_score: float | None = None) -> Sequence[Detection]:
+            sizes.add(picture.shape)
+            return super().find(picture)
+
+    _inspected(turned(clip, tmp_path / "turned.mp4", 1), looking.inspect, {"face": _Sizes("face"), "plate": _Sizes("plate")})
+    assert {(160, 96, 3)} == sizes
 
 
 def test_the_most_of_one_frame_is_what_is_counted(clip: Path, looking: Settings) -> None:

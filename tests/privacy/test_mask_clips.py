@@ -16,6 +16,7 @@ from curation.model_settings import ModelSettings, ObjectKind
 from curation.privacy.paint import GREY, NO_COLOUR, paint_planes, painted
 from curation.records import Detection
 from curation.stages import mask_clips
+from tests.turned import turned
 
 _MODEL = ModelSettings.model_validate(
     {
@@ -135,6 +136,32 @@ def _with_sound_and_place(clip: Path, target: Path) -> None:
         container.mux(sound.encode(tone))
         for stream in (pictures, sound):
             container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_clip_is_seen_and_masked_as_players_show_it(clip: Path, tmp_path: Path, quarters: int) -> None:
+    """The detector sees it upright, its boxes fit what is shown, and the copy needs no turning: a bar at the shown edge stays there."""
+    shown: list[np.ndarray] = []
+
+    class _Watching(_White):
+        def find(self, picture: np.ndarray, *, min_score: float | None = None) -> Sequence[Detection]:
+            shown.append(picture)
+            return super().find(picture, min_score=min_score)
+
+    aside = turned(clip, tmp_path / "turned.mp4", quarters)
+    detectors: dict[ObjectKind, _White] = {"face": _Watching()}
+    mask_clips.run(aside, tmp_path / "masked.mp4", masker=wiring.masker(), detectors=detectors, models={"face": _MODEL})
+    coded = _frames(clip)[1]
+    assert all(np.abs(np.rot90(one, quarters).astype(int) - seen).max() <= 2 for one, seen in zip(coded, shown, strict=True))
+    with av.open(str(tmp_path / "masked.mp4")) as container:
+        frame = next(container.decode(video=0))
+        assert ((96, 160) if quarters == 2 else (160, 96), 0) == ((frame.height, frame.width), frame.rotation)
+    times, pictures = _frames(tmp_path / "masked.mp4")
+    assert _frames(aside)[0] == times
+    assert max(int(picture.max()) for picture in pictures) < 140
+    for number in (0, 14, 25):  # masked where the square is shown, and nowhere at the end that it has not reached
+        squares = np.argwhere(np.rot90(coded[number], quarters)[..., 1] > 200)
+        assert all(abs(int(pictures[number][y, x, 1]) - GREY) <= 12 for y, x in squares[:: max(1, len(squares) // 20)])
 
 
 def test_odd_sizes_and_other_containers_are_masked_too(tmp_path: Path) -> None:
