@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from curation import schema
+from curation.adapters import catalog_overseas
 from curation.adapters.catalog_files import WRITING_S
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN
-from curation.errors import ConcurrentChange, OutsideError
+from curation.errors import ConcurrentChange, GateRefused, OutsideError
 from curation.settings import OverseasCatalogSettings
 from tests import postgres
 
@@ -78,6 +79,27 @@ def test_a_release_is_committed_once_read_and_taken_back(overseas, as_user, tmp_
     assert [] == overseas.holding(TABLE, gone)
     assert ["r2-0", "r2-2"] == overseas.read(TABLE)["release_row_id"].to_pylist()
     assert "true" == overseas.find(TABLE, "r1").properties[WITHDRAWN]
+
+
+def test_who_is_about_to_commit_a_release_that_another_closes_loses(overseas, as_user, monkeypatch) -> None:
+    """No lock keeps them apart: the rows are written, the other closes the release, and the commit finds that main has moved on."""
+    put(overseas, "r0")
+    real, closed = catalog_overseas.commit, []
+
+    def commit(transaction: object, found: object) -> None:
+        if not closed:
+            closed.append("r1")
+            other = as_user("publisher", "p-secret")
+            closed.append(other.append(TABLE, rows("r1", 0), properties={RELEASE_ID: "r1", WITHDRAWN: "true"}).properties[WITHDRAWN])
+        real(transaction, found)
+
+    monkeypatch.setattr(catalog_overseas, "commit", commit)
+    with pytest.raises(ConcurrentChange):
+        put(overseas, "r1")
+    with pytest.raises(GateRefused, match="not committed again"):
+        put(overseas, "r1")
+    assert (["r1", "true"], 3) == (closed, overseas.read(TABLE).num_rows)
+    assert 1 == len(list(overseas._settings.warehouse.rglob("*.parquet")))
 
 
 def test_of_six_publishers_one_commits(overseas, as_user) -> None:

@@ -13,7 +13,7 @@ from curation import schema
 from curation.adapters.catalog_files import stored_below
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN
-from curation.errors import ConcurrentChange, CurationError
+from curation.errors import ConcurrentChange, CurationError, GateRefused
 from tests import rest_catalog
 
 TABLE = rest_catalog.TABLE
@@ -54,6 +54,10 @@ def test_a_release_is_committed_once_read_and_taken_back(overseas) -> None:
     assert [] == publisher.holding(TABLE, pa.array(["r1-0", "r1-1", "r1-2", "r2-1"]))
     assert ["r2-0", "r2-2"] == publisher.read(TABLE)["release_row_id"].to_pylist()
     assert "true" == publisher.find(TABLE, "r1").properties[WITHDRAWN]
+    closed = publisher.append(TABLE, rows("r3", 0), properties={RELEASE_ID: "r3", WITHDRAWN: "true"})
+    assert "true" == closed.properties[WITHDRAWN]
+    with pytest.raises(GateRefused, match="not committed again"):
+        put(publisher, "r3")
 
 
 def test_of_six_publishers_one_commits(overseas) -> None:
