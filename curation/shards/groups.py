@@ -84,14 +84,17 @@ def _vehicle_days(vehicle: Codes, day: Codes, vehicles: Sequence[str]) -> tuple[
 
 def _smallest(left: Codes, right: Codes, count: int) -> Codes:
     """For each of `count` nodes the smallest one that the edges connect it with."""
-    from scipy.sparse import coo_array  # noqa: PLC0415 - half a second to import, which every command would wait for
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415 - half a second to import, which every command would wait for
-
-    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
-    parts, part_of = connected_components(graph, directed=False)
-    first = np.full(parts, count, dtype=np.int64)
-    np.minimum.at(first, part_of, np.arange(count))
-    return np.asarray(first[part_of], dtype=np.int64)
+    first = np.arange(count)
+    while len(left):
+        ends = first[left], first[right]
+        low = np.minimum(*ends)
+        for end in ends:
+            np.minimum.at(first, end, low)
+        while not np.array_equal(further := first[first], first):  # each points at the smallest that is known so far
+            first = further
+        apart = first[left] != first[right]
+        left, right = left[apart], right[apart]
+    return first
 
 
 def split_numbers(keys: Keys, request: ShardRequest, ids: npt.NDArray[np.uint64], rows: Codes) -> tuple[Codes, Codes]:
