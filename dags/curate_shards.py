@@ -30,6 +30,8 @@ under `shards/<shard_set_id>/` in the home store.
 
 * *the request line 3 does not fit*: correct the form as the log says.
 * Not tried again: the request asks for something that is not there. The whole text stands in `home/failures.jsonl` of the work folder.
+* *EvaluationRefused*, *ModelRefused*, *MaskingRefused*: faces and plates must be masked, and the evaluation of the models does not hold, a
+  model is not in the home store, or a clip was not looked at for them. `curation shards preview` says which, and the next step.
 * Tried again by itself: disk or catalog failed. Clear the task when the cause is gone.
 """
 

@@ -160,17 +160,18 @@ def test_shards_are_built_from_the_form(run_dag: Any, fake_pipeline: Any) -> Non
     assert (request.name, request.seed) == ("night-rain", 7)
 
 
-EMPTY = dict.fromkeys(("request", "name", "quotas", "splits", "max_per_drive"))  # dag.test() keeps what an earlier run filled in
+EMPTY = dict.fromkeys(("request", "name", "quotas", "splits", "max_per_drive", "masked"))  # dag.test() keeps what an earlier run filled in
 
 
 def test_shards_are_built_from_fields(run_dag: Any, fake_pipeline: Any) -> None:
     """What is filled in beside the defaults of the form is the same request as its YAML."""
     from curation.shards.request import from_mapping
 
-    filled = {"name": "night-rain", "quotas": {"weather": {"rainy": 200}}, "splits": {"train": 0.9, "val": 0.1}, "max_per_drive": 5}
+    filled: dict[str, Any] = {"name": "night-rain", "quotas": {"weather": {"rainy": 200}}, "max_per_drive": 5, "masked": True}
+    filled |= {"splits": {"train": 0.9, "val": 0.1}}
     assert run_dag("curate_shards", **{**EMPTY, **filled}).state == "success"
     ((request,),) = fake_pipeline.named("build_shards")
-    assert from_mapping(filled) == request
+    assert (from_mapping(filled), True) == (request, request.masked)
 
 
 def test_a_form_that_is_no_request_is_refused(run_dag: Any, fake_pipeline: Any) -> None:
