@@ -12,7 +12,7 @@ from curation.records import LedgerEntry
 
 _BUILT: Final = "shards"  # kind of the entries, and the folder
 _INDEX: Final = "index.json"
-_NO_SPLIT: Final = frozenset({"filtered_out", "over_max_samples", "masked_out", "withdrawn"})
+_NO_SPLIT: Final = frozenset({"withdrawn", "undecodable", "unmaskable"})  # all other names of what is left out hold an underscore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def _line(entry: LedgerEntry, on: Recorded) -> ShardSetLine:
     key = shard_key(entry.subject, _INDEX)
     index = on.document(key) if key in on.digests else {}
     counts = accounted(entry)
-    names = list(index["splits"]) if index else [name for name in counts if name not in _NO_SPLIT]
+    names = list(index["splits"]) if index else [name for name in counts if name not in _NO_SPLIT and "_" not in name]
     sizes = {name: sum(shard["bytes"] for shard in index.get("shards", ()) if shard["split"] == name) for name in names}
     return ShardSetLine(
         shard_set_id=entry.subject,

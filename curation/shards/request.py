@@ -23,7 +23,8 @@ QUALITY_COLUMNS: Final[tuple[str, ...]] = (*SIGNALS, "fps", "duration_s", "width
 TAGS: Final[Mapping[str, tuple[str, ...]]] = {"timeofday": TIMEOFDAY, "weather": WEATHER, "scene": SCENE, "ego_motion": EGO_MOTION}
 _SLUG: Final = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 _SPLIT: Final = re.compile(r"[a-z0-9]{1,24}")
-_TAKEN_NAMES: Final = frozenset({"considered", "withdrawn"})  # all other names of what is left out hold an underscore
+# Of clips that are left out; all other names of these hold an underscore.
+_TAKEN_NAMES: Final = frozenset({"considered", "withdrawn", "undecodable", "unmaskable"})
 _RATIO_TOLERANCE: Final = 1e-9
 
 PUBLIC_COLUMNS: Final[tuple[str, ...]] = tuple(sorted(field.name for field in CLIPS if sensitivity_of(field) == "public"))

@@ -113,6 +113,7 @@ def test_the_digest_ignores_order_and_sees_every_value() -> None:
         ("name: a\ngroup_by: city", 2, "group_by", "never straddle"),
         ("name: a\ntime_block_days: 7", 2, "group_by is not time", "only with group_by"),
         ("name: a\nsplits: {withdrawn: 1.0}", 2, "left out", "names with ratios"),
+        ("name: a\nsplits: {unmaskable: 1.0}", 2, "left out", "names with ratios"),
         ("name: a\nshard_size_bytes: 10", 2, "10240", "whole number of bytes"),
         ("name: a\nmax_samples: 0", 2, "max_samples", "at least 1"),
         ("name: a\nseed: true", 2, "seed", "whole number"),
