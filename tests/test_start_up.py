@@ -44,3 +44,12 @@ def test_a_trace_loads_what_it_reads_with_and_nothing_else(tmp_path: Path) -> No
     done = _run("audit", "trace", "nobody", "--work", str(tmp_path))
     unread = HEAVY - {"cryptography", "duckdb", "fsspec", "numpy", "pyarrow"} | {"curation.residency.pack", "pyarrow.compute"}
     assert {"exit": 2, "loaded": []} == {**done, "loaded": sorted(unread & set(done["loaded"]))}
+
+
+def test_a_preview_loads_nothing_that_only_builds(tmp_path: Path) -> None:
+    """Who writes a request asks for its preview again and again, and waits for no library of pictures, pages or graphs."""
+    request = tmp_path / "request.yaml"
+    request.write_text("name: night\n")
+    done = _run("shards", "preview", str(request), "--work", str(tmp_path))
+    unread = {"cv2", "curation.proofs", "great_expectations", "jinja2", "scipy"}
+    assert {"exit": 2, "loaded": []} == {**done, "loaded": sorted(unread & set(done["loaded"]))}

@@ -54,7 +54,8 @@ from .removal import (
     withdrawal_receipt,
     withdrawal_summary,
 )
-from .shard_set import build_shards, preview_shards, rebuild_shard_sets
+from .shard_preview import preview_shards
+from .shard_set import build_shards, rebuild_shard_sets
 
 __all__ = [
     "History",

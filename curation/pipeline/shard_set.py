@@ -1,26 +1,24 @@
-"""One request: previewed, built, and built again without what was withdrawn or erased."""
+"""One request: built, and built again without what was withdrawn or erased."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from curation import layout, proofs, wiring
 from curation.erasure_files import REQUEST_FILE
 from curation.errors import ConcurrentChange, EvaluationRefused, MaskingRefused, ModelRefused, UsageError
-from curation.pipeline.base import curated, pinned
+from curation.pipeline.base import curated
 from curation.pipeline.masking import masking_permit
 from curation.ports import Engine, ObjectStore
 from curation.records import REMOVED
 from curation.settings import Settings
 from curation.shards.files import SHARDS_FOLDER, erased_copies, set_of, sets_holding
 from curation.shards.masked_copies import Workers
-from curation.shards.masking import NAMED_MAX, REASON_COLUMN, reasons_of, refusal
-from curation.shards.preview import ENCODED_COLUMNS, columns_of_preview, preview
 from curation.shards.request import ShardRequest, from_mapping
 from curation.stages import erase, shards, withdraw
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
@@ -74,34 +72,6 @@ def _remove_copies_of_erased(settings: Settings, store: ObjectStore) -> None:
     eraser = wiring.eraser(settings)
     for key in erased_copies(store):
         eraser.remove(key)
-
-
-def preview_shards(settings: Settings, request: ShardRequest) -> dict[str, Any]:
-    """What a request would give, before any copy, from main of curated.clips as it is now.
-
-    Of a masked one `masking` says what would mask, or why a build would be `refused`.
-    """
-    home = wiring.home(settings)
-    at = pinned(settings, home)
-    rows = home.catalog.stream(settings.curated_table, columns=columns_of_preview(request), encoded=ENCODED_COLUMNS, snapshot_id=at)
-    withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
-    seen = preview(request, rows, withdrawn=withdrawn)
-    if request.masked:
-        seen["masking"] = _masking_ahead(settings, home, at, request, seen.pop("not_looked_at"))
-    return seen
-
-
-def _masking_ahead(settings: Settings, home: wiring.Home, at: int, request: ShardRequest, lacking: Sequence[str]) -> dict[str, Any]:
-    """What would mask the set, or what a build would be refused with; `lacking` are clips that were not looked at."""
-    try:
-        permit = masking_permit(settings)
-        if lacking:
-            first, columns = lacking[:NAMED_MAX], ["clip_id", REASON_COLUMN]
-            rows = home.catalog.read(settings.curated_table, snapshot_id=at, clip_ids=first, columns=columns)
-            raise refusal(reasons_of(rows), len(lacking), request.name)
-    except (EvaluationRefused, MaskingRefused, ModelRefused) as error:
-        return {"refused": {"problem": error.problem, "subject": error.subject, "fix": error.fix}}
-    return permit.plain()
 
 
 def _engine(settings: Settings) -> Engine:
