@@ -18,7 +18,10 @@ from curation import pipeline, wiring
 from curation.adapters.store_local import STAGING
 from curation.demo import run_demo
 from curation.settings import Settings
+from tests.publishing import publisher_here
 from tests.rendered import few_checks, render
+
+__all__ = ["publisher_here"]
 
 NOW = "2026-11-25T08:00:00+08:00"
 # Two batches: two clips that may leave and one too black; then one more of another vehicle, one with bytes of the first batch, no video.

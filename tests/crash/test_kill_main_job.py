@@ -19,6 +19,8 @@ import pytest
 from curation import pipeline
 from curation.demo import process_tree
 
+pytestmark = pytest.mark.usefixtures("publisher_here")  # of this process; those of the killable runs are processes
+
 LIMIT_S = 120.0
 AIMS = ("discover", "ingest", "validate", "release", "approve", "publish", "shards")
 KILLS_PER_FOLDER = 2

@@ -17,6 +17,8 @@ from curation.demo import law, run_demo
 from tests.crash.test_kill_main_job import Kill, Runs, marks_of
 from tests.release.conftest import NOW, clip, table
 
+pytestmark = pytest.mark.usefixtures("publisher_here")  # of this process; those of the killable runs are processes
+
 KILLS_PER_FOLDER = 5
 ROWS = table(*(clip(number, vehicle=f"fleet-000{number % 2}", day=1 + number, device_id=f"DEV-{number}") for number in range(5)))
 
