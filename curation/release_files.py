@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
@@ -40,6 +40,7 @@ REVIEWED: Final = "review"
 REVIEW_FAILED: Final = "review_failed"
 
 
+SKEW: Final = timedelta(seconds=5)  # between machines that keep their time by NTP; another may have appended a moment ago
 _NONE: Final = pa.nulls(0, pa.string())  # pa.array of a list imports pandas: half a second of every command
 
 
@@ -248,7 +249,7 @@ def check_clock(ledger: Ledger, clock: Clock) -> None:
         raise LedgerUnreachable(
             f"cannot be read, so nothing leaves: {error.problem}", subject="ledger", fix="bring its store back, then run this again"
         ) from error
-    if last is not None and datetime.fromisoformat(last.at) > now:
+    if last is not None and datetime.fromisoformat(last.at) > now + SKEW:
         raise CurationError(
             f"the clock says {now.isoformat()}, but the ledger's last entry is of {last.at}",
             subject="clock",

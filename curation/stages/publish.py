@@ -360,8 +360,9 @@ def _failed_abroad(folder: ReleaseFolder, failure: CurationError) -> GateRefused
 def _closed(folder: ReleaseFolder, snapshot: SnapshotInfo, *, catalog: OverseasCatalog, table: str, ledger: Ledger) -> GateRefused:
     """Why a release that was taken back is not published, after that is in the ledger."""
     refusal = GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
-    if REFUSED not in kinds_of(folder.release_id, ledger):  # whoever took it back ended before it was recorded
-        _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
+    if REFUSED not in kinds_of(folder.release_id, ledger):  # whoever took it back, or closed it, ended before it was recorded
+        was_committed = EVIDENCE_PROPERTY in snapshot.properties
+        _take_back(folder, snapshot if was_committed else None, refusal, catalog=catalog, table=table, ledger=ledger)
     return refusal
 
 

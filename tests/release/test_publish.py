@@ -15,7 +15,7 @@ from curation.audit.ledger import StoreLedger
 from curation.audit.verify import verify
 from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, EvidenceBroken, GateRefused, OutsideError, PackRefused
 from curation.records import StageCount
-from curation.release_files import RELEASE_FILE, SUPERSEDED_FILE
+from curation.release_files import RELEASE_FILE, SUPERSEDED_FILE, check_clock
 from curation.stages.publish import RELEASE_PROPERTY, WITHDRAWN_PROPERTY, recorded_digests
 
 TABLE = "published.clips"
@@ -487,6 +487,27 @@ def test_a_pack_that_lapses_while_it_is_decided_stops_the_publication(world, row
     assert (world.catalog.read(TABLE).num_rows, world.kinds()[-1]) == (0, "publish_refused")
 
 
+def test_a_refusal_that_ends_half_way_is_recorded_by_the_next(world, rows, approved):
+    """The catalog fails as the release is to be closed, or the process is killed right after: the next run ends it, and no row is told of
+    as having left."""
+
+    def lapses_after_the_intent():
+        if world.folder(approved).is_begun():
+            raise PackRefused("expired", subject="pack", fix="renew it")
+
+    for broken in (
+        {"catalog": FaultAt(world.catalog, {"append"}, at=1, after=False, error=FAULT)},
+        {"ledger": FaultAt(world.ledger, {"record"}, at=1, after=False, error=Killed())},
+    ):
+        with pytest.raises((OutsideError, Killed)):
+            replace(world, **broken).publish(approved, rows, check_law=lapses_after_the_intent)
+        assert world.kinds() == ["release", "approve"]
+    with pytest.raises(GateRefused, match="not committed again"):
+        world.publish(approved, rows)
+    last = world.ledger.head()
+    assert (last.kind, last.counts, world.catalog.read(TABLE).num_rows) == ("publish_refused", {"rows_in": 2, "withheld": 2}, 0)
+
+
 class Exchanged:
     """A store in which somebody puts another file in a file's place once it was read for the first time."""
 
@@ -607,7 +628,10 @@ def test_an_approval_is_not_given_twice(world, approved):
 
 
 def test_a_clock_behind_the_ledger_publishes_nothing(world, rows, approved):
-    """Setting the clock back, which would make an expired approval valid again, stops approval and publication."""
+    """Setting the clock back, which would make an expired approval valid again, stops approval and publication; a moment that two machines
+    differ by does not."""
+    world.clock.instant -= timedelta(seconds=2)
+    check_clock(world.ledger, world.clock)
     world.clock.instant -= timedelta(days=1)
     with pytest.raises(CurationError, match="the clock says"):
         world.publish(approved, rows)
