@@ -17,6 +17,10 @@ _MAINLAND: Final = re.compile(
 )
 _BETWEEN: Final = str.maketrans("", "", " -\u00b7\u2022\u30fb\u2027:|")  # what stands between groups, as it is read
 _DOTTED: Final = re.compile(rf"^([{_PROVINCES}]?[A-Z])\.")  # the point of a mainland plate, read as a stop
+# Letters are read as digits at night (B as 8, D as 0): digits alone count where they stand in two groups as plates have them.
+_GROUPS: Final = re.compile(
+    r"(?!20[0-9]{2}-(?:0[1-9]|1[0-2])$)(?:[0-9]{3}[-\u00b7][0-9]{2,4}|[0-9]{2}[-\u00b7][0-9]{3,4}|[0-9]{4}[-\u00b7][0-9]{2})"
+)
 _LETTERS: Final = re.compile(r"[A-Z0-9]{5,8}")
 _LEAST_DIGITS: Final = 2
 _NOT_LATIN: Final = re.compile(r"^[^A-Z0-9]{1,2}|[^A-Z0-9]{1,2}$")  # a province that was misread, a seal, an emblem
@@ -27,9 +31,12 @@ _NO_PLATE: Final = re.compile(r"[GSXY][0-9]{1,4}[A-Z]?|[0-9]+(?:KM|KMH|KPH|MPH|M
 def form(text: str) -> Form | None:
     """Whose form of plate a line has, None where it has none.
 
-    "other" is any group of five to eight Latin letters and digits with a letter and two digits in it.
+    "other" is any group of five to eight Latin letters and digits with a letter and two digits in it, and digits in two groups.
     """
-    plain = _DOTTED.sub(r"\1", unicodedata.normalize("NFKC", text).upper().strip()).translate(_BETWEEN)
+    said = unicodedata.normalize("NFKC", text).upper().strip()
+    if _GROUPS.fullmatch(said):
+        return "other"
+    plain = _DOTTED.sub(r"\1", said).translate(_BETWEEN)
     if _MAINLAND.fullmatch(plain):
         return "mainland"
     latin = _NOT_LATIN.sub("", plain)

@@ -44,6 +44,7 @@ def reader(reading: Settings) -> DnnTextReader:
         ("苏a1234警", "mainland"), ("粤Z1234港", "mainland"), ("使014578", "mainland"), ("WJ京1234X", "mainland"),
         ("\uff21\uff22-1234", "other"),
         ("1234-AB", "other"), ("ABC-1234", "other"), ("AB12 CDE", "other"), ("B XY 123", "other"), ("\u56fdA12345", "other"),
+        ("262-80", "other"), ("80-1234", "other"), ("11-21", None), ("2026-11", None), ("0539-984354", None),
         ("G1501", None), ("S20", None), ("60KM/H", None), ("STOP", None), ("2026/10/11", None), ("16:22:05", None), ("EXIT25", None),
         ("N31.2304", None), ("12345", None), ("A123", None), ("", None), ("HAPPYCAR", None), ("京津高速", None),
     ],
