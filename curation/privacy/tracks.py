@@ -20,6 +20,7 @@ from curation.records import Detection
 
 _SAME_IOU: Final = 0.15  # between frames a thing moves: less overlap than two boxes of one picture need
 _REACH: Final = 0.6  # of a box's larger side, within which its centre may move a frame: small boxes overlap no more after a step
+_AGREE_IOU: Final = 0.3  # of where two sights lead to: from here on it is one place
 _LIKE_SIZE: Final = 2.0  # by which its sides may grow or shrink meanwhile
 
 
@@ -67,12 +68,13 @@ Box = tuple[float, float, float, float]
 class Track:
     """One thing through the clip: frame number -> box (x, y, width, height), for the frames where it was detected.
 
-    `followed`: the same for other frames, as far as it was followed: around where its sight before and its sight after lead.
+    `followed`: the same for other frames, as far as it was followed: one box around where its sight before and its sight after lead,
+    or both and the place between its sights where they lead apart.
     """
 
     boxes: Mapping[int, Box]
     best_score: float
-    followed: Mapping[int, Box] = field(default_factory=dict)
+    followed: Mapping[int, tuple[Box, ...]] = field(default_factory=dict)
 
 
 def tracks(
@@ -159,9 +161,18 @@ class _Growing:
             if number not in self.sights:
                 at = bisect_left(numbers, number)
                 led = [self.sights[one].at(number) for one in numbers[max(at - 1, 0) : at + 1]]
-                if all(box is not None for box in led):
-                    followed[number] = _plain(hull([box for box in led if box is not None]))
+                ways = [box for box in led if box is not None]
+                if len(ways) == len(led):
+                    followed[number] = tuple(map(_plain, self._places(number, ways)))
         return Track({number: _plain(one.box) for number, one in self.sights.items()}, max(self.scores), followed)
+
+    def _places(self, number: int, ways: list[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
+        """Where it may be in a frame. A box around ways that lead apart would hide what lies between, up to a quarter of a picture."""
+        if len(ways) < 2 or ious(ways[0][None], ways[1][None])[0, 0] >= _AGREE_IOU:
+            return [hull(ways)]
+        numbers = sorted(self.sights)
+        boxes = np.stack([self.sights[one].box for one in numbers])
+        return [*ways, np.asarray([np.interp(number, numbers, boxes[:, side]) for side in range(4)])]
 
 
 def _box(one: Detection) -> npt.NDArray[np.float64]:
@@ -211,13 +222,13 @@ def _filled(track: Track, frame_count: int, extend_frames: int) -> Iterator[tupl
     boxes = np.asarray([track.boxes[number] for number in numbers])
     first, last = int(numbers[0]), int(numbers[-1])
     wanted = np.arange(max(0, first - extend_frames), min(frame_count, last + extend_frames + 1))
-    placed = np.stack([np.interp(wanted, numbers, boxes[:, side]) for side in range(4)], axis=1)
-    for row, number in enumerate(wanted.tolist()):
-        placed[row] = track.followed.get(number, placed[row])
+    evenly = np.stack([np.interp(wanted, numbers, boxes[:, side]) for side in range(4)], axis=1)
     beyond = np.maximum(first - wanted, 0) + np.maximum(wanted - last, 0)
-    grown = scaled_each(placed, 1 + beyond / max(extend_frames, 1))
-    for number, box in zip(wanted.tolist(), grown, strict=True):
-        yield number, _plain(box)
+    scales = 1 + beyond / max(extend_frames, 1)
+    for number, box, scale in zip(wanted.tolist(), evenly, scales.tolist(), strict=True):
+        places = np.asarray(track.followed.get(number, (box,)), np.float64)
+        for grown in scaled_each(places, np.full(len(places), scale)):
+            yield number, _plain(grown)
 
 
 def scaled_each(boxes: Boxes, scales: npt.NDArray[np.float64]) -> Boxes:

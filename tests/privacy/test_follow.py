@@ -86,12 +86,19 @@ def test_a_crowd_that_moves_by_more_than_its_spacing_keeps_its_masks() -> None:
     assert [(0, 6, 12)] * 6 != [tuple(track.boxes) for track in alone]
 
 
-def test_what_both_sights_lead_to_is_covered_whole() -> None:
-    """Where the ways from before and from after differ, the mask lies around both; where it was not followed, it moves evenly."""
+def test_what_both_sights_lead_to_is_covered_and_not_what_lies_between() -> None:
+    """Ways that nearly agree: one mask around both. Ways that part: one on each and one where it would be by moving evenly."""
     frames = [(_seen(_box(0)),), None, (_seen(_box(2)),)]
-    paths = {0: Paths(0, after=[np.array([[380.0, 300, 40, 40]]), _box(2)[None]]), 2: Paths(2, before=[np.array([[450.0, 310, 40, 40]])])}
-    [track] = tracks(frames, _LIMITS, paths)
-    assert {1: (380.0, 300.0, 110.0, 50.0)} == track.followed
+
+    def between(before_px: float, after_px: float) -> tuple[tuple[float, ...], ...]:
+        before, after = (np.array([[x_px, 300.0, 40, 40]]) for x_px in (before_px, after_px))
+        [track] = tracks(frames, _LIMITS, {0: Paths(0, after=[before, _box(2)[None]]), 2: Paths(2, before=[after])})
+        masked = list(masks([track], frame_count=3, width_px=1280, height_px=720, limits=_LIMITS))[1]
+        assert len(masked) == len(track.followed[1])
+        return tuple(track.followed[1])
+
+    assert ((400.0, 300.0, 50.0, 40.0),) == between(400, 410)
+    assert ((380.0, 300.0, 40.0, 40.0), (900.0, 300.0, 40.0, 40.0), (412.0, 297.0, 40.0, 40.0)) == between(380, 900)
     assert [0, 0, 30, 20] == hull([np.array([0.0, 0, 10, 10]), np.array([20.0, 5, 10, 15])]).tolist()
     [track] = tracks(frames, _LIMITS)
     assert {} == track.followed
