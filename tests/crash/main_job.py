@@ -142,9 +142,9 @@ def _child(work: Path, marks: Path, job: Callable[[Path, Stage], object]) -> int
     return 0
 
 
-def serve(job: Callable[[Path, Stage], object] = run_main_job) -> None:
+def serve(job: Callable[[Path, Stage], object] = run_main_job, preloaded: Sequence[str] = PRELOADED) -> None:
     """Run a child with the job for each line until standard input ends."""
-    for module in PRELOADED:
+    for module in preloaded:
         importlib.import_module(module)
     print("ready", flush=True)  # noqa: T201 - the protocol
     for line in sys.stdin:

@@ -22,4 +22,4 @@ def run_publication(work: Path, enter: Callable[[str], None] = lambda _: None) -
 
 
 if __name__ == "__main__":
-    runpy.run_path(str(Path(__file__).with_name("main_job.py")))["serve"](run_publication)
+    runpy.run_path(str(Path(__file__).with_name("main_job.py")))["serve"](run_publication, ["curation.adapters.catalog_home"])

@@ -7,13 +7,13 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from curation import pipeline, wiring
+from curation import pipeline, proofs, wiring
 from curation.demo import law, run_demo
+from tests.crash.conftest import NOW as PINNED
 from tests.crash.test_kill_main_job import Kill, Runs, marks_of
 from tests.release.conftest import NOW, clip, table
 
@@ -24,10 +24,13 @@ ROWS = table(*(clip(number, vehicle=f"fleet-000{number % 2}", day=1 + number, de
 
 
 @pytest.fixture(scope="module")
-def approved(tmp_path_factory: pytest.TempPathFactory, crash: SimpleNamespace) -> Path:
+def approved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder with an approved release of five clips."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CURATION_NOW", crash.now)
+        environment.setenv("CURATION_NOW", PINNED)
+        environment.setattr(
+            proofs, "of_release", lambda *_: None
+        )  # what was cut is proved elsewhere; here it takes longer than all the rest
         work = tmp_path_factory.mktemp("approved") / "work"
         run_demo._write_settings(work, work / "clips", None, law.make(work / "home" / "law", fences=None, now=NOW))
         settings = pipeline.open_settings(work)
@@ -40,10 +43,10 @@ def approved(tmp_path_factory: pytest.TempPathFactory, crash: SimpleNamespace) -
 
 
 @pytest.fixture(scope="module")
-def runs(crash: SimpleNamespace) -> Iterator[Runs]:
+def runs() -> Iterator[Runs]:
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CURATION_NOW", crash.now)
-        found = Runs(crash.script.with_name("publish_job.py"))
+        environment.setenv("CURATION_NOW", PINNED)
+        found = Runs(Path(__file__).with_name("publish_job.py"))
     yield found
     found.end()
 
