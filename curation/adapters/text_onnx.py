@@ -43,19 +43,27 @@ class DnnTextReader:
     def read(self, picture: npt.NDArray[np.uint8], *, least_height_px: float) -> Sequence[TextLine]:
         """Every line of a BGR picture that is as high as that and says something, from the top.
 
+        It is looked at as it is and with even contrast, in which plates in the shade can be read; a line that reads the same in both
+        comes once.
+
         Raises:
             ModelRefused: OpenCV cannot run a model on it.
         """
+        read = [one for shown in (picture, lines.evened(picture)) for one in self._read(shown, least_height_px)]
+        once = {(one.text, round(one.x_px / one.width_px), round(one.y_px / one.height_px)): one for one in reversed(read)}
+        return tuple(sorted(once.values(), key=lambda one: (one.y_px, one.x_px)))
+
+    def _read(self, picture: npt.NDArray[np.uint8], least_height_px: float) -> list[TextLine]:
         height_px, width_px = picture.shape[:2]
         model = self._find_at
         looks = tiles.looks(width_px, height_px, width_px=model.width_px, height_px=model.height_px, max_zoom=model.max_zoom)
         found = [one for look in looks for one in self._lines(picture, look, least_height_px)]
         if not found:
-            return ()
+            return []
         boxes = np.asarray([(*corners.min(axis=0), *np.ptp(corners, axis=0)) for corners, _ in found], np.float64)
         kept = distinct(boxes, np.asarray([score for _, score in found]))
         read = [self._line(picture, found[index][0], boxes[index]) for index in kept]
-        return tuple(sorted((one for one in read if one is not None), key=lambda one: (one.y_px, one.x_px)))
+        return [one for one in read if one is not None]
 
     def _lines(self, picture: npt.NDArray[np.uint8], look: tiles.Look, least_height_px: float) -> list[tuple[lines.Corners, float]]:
         """Corners and score of each line that is high enough and no longer than a plate, in pixels of the picture."""

@@ -17,6 +17,7 @@ _INK_FROM: Final = 0.3
 _GROW: Final = 1.6
 _LEAST_SIDE_PX: Final = 3.0
 _UPRIGHT_FROM: Final = 1.5  # times as high as wide: such a line stands on end
+_PATCH_PX: Final = 128
 _CHARACTERS_FIELD: Final = 14  # metadata_props of an ONNX ModelProto
 _CHARACTERS_KEY: Final = b"character"
 
@@ -24,6 +25,14 @@ _CHARACTERS_KEY: Final = b"character"
 def blob(picture: Picture) -> npt.NDArray[np.float32]:
     """1 x 3 x height x width in [-1, 1], BGR, as both models take it."""
     return np.ascontiguousarray((picture.astype(np.float32) / np.float32(127.5) - np.float32(1)).transpose(2, 0, 1)[None])
+
+
+def evened(picture: Picture) -> Picture:
+    """The BGR picture with the contrast of each patch of about 128 px evened out, as far as three times the mean of its histogram."""
+    patches = (max(1, round(picture.shape[1] / _PATCH_PX)), max(1, round(picture.shape[0] / _PATCH_PX)))
+    planes = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV)
+    planes[..., 0] = cv2.createCLAHE(3.0, patches).apply(np.ascontiguousarray(planes[..., 0]))
+    return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR), np.uint8)
 
 
 def found(ink: npt.NDArray[np.float32], min_score: float) -> list[tuple[Corners, float]]:

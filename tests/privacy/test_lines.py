@@ -103,6 +103,16 @@ def test_the_shipped_reader_reads_a_line_where_it_stands_if_it_is_high_enough(re
     assert () == reader.read(np.full((200, 300, 3), 90, np.uint8), least_height_px=16)
 
 
+def test_a_line_in_the_shade_is_read_too(reader: DnnTextReader) -> None:
+    """Dark on nearly as dark, in a corner of a bright picture: nobody reads it as it is, and with even contrast it is a plate."""
+    picture = np.full((360, 640, 3), 200, np.uint8)
+    picture[100:260, 120:520] = 18
+    cv2.putText(picture, "ABC-1234", (215, 195), cv2.FONT_HERSHEY_SIMPLEX, 1.3, (14, 14, 14), 3)
+    shaded = cv2.GaussianBlur(picture, (3, 3), 0)
+    assert [] == [one for one in reader._read(shaded, 16) if plates.form(one.text)]
+    assert ["other"] == [plates.form(one.text) for one in reader.read(shaded, least_height_px=16)]
+
+
 def test_a_reader_whose_numbers_are_wrong_is_refused(reading: Settings) -> None:
     """One weight changed, other bytes, no model, and a reader whose characters were taken away: each is refused by name."""
     finder, reader = _named(reading, "ppocr-lines"), _named(reading, "ppocr-characters")
