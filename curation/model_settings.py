@@ -222,10 +222,10 @@ class PrivacySettings(_Frozen):
         allow_demo_evaluation: whether an evaluation that calls itself a demo counts.
         second_face_model: looks at what was masked; another than `face_model`.
         line_model, character_model: find and read text in what was masked.
+        reviewers: name -> Ed25519 public key, hex, of everybody who may answer a review of masked pictures.
         proof_step_s: seconds between two frames of a masked copy that are looked at again; 0 for all of them.
     """
 
-        reviewers: name -> Ed25519 public key, hex, of everybody who may answer a review of masked pictures.
     face_model: str = "centerface"
     plate_model: str = "clp-det"
     detect_at_ingest: bool = False
@@ -234,8 +234,8 @@ class PrivacySettings(_Frozen):
     trusted_evaluators: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
     evaluation_days: int = Field(default=365, ge=1, le=1096)
     allow_demo_evaluation: bool = False
+    reviewers: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
     second_face_model: str = "blazeface-full"
     line_model: str = "ppocr-lines"
     character_model: str = "ppocr-characters"
-    reviewers: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
     proof_step_s: float = Field(default=0.5, ge=0, le=2)  # Annex B samples a frame in 2 s
