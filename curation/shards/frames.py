@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import ClipUnreadable
-from curation.ports import ClipStream
+from curation.ports import ClipStream, Frame
+from curation.privacy.paint import upright
 from curation.records import Packet
 from curation.shards.request import FrameRequest
 from curation.signals import looks
@@ -66,7 +67,7 @@ def pictures(clip: ClipStream, frames: FrameRequest) -> Iterator[Picture]:
     if not asked:
         raise ClipUnreadable("its frames carry no times", subject="clip", fix="leave it out, or ask for whole clips")
     chosen = looks.needed_for(looks.Timeline(packets), [one.at for one in asked])
-    start_s, size_px = asked[0].shown_s, sides_px((clip.container.width_px, clip.container.height_px), frames)
+    start_s, own_px = asked[0].shown_s, (clip.container.width_px, clip.container.height_px)
     done, given = 0, 0  # how far in what is asked, and how much of it came out
     for attempt in (chosen, None) if chosen is not None else (None,):
         ranks = {_tick(one.shown_s): rank for rank, one in enumerate(asked) if rank >= done}
@@ -77,7 +78,7 @@ def pictures(clip: ClipStream, frames: FrameRequest) -> Iterator[Picture]:
             if attempt is not None and rank > done:
                 break  # one is missing: the whole clip is decoded for the rest
             done, moment = rank + 1, asked[rank]
-            jpeg = _jpeg(frame.sized(*size_px), frames.jpeg_quality)
+            jpeg = _jpeg(_shown(frame, own_px, frames), frames.jpeg_quality)
             given += 1
             yield Picture(index=moment.index, pts_s=round(moment.shown_s - start_s, 6), jpeg=jpeg)
         if done == len(asked):
@@ -85,6 +86,14 @@ def pictures(clip: ClipStream, frames: FrameRequest) -> Iterator[Picture]:
     if given < len(asked):
         problem = f"{len(asked) - given} of {len(asked)} pictures asked of it do not decode"
         raise ClipUnreadable(problem, subject="clip", fix="leave it out, or inspect it again")
+
+
+def _shown(frame: Frame, own_px: tuple[int, int], frames: FrameRequest) -> npt.NDArray[np.uint8]:
+    """The frame as players show it, of the sides asked for: a clip may say that it lies on its side."""
+    if frame.quarter_turns % 2:
+        width_px, height_px = sides_px(own_px[::-1], frames)
+        return upright(frame.sized(height_px, width_px), frame.quarter_turns)
+    return upright(frame.sized(*sides_px(own_px, frames)), frame.quarter_turns)
 
 
 def sides_px(own: tuple[int, int], frames: FrameRequest) -> tuple[int, int]:

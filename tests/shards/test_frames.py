@@ -20,6 +20,7 @@ from curation.shards.frames import moments, pictures, sides_px
 from curation.shards.request import FrameRequest
 from curation.signals import looks
 from tests.shards.invented import FPS, FRAMES, write
+from tests.turned import turned
 
 # Name -> options of x264: groups of a second, of one with pictures that nothing depends on, open ones, and none but the first.
 CODINGS = {
@@ -161,3 +162,16 @@ def test_a_machine_without_vector_instructions_makes_the_same_bytes(clips: dict[
     command = [sys.executable, "-c", PLAIN_MACHINE, str(clips["open"]), json.dumps(asked)]
     done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_pictures_stand_as_players_show_the_clip(clips: dict[str, Path], tmp_path: Path, quarters: int) -> None:
+    """A clip that says it lies on its side gives upright pictures, and the sides asked for are those of what is shown."""
+    lying = turned(clips["one-key"], tmp_path / "lying.mp4", quarters)
+    [plain, shown] = [
+        cv2.imdecode(np.frombuffer(taken(path, FrameRequest(fps=1.0))[0][2], np.uint8), 1) for path in (clips["one-key"], lying)
+    ]
+    assert np.rot90(plain, quarters).shape == shown.shape
+    assert np.abs(np.rot90(plain, quarters).astype(int) - shown).mean() < 3  # two JPEGs of one picture
+    narrow = cv2.imdecode(np.frombuffer(taken(lying, FrameRequest(fps=1.0, width_px=48))[0][2], np.uint8), 1)
+    assert 48 == narrow.shape[1]
