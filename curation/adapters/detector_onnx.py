@@ -48,8 +48,15 @@ class DnnDetector:
         height_px, width_px = picture.shape[:2]
         least = self._model.min_score if min_score is None else min_score
         model, found, scored = self._model, [], []
-        size = {"width_px": model.width_px, "height_px": model.height_px, "coarser_from_px": model.coarser_from_px}
-        for look in tiles.looks(width_px, height_px, **size, max_zoom=model.max_zoom, coarser=model.coarser):
+        for look in tiles.looks(
+            width_px,
+            height_px,
+            width_px=model.width_px,
+            height_px=model.height_px,
+            max_zoom=model.max_zoom,
+            coarser=model.coarser,
+            coarser_from_px=model.coarser_from_px,
+        ):
             boxes, scores = self._look(picture, look, least)
             counts = tiles.uncut(boxes, look, width_px, height_px) & (boxes[:, 2:].min(axis=1, initial=np.inf) >= look.least_px)
             found.append(boxes[counts])
