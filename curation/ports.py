@@ -278,7 +278,7 @@ class Masker(Protocol):
         """
 
     def write(self, path: Path, target: Path, masking: Masking) -> int:
-        """The number of frames written to `target`, each as `masking` gives it, at the time that it had.
+        """The number of frames written to `target`, each at the time that it had, with every pixel that its masks touch one grey.
 
         Raises:
             ClipUnreadable: a frame cannot be decoded, or its time cannot be kept.
