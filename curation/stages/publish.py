@@ -322,12 +322,15 @@ def _check_destination(folder: ReleaseFolder, table: str, destination: Destinati
 
     Raises:
         ApprovalRefused: it is another's. Nothing is taken back either: what was begun lies elsewhere.
+        EvidenceBroken: the intent does not say where it began.
     """
     if not folder.has(EVIDENCE_FILE):  # refused with its approval, and taken back
         return
     folder.digest(EVIDENCE_FILE)
     evidence = folder.evidence()
-    begun = folder.document(INTENT_FILE)["table"] if folder.has(INTENT_FILE) else table
+    begun = folder.document(INTENT_FILE).get("table") if folder.has(INTENT_FILE) else table
+    if begun is None:
+        raise EvidenceBroken("names no table", subject=folder.key(INTENT_FILE), fix="restore it from a copy; then publish again")
     for what, meant, found in (
         ("recipient", evidence["recipient"], destination.recipient),
         ("purpose", evidence["purpose"], destination.purpose),

@@ -159,7 +159,7 @@ def test_a_refused_publication_is_told_as_aborted(world, rows, tmp_path):
     """It names no column, for none left."""
     release_id = world.cut(rows)
     world.approve(release_id)
-    world.store.create(f"releases/{release_id}/intent.json", b"{}")
+    world.store.create(f"releases/{release_id}/intent.json", b'{"table": "published.clips"}')
     moved = rows.filter([True, False, True, True])
     with pytest.raises(CurationError):
         world.publish(release_id, moved)

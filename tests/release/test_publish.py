@@ -585,6 +585,16 @@ def test_two_releases_of_the_same_rows_cannot_both_leave(world, rows, approved):
     assert replace(world).catalog.read(TABLE).num_rows == 2
 
 
+def test_an_intent_that_names_no_table_is_refused_by_name(world, rows):
+    """What was begun, and where, nobody can tell: nothing is committed until the file is restored."""
+    release_id = world.cut(rows)
+    world.approve(release_id)
+    world.store.create(f"releases/{release_id}/intent.json", b"{}")
+    with pytest.raises(EvidenceBroken, match="names no table"):
+        world.publish(release_id, rows)
+    assert "publish" not in world.kinds()
+
+
 def test_an_approval_that_the_ledger_does_not_know_is_refused(world, rows, cut, approved, tmp_path):
     """A whole and well-formed approval that somebody put into the store lets nothing leave, and is not adopted by the next approval."""
     path = tmp_path / "home" / world.folder(cut).key("approval.json")
