@@ -51,7 +51,7 @@ $(TORCH)/.ready:
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@nice -n 5 $(BIN)/mypy  # beside tests, as .ci/run has it, the one that has five minutes comes first
+	@nice -n 10 $(BIN)/mypy  # beside tests, as .ci/run has it, the longest comes first
 	@$(BIN)/lint-imports --no-cache
 
 bench: $(STAMP) ## the benchmarks; prints ratios, writes benchmarks/latest.json
