@@ -14,6 +14,7 @@ from curation.ports import ObjectStore
 from curation.shards import mds
 
 SHARDS_FOLDER: Final = "shards/"
+_ONE_BY_ONE_MAX: Final = 100  # clips whose folders are listed each; of more, all copies are listed once
 _BLOCK_BYTES: Final = 1 << 16  # of one request: some headers and small members at once, and little of a clip's bytes
 _ID_DIGITS: Final = 64  # of a clip_id, with which each key begins
 
@@ -35,7 +36,12 @@ def objects_of(shard_sets: Collection[str], store: ObjectStore) -> list[str]:
 
 def copies_of(clip_ids: Collection[str], store: ObjectStore) -> list[str]:
     """Keys of all masked copies of these clips, and of what stands beside them, which goes last: it tells of them."""
-    return [key for clip_id in clip_ids for key in sorted(store.keys(masked_folder(clip_id)), key=lambda key: key.endswith(".json"))]
+    if len(clip_ids) <= _ONE_BY_ONE_MAX:
+        found = [key for clip_id in clip_ids for key in store.keys(masked_folder(clip_id))]
+    else:
+        wanted = frozenset(clip_ids)
+        found = [key for key in store.keys(MASKED) if clip_of_masked(key) in wanted]
+    return sorted(found, key=lambda key: key.endswith(".json"))
 
 
 def erased_copies(store: ObjectStore) -> list[str]:

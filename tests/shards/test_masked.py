@@ -308,6 +308,7 @@ def test_copies_of_an_erased_clip_are_found_and_no_more_are_made(make_masked_hom
     first, second = home.rows["clip_id"].to_pylist()[:2]
     mask_clips.write_copy(first, ".mp4", store=home.store, equipment=equipment())
     assert (2, 0, []) == (len(copies_of([first], home.store)), len(copies_of([second], home.store)), erased_copies(home.store))
+    assert copies_of([first], home.store) == copies_of([first, *(f"{number:064x}" for number in range(200))], home.store)  # in one listing
     for clip_id in (first, second):
         home.store.create(tombstone_key(clip_id), b"{}")
     with pytest.raises(MaskingRefused, match="was erased while it was masked"):
