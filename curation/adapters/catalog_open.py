@@ -7,8 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.catalog import Catalog, load_rest
 from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
@@ -49,7 +48,7 @@ def open_catalog(settings: CatalogSettings) -> Catalog:
     warehouse, secrets = warehouse_of(settings), _secrets(settings)
     given = dict(settings.properties) if isinstance(settings, OverseasCatalogSettings) else {}
     if settings.uri.startswith("http"):
-        return RestCatalog(settings.name, uri=settings.uri, warehouse=warehouse, **given, **secrets)
+        return load_rest(settings.name, {"uri": settings.uri, "warehouse": warehouse, **given, **secrets})
     uri = settings.uri
     if is_sqlite(settings):
         Path(uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
