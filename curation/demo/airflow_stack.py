@@ -278,8 +278,13 @@ class AirflowStack:
 
     def tasks(self, dag_id: str, run_id: str) -> list[Mapping[str, Any]]:
         """The run's task instances, as Airflow reports them (`task_id`, `map_index`, `state`, `try_number`, …)."""
-        query = {"limit": PAGE * 10}
-        return list(self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", query=query)["task_instances"])
+        found: list[Mapping[str, Any]] = []
+        while True:  # Airflow gives a hundred at most, whatever is asked
+            query = {"limit": PAGE, "offset": len(found), "order_by": "id"}
+            page = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", query=query)
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return found
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned, decoded.

@@ -223,6 +223,15 @@ def test_a_run_goes_through_and_its_result_is_read(day: Day) -> None:
     assert [run.run_id for run in day.stack.runs("tiny")] == [run_id]
 
 
+def test_every_task_of_a_run_is_told_however_many_there_are(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow answers in pages, a hundred tasks at most: what is on the second page counts as well."""
+    run_id = day.stack.runs("ingest_clips")[0].run_id
+    at_once = {task["id"] for task in day.stack.tasks("ingest_clips", run_id)}
+    monkeypatch.setattr(airflow_stack, "PAGE", 1)
+    assert at_once == {task["id"] for task in day.stack.tasks("ingest_clips", run_id)}
+    assert 1 < len(at_once)
+
+
 def test_a_late_run_is_told_at_home(day: Day) -> None:
     """Airflow itself calls what our DAGs name as their deadline's callback, and a line of the work folder says which run is late."""
     run_id, file = day.stack.trigger("late"), day.work / notices.FILE
