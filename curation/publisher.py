@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import IO, Any, Final
 
 from curation import pipe, schema, wiring
+from curation.approval import check_bound
 from curation.errors import ApprovalRefused, CurationError, OutsideError, UsageError
 from curation.ports import OverseasCatalog, Upkeep
 from curation.records import SnapshotInfo
@@ -45,7 +46,7 @@ def _append(settings: PublisherSettings, catalog: OverseasCatalog, *, table: str
         return catalog.append(table, schema.RELEASE.empty_table(), properties=properties)
     release_id = properties.get(publish.RELEASE_PROPERTY, "")
     folder = ReleaseFolder(wiring.release_store(settings, release_id), release_id)
-    publish.check_bound(folder, wiring.clock())
+    check_bound(folder, wiring.clock())
     if properties.get(publish.EVIDENCE_PROPERTY) != folder.digest(EVIDENCE_FILE):
         raise ApprovalRefused(
             "the snapshot would name other evidence", subject=f"release {release_id}", fix="run `curation audit verify`; cut a new release"

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from curation import __version__, proofs, wiring
+from curation import __version__, approval, proofs, wiring
 from curation.audit.lineage import runs as lineage_of
 from curation.errors import ApprovalRefused, CurationError, UsageError
 from curation.pipeline.base import curated, today_at_home
@@ -68,7 +68,7 @@ def release_summary(settings: Settings, release_id: str) -> dict[str, Any]:
     home = wiring.home(settings)
     folder = ReleaseFolder(home.store, release_id)
     evidence = folder.evidence()
-    digests = publish.recorded_digests(folder, home.ledger)
+    digests = approval.recorded_digests(folder, home.ledger)
     return {
         "release_id": release_id,
         "window": evidence["window"],
@@ -112,12 +112,12 @@ def approve(
     """
     home = wiring.home(settings)
     folder = ReleaseFolder(home.store, release_id)
-    publish.approve(
+    approval.approve(
         folder,
         approver=approver,
         ticket=ticket,
         requesters=requesters,
-        digests=digests or publish.recorded_digests(folder, home.ledger),
+        digests=digests or approval.recorded_digests(folder, home.ledger),
         valid_for=timedelta(days=settings.publish.approval_days),
         seal=None if key is None else lambda body: key.sign(body).hex(),
         store=home.store,

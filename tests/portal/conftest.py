@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation import layout, schema, wiring
+from curation import approval, layout, schema, wiring
 from curation.audit import leaks
 from curation.demo import law
 from curation.digests import canonical_json, sha256_hex
@@ -147,7 +147,7 @@ def _release(settings: Settings, on: wiring.Ground, rows: pa.Table, *, window: d
 
 def _publish(settings: Settings, on: wiring.Ground, release_id: str, rows: pa.Table) -> None:
     folder = ReleaseFolder(on.store, release_id)
-    publish.approve(
+    approval.approve(
         folder,
         approver="officer",
         ticket=IMAGE,

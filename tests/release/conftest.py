@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from curation import schema
+from curation import approval, schema
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.store_local import DirectoryStore
 from curation.audit.ledger import StoreLedger
@@ -129,7 +129,7 @@ class World:
     def approve(self, release_id, *, approver="officer", ticket="T-1", requesters=("engineer",), digests=None, seal=None):
         folder = self.folder(release_id)
         seen = {"release": folder.digest(RELEASE_FILE), "evidence": folder.digest(EVIDENCE_FILE)}
-        publish.approve(
+        approval.approve(
             folder,
             approver=approver,
             ticket=ticket,

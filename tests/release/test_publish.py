@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from curation.approval import recorded_digests
 from curation.audit.leaks import find_home_values
 from curation.audit.ledger import StoreLedger
 from curation.audit.verify import verify
 from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, EvidenceBroken, GateRefused, OutsideError, PackRefused
 from curation.records import StageCount
 from curation.release_files import RELEASE_FILE, SUPERSEDED_FILE, check_clock
-from curation.stages.publish import RELEASE_PROPERTY, WITHDRAWN_PROPERTY, recorded_digests
+from curation.stages.publish import RELEASE_PROPERTY, WITHDRAWN_PROPERTY
 
 TABLE = "published.clips"
 
