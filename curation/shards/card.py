@@ -43,6 +43,7 @@ def index_of(
     filter_shown: bool,
     masking: Mapping[str, Any] | None = None,
     unmaskable: Mapping[str, str] = MappingProxyType({}),
+    not_clean: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """All that is told of a finished set.
 
@@ -57,6 +58,7 @@ def index_of(
         filter_shown: whether the filter may be told.
         masking: what masked the set, and how much; None for one that is not masked.
         unmaskable: clips that are left out because they cannot be masked, with the reason.
+        not_clean: those that are because something was found when their masked copy was looked at again, or nobody could look.
     """
     asked = request.model_dump(mode="json")
     if not filter_shown:
@@ -76,7 +78,7 @@ def index_of(
         "request": asked,
         "masking": None if masking is None else dict(masking),
         "rows": rows
-        | ({"unmaskable": len(unmaskable)} if request.masked else {})
+        | ({"unmaskable": len(unmaskable), "not_clean": len(not_clean)} if request.masked else {})
         | ({"undecodable": len(undecodable)} if request.form == "frames" else {}),
         "rows_digest": rows_digest,
         "quotas": list(selection.quotas),
@@ -84,6 +86,7 @@ def index_of(
         "splits": splits,
         "measured": {name: _distribution(taken, name, request) for name in MEASURED_COLUMNS},
         "unmaskable": dict(unmaskable),
+        "not_clean": dict(not_clean),
         "undecodable": undecodable,
         "incomplete": incomplete,  # these stand in the set, with the pictures that came out
         "checks": dict(checks),
@@ -97,6 +100,7 @@ def _clips_named(index: Mapping[str, Any]) -> list[tuple[str, Mapping[str, str]]
     """Clips that are missing, or of which pictures are, with the reason, under a heading each."""
     told = [
         ("Clips that could not be masked", index["unmaskable"]),
+        ("Clips that were not clean when their masked copy was looked at again", index["not_clean"]),
         ("Clips that gave no picture", index["undecodable"]),
         ("Clips that gave some pictures only", index["incomplete"]),
     ]
@@ -172,7 +176,12 @@ def _masking(masking: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _rows_accounted(index: Mapping[str, Any]) -> list[tuple[str, int]]:
-    words = {"withdrawn": "withdrawn on request", "undecodable": "gave no picture", "unmaskable": "could not be masked"}
+    words = {
+        "withdrawn": "withdrawn on request",
+        "undecodable": "gave no picture",
+        "unmaskable": "could not be masked",
+        "not_clean": "not clean when the masked copy was looked at again",
+    }
     left_out = [(words.get(name, name.replace("_", " ")), count) for name, count in index["rows"].items() if name != "considered"]
     return [("accepted clips considered", index["rows"]["considered"]), *left_out]
 

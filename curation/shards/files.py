@@ -66,9 +66,9 @@ def set_of(key: str) -> str:
 
 
 def _clips_left_out(key: str, store: ObjectStore) -> frozenset[str]:
-    """Clips that a set should have held and that gave nothing, or could not be masked: what stands beside its shards names them."""
+    """Clips that a set should have held and that gave nothing, or be in no masked set: what stands beside its shards names them."""
     said = json.loads(store.read(key)) if key.endswith(".json") else {}
-    return frozenset({**said.get("undecodable", {}), **said.get("unmaskable", {})})
+    return frozenset({**said.get("undecodable", {}), **said.get("unmaskable", {}), **said.get("not_clean", {})})
 
 
 def _clips_in(key: str, store: ObjectStore) -> frozenset[str]:

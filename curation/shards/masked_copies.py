@@ -30,11 +30,20 @@ class Workers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Masked:
-    """The masked copies of a set's clips, the clips of which there can be none with the reason, and what allowed it."""
+    """The masked copies of a set's clips, and what allowed it.
+
+    Clips that are left out, with the reason: those that cannot be masked, and those whose copy was not clean when it was looked at again.
+    """
 
     copies: Mapping[str, MaskedCopy]
     unmaskable: Mapping[str, str]
+    not_clean: Mapping[str, str]
     permit: Permit | None
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """All clips that are left out, with the reason."""
+        return {**self.unmaskable, **self.not_clean}
 
     @property
     def made_by(self) -> list[str]:
@@ -48,7 +57,7 @@ class Masked:
         return self.permit.plain() | summed(self.copies[clip_id] for clip_id in kept["clip_id"].to_pylist())
 
 
-NOT_MASKED: Final = Masked(copies=NO_COPIES, unmaskable={}, permit=None)
+NOT_MASKED: Final = Masked(copies=NO_COPIES, unmaskable={}, not_clean={}, permit=None)
 
 
 def masked_copies(rows: pa.Table, request: ShardRequest, permit: Permit | None, *, store: ObjectStore, workers: Workers) -> Masked:
@@ -74,13 +83,14 @@ def masked_copies(rows: pa.Table, request: ShardRequest, permit: Permit | None, 
         else:
             item = {"settings": workers.settings, "clip_id": clip_id, "suffix": key[key.rfind(".") :], "masking": permit.masking}
             waiting.append(item)
-    unmaskable: dict[str, str] = {}
+    left_out: dict[str, dict[str, str]] = {"unmaskable": {}, "not_clean": {}}
     for clip_id, said in _made(waiting, workers.engine):
         if "copy" in said:
             copies[clip_id] = copy_of(said["copy"])
         else:
-            unmaskable[clip_id] = said["unmaskable"]
-    return Masked(copies=copies, unmaskable=dict(sorted(unmaskable.items())), permit=permit)
+            for name, why in said.items():
+                left_out[name][clip_id] = why
+    return Masked(copies=copies, **{name: dict(sorted(clips.items())) for name, clips in left_out.items()}, permit=permit)
 
 
 def _made(items: Sequence[Mapping[str, Any]], engine: Engine) -> Iterator[tuple[str, Mapping[str, Any]]]:

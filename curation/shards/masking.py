@@ -137,13 +137,21 @@ def facts_of(masking: Mapping[str, Any] | None) -> dict[str, str]:
     """What the ledger says of a set's masking, as its index tells it; None for one that is not masked."""
     if masking is None:
         return {"masked": "no"}
-    models = "; ".join(f"{kind} {one['version']} SHA-256 {one['sha256']}" for kind, one in sorted(masking["models"].items()))
+    models = {
+        f"{part}.{kind}": f"{one['version']} SHA-256 {one['sha256']}"
+        for part in ("models", "proof")
+        for kind, one in sorted(masking[part].items())
+    }
     evaluation = masking["evaluation"]
     return {
         "masked": "yes",
         "masking": masking["masking"],
-        "models": models,
+        **models,
         "evaluation": f"{evaluation['id']} SHA-256 {evaluation['sha256']}",
-        "evaluation_result": f"{evaluation['result']}{', a demo' if evaluation['demo'] else ''}",
+        "evaluation_result": evaluation["result"],
+        "evaluation_is_demo": "yes" if evaluation["demo"] else "no",
+        "evaluation_expires_at": evaluation["expires_at"],
         "masks": str(masking["masks"]),
+        "frames": str(masking["frames"]),
+        "proved_frames": str(masking["proved_frames"]),
     }

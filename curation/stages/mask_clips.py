@@ -129,14 +129,19 @@ def identity(versions: Mapping[ObjectKind, str], proof: Mapping[str, str], proof
 
 
 def answer_copy(item: Mapping[str, Any], *, store: ObjectStore, equipment: Equipment) -> dict[str, Any]:
-    """`write_copy` as a worker's job: {"copy": …}, {"unmaskable": why}, or what it refuses by name, which stops the set."""
+    """`write_copy` as a worker's job: {"copy": …}, {"unmaskable": why}, {"not_clean": why}, or what it refuses by name.
+
+    A refusal stops the set. The two before it leave out the clip: it cannot be masked, or other models did not find its copy clean.
+    """
     try:
         if equipment.identity != item["masking"]:  # what the gate let mask is not what stands here
             fix = "build again, and leave [privacy] and [models] as they are meanwhile"
             raise MaskingRefused("would be masked by other models than were allowed", subject=f"clip {item['clip_id']}", fix=fix)
         return {"copy": write_copy(item["clip_id"], item["suffix"], store=store, equipment=equipment)}
-    except (ClipUnreadable, MaskRefused) as error:
+    except ClipUnreadable as error:
         return {"unmaskable": error.problem}
+    except MaskRefused as error:
+        return {"not_clean": error.problem}
     except CurationError as error:
         return refused(error)
 

@@ -104,10 +104,10 @@ def run(
     filter_shown = check_nothing_told(request, Told(rows))
     taken = with_measured(selection.rows, rows)
     masked = masked_copies(taken, request, permit, store=store, workers=workers) if request.masked else NOT_MASKED
-    taken = _without(taken, masked.unmaskable)
+    taken = _without(taken, masked.left_out)
     plan, digest = plan_shards(taken, request, masked.copies)
     if not plan:
-        problem = "holds no clip that can be masked" if masked.unmaskable else "takes no accepted clip"
+        problem = "holds no clip that can be masked" if masked.left_out else "takes no accepted clip"
         raise UsageError(problem, subject=f"shard request {request.name}", fix="widen the filter; preview shows the counts")
     shard_set_id = f"{request.name}-{sha256_hex('|'.join([request.digest(), digest, __version__, *masked.made_by]).encode())[:16]}"
     asked = canonical_json(request.model_dump(mode="json"))
@@ -121,7 +121,7 @@ def run(
         if not kept.num_rows:
             raise UsageError("yields no picture", subject=f"shard request {request.name}", fix="ask for whole clips, or inspect them again")
         samples = _without(samples_of(plan, taken, request, masked.copies), left_out)
-        checks = audit(shard_set_id, {"samples": samples, "selected": _without(selection.rows, {**left_out, **masked.unmaskable})})
+        checks = audit(shard_set_id, {"samples": samples, "selected": _without(selection.rows, {**left_out, **masked.left_out})})
         index = index_of(
             request,
             selection,
@@ -133,6 +133,7 @@ def run(
             filter_shown=filter_shown,
             masking=masked.told(kept),
             unmaskable=masked.unmaskable,
+            not_clean=masked.not_clean,
         )
         _write_split_indexes(index, request, shard_set_id, store)
         store.create(shard_key(shard_set_id, INDEX_FILE), json.dumps(index, indent=2, sort_keys=True).encode() + b"\n")

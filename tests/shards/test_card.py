@@ -36,6 +36,7 @@ def index(**changes: Any) -> dict[str, Any]:
         },
         "masking": None,
         "unmaskable": {},
+        "not_clean": {},
         "undecodable": {},
         "incomplete": {},
         "checks": {"suite": "shards", "suite_digest": "0" * 64, "checks": 14, "rows": 3},

@@ -157,7 +157,10 @@ def test_index_card_and_ledger_say_what_masked_the_set(make_masked_home: Callabl
     assert "| looked at again | 6 frames, nothing found, by eye-1 |" in card
     assert "Models miss some faces and plates" in card
     facts = next(entry.facts for entry in home.ledger.entries() if entry.subject == made.shard_set_id)
-    assert ("yes", "passed, a demo", str(said["masks"])) == (facts["masked"], facts["evaluation_result"], facts["masks"])
+    assert ("yes", "passed", "yes", str(said["masks"])) == tuple(
+        facts[name] for name in ("masked", "evaluation_result", "evaluation_is_demo", "masks")
+    )
+    assert ("white-1 SHA-256 " + "0" * 64, "eye-1 SHA-256 " + "2" * 64) == (facts["models.face"], facts["proof.eye"])
     assert "e" * 64 in facts["evaluation"]
     plain, index = build(home, masked=False)
     assert (None, {"masked": "no"}) == (index["masking"], {k: v for k, v in plain_facts(home, plain).items() if k.startswith("mask")})
@@ -214,13 +217,16 @@ def test_a_copy_that_still_shows_something_is_not_kept(make_masked_home: Callabl
     home, face = make_masked_home(), {"x_px": 1.0, "y_px": 2.0, "width_px": 30.0, "height_px": 40.0, "score": 0.9}
     found = Residue(kind="face", frame=3, at_s=0.5, hidden=0.0, **face)  # type: ignore[arg-type]  # numbers
     answers = iter([replace(CLEAN, residues=(found,)), replace(CLEAN, unmeasured="model gone"), CLEAN])
-    _, index = build(home, Watched(home, prove=lambda _: next(answers)))
-    problems = sorted(index["unmaskable"].values())
+    made, index = build(home, Watched(home, prove=lambda _: next(answers)))
+    problems = sorted(index["not_clean"].values())
     assert ["after masking, other models still find 1 faces and 0 plates", "could not be looked at after masking: model gone"] == [
         problems[0].split(",", 2)[0] + "," + problems[0].split(",", 2)[1],
         problems[1],
     ]
     assert (1, 2) == (index["splits"]["train"]["clips"], len(list(home.store.keys(MASKED))))
+    assert (0, 2) == (made.count.accounted["unmaskable"], made.count.accounted["not_clean"])
+    assert "| not clean when the masked copy was looked at again | 2 |" in home.store.read(shard_key(made.shard_set_id, "card.md")).decode()
+    assert {made.shard_set_id: index["not_clean"].keys()} == sets_holding(list(index["not_clean"]), home.store)
 
 
 def test_where_all_workers_die_no_clip_is_to_blame(make_masked_home: Callable[..., Home]) -> None:
