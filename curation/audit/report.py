@@ -1,4 +1,6 @@
-"""The report of a period: what each stage conserved, what left under which rule and article, what came back, and how counters stand."""
+"""The report of a period: what each stage conserved, what left under which rule and article, what came back, how counters stand, and which
+shard sets were built, masked or not.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ from curation.audit.overview import LedgerStanding, conservation, day_of, ledger
 from curation.audit.pack_register import PackPage
 from curation.audit.recorded import Recorded
 from curation.audit.releases import Release, release
+from curation.audit.shard_register import ShardSetLine
+from curation.audit.shard_register import lines as shard_sets
 from curation.errors import EvidenceBroken, UsageError
 from curation.records import LedgerEntry, StageCount
 from curation.release_files import PUBLISHED, RELEASED
@@ -34,8 +38,8 @@ class Withdrawal:
 class PeriodReport:
     """A period, both days of Asia/Shanghai included, as the ledger knew it when the report was made.
 
-    releases: cut or published in the period, in the order in which they were cut. refusal: why packs and counters could not be told,
-    empty where they could. entry_count: of the period; `ledger` is the whole one.
+    releases: cut or published in the period, in the order in which they were cut. shard_sets: built in it, in that order. refusal: why
+    packs and counters could not be told, empty where they could. entry_count: of the period; `ledger` is the whole one.
     """
 
     since: date
@@ -44,6 +48,7 @@ class PeriodReport:
     ways: tuple[StageCount, ...]
     releases: tuple[Release, ...]
     withdrawals: tuple[Withdrawal, ...]
+    shard_sets: tuple[ShardSetLine, ...]
     counters: tuple[Forecast, ...]
     packs: tuple[PackPage, ...]
     refusal: str
@@ -77,6 +82,7 @@ def report(
         ways=conservation(within),
         releases=tuple(_releases(within, on)),
         withdrawals=tuple(_withdrawals(within, on)),
+        shard_sets=tuple(line for line in reversed(shard_sets(on)) if since <= day_of(line.built_at) <= until),
         counters=tuple(counters),
         packs=tuple(packs),
         refusal=refusal,

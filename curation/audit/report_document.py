@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from curation.audit import formats, words
 from curation.audit.releases import Basis, Release, RuleHits
 from curation.audit.report import PeriodReport
+from curation.audit.shard_register import Masking
 from curation.residency.explain import Language
 from curation.residency.pack import Wording
 
@@ -111,6 +112,8 @@ class _Writer:
         yield from self._releases(report)
         yield Heading(text=self.t("report_withdrawals"))
         yield from self._withdrawals(report)
+        yield Heading(text=self.t("shard_sets"))
+        yield from self._shard_sets(report)
         yield Heading(text=self.t("counters"))
         yield Paragraph(text=self.t("counters_lead"))
         yield from self._counters(report)
@@ -224,6 +227,48 @@ class _Writer:
         )
         head = ("report_withdrawal", "why", "report_asked_at", "report_done_at", "report_asked", "withdrawn", "report_confirmed_by")
         yield self._table(head, rows, widths=(20, 16, 16, 16, 10, 10, 12), numeric=(4, 5))
+
+    def _shard_sets(self, report: PeriodReport) -> Iterator[Block]:
+        """Each set, whether its faces and plates are masked, and how many clips that left out; then what masked each that is."""
+        if report.shard_sets:
+            yield Paragraph(text=self.t("shard_sets_lead"))
+        rows = tuple(
+            (
+                line.shard_set_id,
+                formats.moment(line.built_at),
+                self.t("removed" if line.is_removed else "standing"),
+                formats.number(line.sample_count),
+                self.t("not_masked" if line.masking is None else "masked"),
+                "-" if line.masking is None else formats.number(line.masking.unmaskable),
+                "-" if line.masking is None else formats.number(line.masking.not_clean),
+            )
+            for line in report.shard_sets
+        )
+        head = ("shard_set", "built_at", "state", "samples", "faces_and_plates", "report_unmaskable", "report_not_clean")
+        yield self._table(head, rows, widths=(28, 14, 10, 10, 14, 12, 12), numeric=(3, 5, 6))
+        for line in report.shard_sets:
+            if line.masking is not None:
+                yield Heading(text=line.shard_set_id, level=2)
+                yield from self._masking(line.masking)
+
+    def _masking(self, how: Masking) -> Iterator[Block]:
+        models = ((self.t("found_by", what=self.name(kind)), said) for kind, said in how.models.items())
+        provers = ((self.t("looked_for_by", what=self.name(part)), said) for part, said in how.provers.items())
+        held = self.t("evaluation_held", result=self.name(how.result), until=formats.moment(how.expires_at))
+        yield Facts(
+            pairs=(
+                (
+                    self.t("faces_and_plates"),
+                    self.t("masked_so", masks=formats.number(how.mask_count), frames=formats.number(how.frame_count)),
+                ),
+                *models,
+                (self.t("looked_again"), self.t("nothing_found", count=formats.number(how.proved_frame_count))),
+                *provers,
+                (self.t("evaluation"), f"{held}; {how.evaluation}"),
+            )
+        )
+        if how.is_demo:
+            yield Paragraph(text=self.t("evaluation_demo"), grave=True)
 
     def _counters(self, report: PeriodReport) -> Iterator[Block]:
         if report.refusal:

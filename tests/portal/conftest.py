@@ -17,10 +17,12 @@ from curation import approval, layout, schema, wiring
 from curation.audit import leaks
 from curation.demo import law
 from curation.digests import canonical_json, sha256_hex
+from curation.model_settings import PROOF_MODELS
 from curation.pipeline import open_settings
 from curation.records import CheckFailure, StageCount, ValidationResult
 from curation.release_files import EVIDENCE_FILE, RELEASE_FILE, ReleaseFolder
 from curation.settings import Settings
+from curation.shards.masking import facts_of
 from curation.stages import publish, release, withdraw
 from curation.stages.validate import as_json
 from curation.tables import to_parquet
@@ -45,6 +47,7 @@ class Recorded:
     release_id: str
     withdrawn_id: str
     shard_set_id: str
+    masked_set_id: str
     needles: tuple[str, ...]
 
 
@@ -71,9 +74,9 @@ def make_home(work: Path) -> Recorded:
     clip_ids = tuple(rows["clip_id"].to_pylist())
     row_id = ReleaseFolder(on.store, first).mapping()["release_row_id"][0].as_py()
     withdrawn = _withdrawn(settings, on, ReleaseFolder(on.store, first).mapping()["clip_id"][0].as_py())
-    shard_set_id = _shards(on)
+    shard_set_id, masked_set_id = _shards(on), _masked_shards(on)
     needles = tuple(value.decode() for value, column in leaks.home_values(rows).items() if column not in {"clip_id", "datum"})
-    return Recorded(settings, clip_ids, row_id, first, withdrawn, shard_set_id, needles)
+    return Recorded(settings, clip_ids, row_id, first, withdrawn, shard_set_id, masked_set_id, needles)
 
 
 def _settings(work: Path) -> Settings:
@@ -208,5 +211,24 @@ def _shards(on: wiring.Ground) -> str:
     }
     files = _put(on, layout.shard_key(name, "index.json"), canonical_json(index))
     count = StageCount(stage="shards", subject=name, rows_in=5, accounted={"train": 3, "val": 1, "filtered_out": 1})
-    on.ledger.record(count, files=files, facts={"request": "a" * 64, "snapshot": "1", "version": "0.1.0"})
+    on.ledger.record(count, files=files, facts={"request": "a" * 64, "snapshot": "1", "version": "0.1.0", **facts_of(None)})
+    return name
+
+
+def _masked_shards(on: wiring.Ground) -> str:
+    """A masked set by models with hostile names, on the word of a demo's evaluation, that a second look took a clip out of."""
+    name = "street-0123456789abcdef"
+    masking = {
+        "models": {kind: {"version": f"{IMAGE}-1", "sha256": "b" * 64} for kind in ("face", "plate")},
+        "proof": {part: {"version": f"{part}-1", "sha256": "c" * 64} for part in PROOF_MODELS},
+        "masking": "d" * 64,
+        "evaluation": {"id": SCRIPT, "sha256": "e" * 64, "result": "passed", "demo": True, "expires_at": "2027-11-21T10:00:00+00:00"},
+        "masks": 4321,
+        "frames": 1200,
+        "proved_frames": 81,
+    }
+    index = {"splits": {"train": {}}, "shards": [{"split": "train", "bytes": 700_000}], "request": {"filter": None, "columns": ["weather"]}}
+    files = _put(on, layout.shard_key(name, "index.json"), canonical_json(index))
+    count = StageCount(stage="shards", subject=name, rows_in=6, accounted={"train": 3, "filtered_out": 0, "unmaskable": 2, "not_clean": 1})
+    on.ledger.record(count, files=files, facts={"request": "b" * 64, "snapshot": "1", "version": "0.1.0", **facts_of(masking)})
     return name

@@ -343,6 +343,19 @@ def test_every_sentence_stands_in_both_languages():
     assert all(re.search(r"[\u4e00-\u9fff]", chinese) for _, chinese in names().values())
 
 
+@pytest.mark.parametrize(
+    ("lang", "said"), [("en", ("masked", "not masked", "it proves nothing")), ("zh", ("已遮盖", "未遮盖", "不能证明"))]
+)
+def test_a_shard_set_says_whether_it_is_masked_and_on_whose_word(reader, recorded, lang, said):
+    """By which models, with digests, and what that left out; its story as well; names in it are text."""
+    for path in ("/shard-sets", f"/trace?id={recorded.masked_set_id}"):
+        page = reader.get(path, params={"lang": lang, **({"id": recorded.masked_set_id} if "id=" in path else {})}).text
+        wanted = (said[0], said[2], "b" * 64, "c" * 64, "e" * 64, "4,321", "2027-11-21", "&lt;img src=x onerror=alert(1)&gt;-1")
+        assert [] == [words for words in wanted if words not in page], path
+        assert IMAGE not in page
+    assert said[1] in reader.get("/shard-sets", params={"lang": lang}).text
+
+
 def test_what_is_typed_into_trace_is_answered_and_stands_nowhere(reader, recorded):
     """A clip, row, shard set or vehicle; the answer about a vehicle does not repeat its id, which a link, that logs keep, asks in vain."""
     for asked in (recorded.clip_ids[0], recorded.row_id, recorded.shard_set_id):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from curation import pipeline
+from curation.audit import shard_register
 from curation.audit.overview import conservation
 from curation.errors import EvidenceBroken, SettingsError
 from curation.layout import ledger_key, release_key
+from curation.model_settings import PROOF_MODELS
 
 
 @pytest.fixture
@@ -79,9 +82,25 @@ def test_packs_counters_and_shard_sets_are_told(reading, recorded):
     [pack] = reading.packs()
     assert ("in force", 2, ["signed"] * 3) == (pack.line.standing, pack.line.release_count, [one.standing for one in pack.roles])
     assert all(one.pace_per_day is not None for one in reading.counters())
-    [line] = reading.shard_sets()
+    masked, line = reading.shard_sets()
     assert [("train", 3, 1_500_000), ("val", 1, 0)] == [(one.name, one.sample_count, one.size_bytes) for one in line.splits]
     assert {"filtered_out": 1} == line.left_out
+    assert (None, 2, 1) == (line.masking, masked.masking.unmaskable, masked.masking.not_clean)
+    assert ({"face", "plate"}, set(PROOF_MODELS)) == (masked.masking.models.keys(), masked.masking.provers.keys())
+    assert ("passed", True, 4321, 81) == (
+        masked.masking.result,
+        masked.masking.is_demo,
+        masked.masking.mask_count,
+        masked.masking.proved_frame_count,
+    )
+
+
+def test_a_removed_set_still_says_what_masked_it(reading, recorded):
+    """The ledger tells it, after the set's own index is gone."""
+    gone = replace(reading.recorded(), digests={})
+    before, after = (shard_register.lines(on)[0] for on in (reading.recorded(), gone))
+    assert (recorded.masked_set_id, False, True) == (after.shard_set_id, before.is_removed, after.is_removed)
+    assert before.masking == after.masking
 
 
 def test_reading_needs_no_private_key_and_writes_nothing(recorded, tmp_path):

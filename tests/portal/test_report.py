@@ -67,11 +67,33 @@ def test_a_document_holds_articles_and_no_sensitive_value(told, recorded, lang):
         assert {len(table.head)} == {len(row) for row in table.rows}
 
 
+SAID = {
+    "en": (
+        "masked: 4,321 masks in 1,200 frames",
+        "81 frames of the masked copies, nothing found",
+        "passed, holds until 2027-11-21",
+        "a demo",
+    ),
+    "zh": ("1,200 帧逐帧检查", "4,321 处遮盖", "遮盖后的视频共 81 帧", "有效期至 2027-11-21", "演示用评估"),
+}
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_shard_sets_say_whether_they_are_masked_by_what_and_what_that_left_out(told, recorded, lang):
+    """One is not masked; of the other: its models, its evaluation and how long that holds, and clips left out, of either kind."""
+    written = document(told, lang)
+    [table] = [block for block in written.blocks if isinstance(block, Table) and block.rows and block.rows[0][0] == recorded.shard_set_id]
+    plain, masked = table.rows
+    assert [("-", "-"), ("2", "1")] == [plain[5:], masked[5:]]
+    everything = "\n".join(written.texts())
+    assert [] == [words for words in (*SAID[lang], "b" * 64, "c" * 64, "e" * 64) if words.lower() not in everything.lower()]
+
+
 def test_a_period_without_anything_says_so(recorded):
     """No release, no withdrawal: the tables give way to a word."""
     told = pipeline.Reading(recorded.settings).report(date(2020, 1, 1), date(2020, 12, 31))
-    assert (0, (), ()) == (told.entry_count, told.ways, told.releases)
-    assert 3 == list(document(told, "en").texts()).count("Nothing in this period.")
+    assert (0, (), (), ()) == (told.entry_count, told.ways, told.releases, told.shard_sets)
+    assert 4 == list(document(told, "en").texts()).count("Nothing in this period.")
     with pytest.raises(UsageError, match="before it begins"):
         pipeline.Reading(recorded.settings).report(date(2026, 2, 1), date(2026, 1, 1))
 
