@@ -21,7 +21,7 @@ from rich.table import Table
 from curation import __version__, cli_report, cli_review, cli_serve, pipeline
 from curation.choices import Clips, Depth
 from curation.cli_late import LateGroup
-from curation.cli_text import out, shown
+from curation.cli_text import out, progress, shown
 from curation.errors import CurationError, OutsideError
 
 if TYPE_CHECKING:  # what a command returns is not needed to offer the command
@@ -129,8 +129,6 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Measure clips: any file, no store, no settings. With --json one object a line, keys = manifest columns."""
-    from rich.progress import Progress
-
     from curation import loose_files
 
     rows = loose_files.inspect_files(paths, depth=depth, contact_sheet=contact_sheet)
@@ -139,10 +137,9 @@ def inspect(
             print(_json_line(row), flush=True)
         return
     table = Table("clip", "verdict", "why", "codec", "size", "length", "light", "sharp", "bright", box=None, pad_edge=False)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("inspecting", total=None)
-        for row in rows:
-            progress.advance(task)
+    with progress("inspecting") as tell:
+        for done, row in enumerate(rows, start=1):
+            tell(done, None, "")
             table.add_row(*_inspection_cells(row))
     out.print(table)
 

@@ -7,17 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from curation import pipeline
 from curation.choices import Part
-from curation.cli_text import out, shown
+from curation.cli_text import out, progress, shown
 from curation.errors import UsageError
 from curation.privacy.gate import SignedEvaluation
 from curation.privacy.review import PICTURES, Answer
-
-err = Console(stderr=True)
 
 app = typer.Typer()
 review_app = typer.Typer(no_args_is_help=True, help="A person looks at masked pictures; the answers are signed and stay in the evidence.")
@@ -40,15 +36,14 @@ def evaluate(
     """Run the standard's protocol on labelled pictures or video, with the models in use; 1 unless it is passed."""
     settings = pipeline.open_settings(work)
     private_pem = None if key is None else key.read_bytes()
-    with Progress(console=err, transient=True, disable=as_json or not err.is_terminal) as bar:
-        task = bar.add_task("looking at pictures")
+    with progress("looking at pictures", quiet=as_json) as tell:
         signed = pipeline.evaluate_models(
             settings,
             folder,
             part=part,
             demo=demo,
             private_pem=private_pem,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: tell(done, total, ""),
         )
     if out_folder is not None:
         out_folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +73,7 @@ def prove(
             out.print(f"  {shown(proof.unmeasured)}")
         for one in proof.residues:
             box = f"{one.width_px:.0f} x {one.height_px:.0f} px at {one.x_px:.0f}, {one.y_px:.0f}"
-            out.print(f"  {one.kind} of {box}, frame {one.frame} at {one.at_s:.2f} s, score {one.score:.2f}, {one.hidden:.0%} hidden")
+            out.print(f"  {one.kind} of {box}, frame {one.frame} at {one.at_s:.2f} s, score {one.score:.2f} of {one.model}, {one.hidden:.0%} hidden")
     if not is_clean:
         raise typer.Exit(1)
 

@@ -11,8 +11,9 @@ import typer
 from rich.table import Table
 
 from curation import pipeline
-from curation.cli_text import out
+from curation.cli_text import out, progress
 from curation.errors import MaskingRefused, UsageError
+from curation.shards.masked_copies import MaskingStep
 from curation.shards.preview import picture, sized, tag_counts
 from curation.shards.request import ShardRequest, parse
 from curation.shards.selection import TAG_COLUMNS
@@ -62,10 +63,24 @@ def preview(
 
 
 @app.command("build")
-def build(request: Request, work: Work = None) -> None:
-    """Build the shards at home from a pinned snapshot."""
-    shard_set_id = pipeline.build_shards(pipeline.open_settings(work), _request(request))
-    out.print(f"shards {shard_set_id}: built")
+def build(
+    request: Request, work: Work = None, as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False
+) -> None:
+    """Build the shards at home from a pinned snapshot; of a masked set, say on standard error which clip of how many is being masked."""
+    asked, steps = _request(request), list[MaskingStep]()
+    with progress("building shards", quiet=as_json) as tell:
+
+        def told(step: MaskingStep) -> None:
+            steps[:] = [step]
+            tell(step.done, step.total, str(step))
+
+        shard_set_id = pipeline.build_shards(pipeline.open_settings(work), asked, progress=told)
+    copies = {"clips": steps[0].total, "standing": steps[0].standing} if steps else None
+    if as_json:
+        print(json.dumps({"shard_set_id": shard_set_id, "masked_copies": copies}))
+        return
+    stood = f"; of {copies['clips']:,} clips {copies['standing']:,} had their masked copies already" if copies else ""
+    out.print(f"shards {shard_set_id}: built{stood}")
 
 
 def _request(path: Path) -> ShardRequest:

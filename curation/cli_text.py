@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
 
 out: Final = Console(markup=False, highlight=False, soft_wrap=True)
+LINE_EVERY_S: Final = 30.0  # where there is no terminal: seldom enough for a log
+Tell = Callable[[int, int | None, str], None]
 
 
 def shown(text: str) -> str:
     """The text without terminal codes, which a file name or an error about it may hold."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+@contextmanager
+def progress(title: str, *, quiet: bool = False) -> Iterator[Tell]:
+    """What a long command tells how far it has come: how many are done, of how many where that is known, and in words, which may be empty.
+
+    On standard error: a bar on a terminal; elsewhere a line now and then, the first words at once. Nothing where it is `quiet`.
+    """
+    from rich.progress import Progress
+
+    err = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    in_lines, said_s = not quiet and not err.is_terminal, time.monotonic()
+    has_said = False
+    with Progress(console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+
+        def tell(done: int, total: int | None, words: str) -> None:
+            nonlocal said_s, has_said
+            bar.update(task, completed=done, total=total, description=words or title)
+            if in_lines and ((words and not has_said) or time.monotonic() - said_s >= LINE_EVERY_S):
+                err.print(shown(words) or f"{title}: {done:,}{'' if total is None else f' of {total:,}'}")
+                said_s, has_said = time.monotonic(), True
+
+        yield tell

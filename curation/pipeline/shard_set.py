@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -18,7 +18,7 @@ from curation.ports import Engine, ObjectStore
 from curation.records import REMOVED
 from curation.settings import Settings
 from curation.shards.files import SHARDS_FOLDER, erased_copies, set_of, sets_holding
-from curation.shards.masked_copies import Workers
+from curation.shards.masked_copies import MaskingStep, Workers
 from curation.shards.request import ShardRequest, from_mapping
 from curation.stages import erase, shards, withdraw
 from curation.withdrawal_files import SHARDS_FILE, barred_clip_ids
@@ -27,8 +27,12 @@ log = logging.getLogger(__name__)
 _SHARD_LIMIT_S: Final = 6 * 3600.0  # a shard of a gigabyte of pictures comes of hours of video
 
 
-def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int | None = None) -> str:
+def build_shards(
+    settings: Settings, request: ShardRequest, *, snapshot_id: int | None = None, progress: Callable[[MaskingStep], None] | None = None
+) -> str:
     """Id of the request's shard set, built from main of curated.clips as it is now, or from that snapshot of it.
+
+    `progress` hears of each clip that is masked for it.
 
     Raises:
         EvaluationRefused, ModelRefused: faces and plates must be masked, and the models in use may not do it.
@@ -40,7 +44,7 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
     rows, at = curated(settings, snapshot_id=snapshot_id, columns=shards.columns_of(request))
     withdrawn = barred_clip_ids(home.store, list(home.ledger.entries()))
     audit = partial(proofs.of_shards, settings, home, rows)
-    workers = Workers(engine=_engine(settings), settings=settings.model_dump(mode="json"))
+    workers = Workers(engine=_engine(settings), settings=settings.model_dump(mode="json"), tell=partial(_tell, progress))
     try:
         made = shards.run(
             request,
@@ -65,6 +69,12 @@ def build_shards(settings: Settings, request: ShardRequest, *, snapshot_id: int 
         withdraw.clear_late_sets(store=home.store, eraser=wiring.eraser(settings), ledger=home.ledger)
         raise ConcurrentChange("a clip of it was withdrawn while it was built", subject=f"shards {shard_set_id}", fix="build it again")
     return shard_set_id
+
+
+def _tell(progress: Callable[[MaskingStep], None] | None, step: MaskingStep) -> None:
+    log.info("%s", step)
+    if progress is not None:
+        progress(step)
 
 
 def _remove_copies_of_erased(settings: Settings, store: ObjectStore) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,11 +21,36 @@ JOB: Final = "mask"  # a name in curation.worker.JOBS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaskingStep:
+    """How far the masked copies of a set have come.
+
+    done: clips that are done with, whether they have a copy or cannot have one, of `total`. standing: those of them whose copy stood from
+    an earlier build. clip_id: the first clip that is still being masked, empty after the last.
+    """
+
+    done: int
+    total: int
+    standing: int
+    clip_id: str
+
+    def __str__(self) -> str:
+        """In words."""
+        stood = f"{self.standing:,} copies stood already"
+        if not self.clip_id:
+            return f"masked copies: {self.total:,} of {self.total:,} clips done, {stood}"
+        return f"masking clip {self.done + 1:,} of {self.total:,}, {self.clip_id[:12]}; {stood}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
-    """Who writes shards: an engine, and the settings by which its workers find the home store, as a JSON object."""
+    """Who writes shards: an engine, and the settings by which its workers find the home store, as a JSON object.
+
+    `tell` hears of each clip that is masked for a set, as it begins.
+    """
 
     engine: Engine
     settings: Mapping[str, Any]
+    tell: Callable[[MaskingStep], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +109,7 @@ def masked_copies(rows: pa.Table, request: ShardRequest, permit: Permit | None, 
             item = {"settings": workers.settings, "clip_id": clip_id, "suffix": key[key.rfind(".") :], "masking": permit.masking}
             waiting.append(item)
     left_out: dict[str, dict[str, str]] = {"unmaskable": {}, "not_clean": {}}
-    for clip_id, said in _made(waiting, workers.engine):
+    for clip_id, said in _made(waiting, workers, standing=len(copies)):
         if "copy" in said:
             copies[clip_id] = copy_of(said["copy"])
         else:
@@ -93,14 +118,16 @@ def masked_copies(rows: pa.Table, request: ShardRequest, permit: Permit | None, 
     return Masked(copies=copies, **{name: dict(sorted(clips.items())) for name, clips in left_out.items()}, permit=permit)
 
 
-def _made(items: Sequence[Mapping[str, Any]], engine: Engine) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _made(items: Sequence[Mapping[str, Any]], workers: Workers, *, standing: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each clip with what its worker said; one whose worker dies twice, the second time alone, cannot be masked.
 
     Raises:
         OutsideError: all of them died, so it was no clip's fault.
     """
-    died = 0
-    for item, outcome in zip(items, engine.map(JOB, items) if items else (), strict=True):
+    died, engine, total = 0, workers.engine, standing + len(items)
+    following = [*(item["clip_id"] for item in items), ""]
+    workers.tell(MaskingStep(done=standing, total=total, standing=standing, clip_id=following[0]))
+    for number, (item, outcome) in enumerate(zip(items, engine.map(JOB, items) if items else (), strict=True), start=1):
         value = outcome.value
         if value is None:
             again = next(iter(engine.map(JOB, [item])))
@@ -109,7 +136,9 @@ def _made(items: Sequence[Mapping[str, Any]], engine: Engine) -> Iterator[tuple[
             if died == len(items):
                 fix = "see to the machine's memory and disk, then build again"
                 raise OutsideError(f"none could be masked: {value['unmaskable']}", subject=f"{died} clips", fix=fix)
-        yield item["clip_id"], or_raise(value)
+        said = or_raise(value)
+        workers.tell(MaskingStep(done=standing + number, total=total, standing=standing, clip_id=following[number]))
+        yield item["clip_id"], said
 
 
 def _standing_copy(note_key: str, store: ObjectStore) -> MaskedCopy | None:

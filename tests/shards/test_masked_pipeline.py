@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from curation import layout, pipeline, wiring
+from curation import cli_text, layout, pipeline, wiring
 from curation.cli import app
 from curation.demo import evaluation, law, run_demo
 from curation.digests import sha256_hex
@@ -161,6 +161,31 @@ def test_a_clip_that_was_not_looked_at_is_named_by_the_preview(world: Settings) 
     home.catalog.erase(world.curated_table, [row["clip_id"]])
     assert f"1 of its clips were not looked at for faces and plates ({row['clip_id']}: not looked for)" == refused["problem"]
     assert "detect_at_ingest" in refused["fix"]
+
+
+def test_a_build_tells_which_clip_is_being_masked_and_what_stood_already(
+    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard error, the first at once and then now and then; standard output has the result alone, and as JSON nothing is told."""
+    file, store, eraser = tmp_path / "request.yaml", wiring.store(world), wiring.eraser(world)
+    file.write_text(json.dumps(REQUEST), encoding="utf-8")
+    words = ["shards", "build", str(file), "--work", str(world.work)]
+    assert 0 == CliRunner().invoke(app, words, catch_exceptions=False).exit_code
+    first, *_ = (key for key in store.keys(MASKED) if key.endswith(".json"))
+    eraser.remove(first)
+    monkeypatch.setattr(cli_text, "LINE_EVERY_S", 0.0)
+    told = CliRunner().invoke(app, words, catch_exceptions=False)
+    clip_id = layout.clip_of_masked(first)
+    masking = f"masking clip 3 of 3, {clip_id[:12]}; 2 copies stood already"
+    assert [masking, "masked copies: 3 of 3 clips done, 2 copies stood already"] == told.stderr.splitlines()
+    assert told.stdout.endswith(": built; of 3 clips 2 had their masked copies already\n")
+    as_json = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    said = json.loads(as_json.stdout)
+    assert ("", {"clips": 3, "standing": 3}, f"shards {said['shard_set_id']}: built") == (
+        as_json.stderr,
+        said["masked_copies"],
+        told.stdout.partition(";")[0],
+    )
 
 
 def _withdrawn(settings: Settings, clip_id: str, *words: str) -> str:
