@@ -19,7 +19,7 @@ class CurationError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.problem}. Fix: {self.fix}"
+        return f"{self.subject}: {self.problem}{'' if self.problem.endswith('?') else '.'} Fix: {self.fix}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.problem, self.subject, self.fix)

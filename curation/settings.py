@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from curation.choices import DataClass, Depth
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
-from curation.model_settings import PROOF_MODELS, DetectSettings, ModelSettings, PrivacySettings, with_defaults
+from curation.model_settings import CASCADE, PROOF_MODELS, DetectSettings, ModelSettings, PrivacySettings, with_defaults
 from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
@@ -541,13 +541,16 @@ class Settings(_Frozen):
     @model_validator(mode="after")
     def _models_that_are_known(self) -> Settings:
         for name, finds in ((self.privacy.face_model, "face"), (self.privacy.plate_model, "plate")):
-            if name not in self.models or self.models[name].finds != finds:
-                fitting = ", ".join(sorted(one for one, model in self.models.items() if model.finds == finds))
+            whole = sorted(one for one, model in self.models.items() if model.finds == finds and model.form not in CASCADE)
+            if name not in whole:
+                fitting = ", ".join(whole)
                 raise ValueError(f"privacy.{finds}_model names {name}, which is no model that finds a {finds} ({fitting} are)")
+        taken = {self.models[self.privacy.face_model].sha256}
         for part, fits in PROOF_MODELS.items():
             name, fit = getattr(self.privacy, part), sorted(one for one, model in self.models.items() if fits(model))
-            if name not in fit or name == self.privacy.face_model:
+            if name not in fit or self.models[name].sha256 in taken:  # the same weights again would see the same
                 raise ValueError(f"privacy.{part} names {name}, which cannot look at what was masked: choose another of {', '.join(fit)}")
+            taken.add(self.models[name].sha256)
         return self
 
 
@@ -604,9 +607,25 @@ def read_settings(env: Mapping[str, str] | None = None, *, work: Path | None = N
     try:
         return Settings.model_validate({**embedded_defaults(work), **overlay})
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        first = next(
+            (one for one in found if one["type"] == "extra_forbidden"), found[0]
+        )  # a mistyped key is missing under its right name, too
         where = _where(first["loc"], no_such_kind=first["type"] == "union_tag_invalid")
-        raise SettingsError(f"{where}: {first['msg']}", subject=str(file), fix=f"correct {where} in {FILE_NAME}") from error
+        problem, fix = _in_words(first["type"], first["msg"], where)
+        raise SettingsError(f"{where}: {problem}", subject=str(file), fix=fix) from error
+
+
+def _in_words(kind: str, message: str, where: str) -> tuple[str, str]:
+    """What is wrong with a setting, and what mends it; pydantic speaks of inputs and fields."""
+    if kind == "missing":
+        return "is missing", f"add {where} to {FILE_NAME}"
+    if kind != "extra_forbidden":
+        return message.removeprefix("Value error, "), f"correct {where} in {FILE_NAME}"
+    *table, name = where.split(".")
+    known = {one for model in _Frozen.__subclasses__() for one in model.model_fields} if table else set(Settings.model_fields)
+    near = get_close_matches(name, known - {name}, n=1, cutoff=0.7)
+    return f"there is no such setting{f'; did you mean {near[0]}?' if near else ''}", f"correct or remove {where} in {FILE_NAME}"
 
 
 def _where(place: tuple[str | int, ...], *, no_such_kind: bool) -> str:

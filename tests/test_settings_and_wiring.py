@@ -36,7 +36,11 @@ def test_the_environment_names_the_work_folder(tmp_path):
     ("text", "problem"),
     [
         ("[residency\n", "is not TOML"),
-        ("[residency]\nallow_everything = true\n", "residency.allow_everything"),
+        ("[residency]\nallow_everything = true\n", "residency.allow_everything: there is no such setting. Fix: correct or remove"),
+        ("[source.fleet]\npath = '/x'\n", "source: there is no such setting; did you mean sources[?] Fix"),
+        ("[sources.fleet]\npth = '/x'\n", "sources.fleet.pth: there is no such setting; did you mean path"),
+        ("[sources.fleet]\n", r"sources.fleet.path: is missing. Fix: add sources.fleet.path to curation.toml"),
+        ("[sources.fleet]\npath = '/x'\nzone = 'Mars'\n", "sources.fleet.zone: 'Mars' is no zone"),
         ("[engine]\nworkers = 0\n", "engine.workers"),
         ("[sources.fleet]\nkind = 'ftp'\npath = '/x'\n", "sources.fleet.kind"),
         ("[inspect.thresholds]\nmin_sharpnes = 9\n", "no threshold min_sharpnes; did you mean min_sharpness"),
