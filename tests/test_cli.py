@@ -235,7 +235,20 @@ def test_an_unknown_batch_is_wrong_use(tmp_path):
 
 def test_a_work_folder_that_cannot_be_written_exits_3(tmp_path):
     """A file where a folder must be: one line that names it, no traceback."""
-    (tmp_path / "file").write_text("")
-    result = entered("release", "--work", tmp_path / "file" / "work", check=3)
-    assert str(tmp_path / "file") in result.stderr
+    (tmp_path / "home").write_text("")
+    result = entered("release", "--work", tmp_path, check=3)
+    assert str(tmp_path / "home") in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [("audit", "report"), ("erase", "due"), ("upkeep",), ("release", "--list"), ("review",)])
+def test_a_mistyped_work_folder_makes_no_home(tmp_path, command):
+    """A folder that is not there: exit 2 and its name, instead of an empty report out of a new home with new keys."""
+    result = entered(*command, "--work", tmp_path / "typo", check=2)
+    assert f"{tmp_path / 'typo'}: is no folder. Fix: " in result.stderr
+    assert not (tmp_path / "typo").exists()
+
+
+def test_an_audit_of_an_empty_home_says_so(tmp_path):
+    """Nothing to prove yet: the answer says that, and not that a key is malformed."""
+    assert "nothing was recorded here yet" in entered("audit", "verify", "--work", tmp_path, check=2).stderr

@@ -45,6 +45,11 @@ def load_public(public_path: Path) -> Ed25519PublicKey:
     """
     try:
         return Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_path.read_text(encoding="ascii").strip()))
+    except FileNotFoundError as error:
+        fix = "name the work folder of the home, pull into it first, or put the ledger's public key there"
+        raise SettingsError(
+            "is not there: nothing was recorded here yet, or this is another folder", subject=str(public_path), fix=fix
+        ) from error
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"cannot be read: {error}", subject=str(public_path), fix="give the ledger's public key, 64 hex digits"

@@ -10,16 +10,24 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from curation import wiring
-from curation.errors import UsageError
+from curation.errors import SettingsError, UsageError
 from curation.ports import Clock
-from curation.settings import Settings, read_settings
+from curation.settings import FILE_NAME, Settings, read_settings
 
 HOME_ZONE = ZoneInfo("Asia/Shanghai")
 
 
 def open_settings(work: Path | None = None) -> Settings:
-    """The settings of `work`, else of `CURATION_WORK`."""
-    return read_settings(work=work)
+    """The settings of `work`, else of `CURATION_WORK`.
+
+    Raises:
+        SettingsError: there is no such folder: a name mistyped, or a disk not mounted, must not make a new home with new keys.
+    """
+    settings = read_settings(work=work)
+    if not settings.work.is_dir():
+        fix = f"name the folder that holds {FILE_NAME}, or make a new one (docs/data-engineer.md)"
+        raise SettingsError("is no folder", subject=str(settings.work), fix=fix)
+    return settings
 
 
 def today_at_home(clock: Clock) -> date:
