@@ -24,6 +24,7 @@ _OPTIONS: Final = {"protocol_whitelist": "file"}
 # whatever vector instructions the processor has.
 _ENCODER: Final = {"crf": "20", "preset": "veryfast", "bf": "0", "a53cc": "0", "x264-params": "cpu-independent=1"}
 _ENCODER_THREADS: Final = 2  # one codes while the next frame is read; a number of its own, for bytes depend on it
+_DECODER_THREADS: Final = 2  # the next frame is decoded while one is looked at or coded
 _WITHOUT_SEI: Final = "filter_units=remove_types=6"  # H.264 SEI: what encoders and recorders tell of themselves
 _PLANAR: Final = frozenset({"yuv420p", "yuvj420p"})  # what nearly all recorders write
 _MOVFLAGS: Final = "+faststart"
@@ -71,7 +72,7 @@ def _clip(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.Vi
         stream = container.streams.best("video")
         if not isinstance(stream, av.video.VideoStream):
             raise _unreadable(path, "holds no video stream")
-        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_count, stream.codec_context.thread_type = _DECODER_THREADS, "FRAME"
         yield container, stream
 
 
