@@ -229,11 +229,14 @@ class Detector(Protocol):
     version: str
     finds: ObjectKind
 
-    def find(self, picture: npt.NDArray[np.uint8], *, min_score: float | None = None) -> Sequence[Detection]:
+    def find(
+        self, picture: npt.NDArray[np.uint8], *, min_score: float | None = None, within: tuple[float, float, float, float] | None = None
+    ) -> Sequence[Detection]:
         """What is seen in a BGR picture (height x width x 3), highest score first, none of it twice; boxes lie within the picture.
 
         Args:
             min_score: from which score something counts, None for the one that the settings name.
+            within: x, y, width and height in pixels of the part to look at, as closely as at the whole; what its edges cut is not seen.
         """
 
 

@@ -13,7 +13,7 @@ from curation.digests import sha256_hex
 from curation.errors import ModelRefused
 from curation.model_settings import SIZE_STEP_PX, ModelSettings, ObjectKind
 from curation.privacy import decode, self_test, tiles
-from curation.privacy.boxes import Boxes, clipped, distinct
+from curation.privacy.boxes import Box, Boxes, clipped, distinct
 from curation.records import Detection
 
 _LEAST_SIDE_PX: Final = 1.0  # what is thinner than a pixel once it is cut to the picture is no box
@@ -39,8 +39,8 @@ class DnnDetector:
         if wrong is not None:
             raise self._refused(f"the self-test on a fixed picture says no: {wrong}")
 
-    def find(self, picture: npt.NDArray[np.uint8], *, min_score: float | None = None) -> Sequence[Detection]:
-        """What is seen in a BGR picture, highest score first; boxes lie within it.
+    def find(self, picture: npt.NDArray[np.uint8], *, min_score: float | None = None, within: Box | None = None) -> Sequence[Detection]:
+        """What is seen in a BGR picture, or in a part of it, highest score first; boxes lie within it.
 
         Raises:
             ModelRefused: OpenCV cannot run the model on it.
@@ -48,7 +48,7 @@ class DnnDetector:
         height_px, width_px = picture.shape[:2]
         least = self._model.min_score if min_score is None else min_score
         model, found, scored = self._model, [], []
-        for look in tiles.looks(
+        looks = tiles.looks(
             width_px,
             height_px,
             width_px=model.width_px,
@@ -56,7 +56,12 @@ class DnnDetector:
             max_zoom=model.max_zoom,
             coarser=model.coarser,
             coarser_from_px=model.coarser_from_px,
-        ):
+        )
+        if within is not None:
+            looks = tiles.cut_to(looks, within)
+        if not looks:
+            return ()
+        for look in looks:
             boxes, scores = self._look(picture, look, least)
             counts = tiles.uncut(boxes, look, width_px, height_px) & (boxes[:, 2:].min(axis=1, initial=np.inf) >= look.least_px)
             found.append(boxes[counts])

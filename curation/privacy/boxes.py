@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Boxes = npt.NDArray[np.float64]  # n x 4
+Box = tuple[float, float, float, float]
 MASK_SCALE = 1.3  # of a mask against the box it covers: boxes end at chin and brow, and plates at their characters
 SAME_IOU = 0.3  # from which overlap two boxes of one picture are one thing; CenterFace's own value
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
+from math import ceil, floor
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.privacy.boxes import Boxes
+from curation.privacy.boxes import Box, Boxes
 
 OVERLAP: Final = 0.2  # of the working size: what is larger than this is seen whole in the picture as a whole
 _EDGE_PX: Final = 2.0  # how near to a cut a box counts as cut off
@@ -68,6 +68,18 @@ def _starts(length_px: int, tile_px: int) -> list[int]:
         return [0]
     count = ceil((length_px - tile_px * OVERLAP) / (tile_px * (1 - OVERLAP)))
     return [round(start) for start in np.linspace(0, length_px - tile_px, count)]
+
+
+def cut_to(every: Sequence[Look], part: Box) -> tuple[Look, ...]:
+    """The parts of looks that lie within a part of the picture, at the looks' own zoom; a look that has none is left out."""
+    x, y, width, height = part
+    cut = []
+    for look in every:
+        left, top = max(look.x_px, floor(x)), max(look.y_px, floor(y))
+        right, bottom = min(look.x_px + look.width_px, ceil(x + width)), min(look.y_px + look.height_px, ceil(y + height))
+        if right > left and bottom > top:
+            cut.append(replace(look, x_px=left, y_px=top, width_px=right - left, height_px=bottom - top))
+    return tuple(cut)
 
 
 def uncut(boxes: Boxes, look: Look, picture_width_px: int, picture_height_px: int) -> npt.NDArray[np.bool_]:

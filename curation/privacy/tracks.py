@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from curation.privacy.boxes import MASK_SCALE, Boxes, clipped, ious, no_boxes, scaled
+from curation.privacy.boxes import MASK_SCALE, Box, Boxes, clipped, ious, no_boxes, scaled
 from curation.privacy.follow import Paths, hull
 from curation.records import Detection
 
@@ -59,9 +59,6 @@ class TrackLimits:
         """Whether sights of these scores make a track."""
         best = sorted(scores)[-2:]
         return best[-1] >= self.start_score or (self.together_score is not None and len(best) == 2 and best[0] >= self.together_score)
-
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)

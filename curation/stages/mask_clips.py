@@ -23,7 +23,7 @@ from curation.privacy.boxes import Boxes
 from curation.privacy.paint import GREY
 from curation.privacy.proof import MaskProof, refusal
 from curation.privacy.tracks import TrackLimits, masks, tracks
-from curation.privacy.watch import EVERY_MAX, watch
+from curation.privacy.watch import EVERY_MAX, unseen_frames, watch
 from curation.shards.crossing import refused
 
 DOUBTFUL = 0.5  # of the least score, from which a sight carries a track on: hysteresis
@@ -59,6 +59,7 @@ def run(
         detectors: by kind.
         models: how each is run; tells from which score a track starts.
         every: look at every n-th frame at least, at four a second at least, and at the last, and follow between; 1 looks at all.
+            Above 1 every second look is at that part of the picture alone where something was seen.
 
     Raises:
         UsageError: `every` is less than 1 or over `EVERY_MAX`.
@@ -66,7 +67,7 @@ def run(
     """
     if not 1 <= every <= EVERY_MAX:
         raise UsageError(f"looks at every {every}th frame", subject="masking", fix=f"choose from 1 to {EVERY_MAX}")
-    limits = {kind: _limits(model) for kind, model in models.items()}
+    limits = {kind: _limits(model, every) for kind, model in models.items()}
     reach_frames = max((one.reach_frames for one in limits.values()), default=0)
     least_scores = {kind: one.keep_score for kind, one in limits.items()}
     with masker.open(path) as frames:
@@ -120,7 +121,7 @@ def identity(versions: Mapping[ObjectKind, str], proof: Mapping[str, str], proof
 
     Args:
         versions: of the models that find faces and plates.
-        proof: versions of the models that look at the copy again.
+        proof: versions of the models that look at the copy again, and their ways of looking.
         proof_step_s: how often they look.
     """
     limits = dataclasses.asdict(TrackLimits(start_score=1.0, keep_score=DOUBTFUL, together_score=TOGETHER))
@@ -204,5 +205,8 @@ def _stored_copy(path: Path, clip_id: str, store: ObjectStore, equipment: Equipm
     return {**dataclasses.asdict(told), "proof": proof.told(), "key": key, "sha256": hasher.hexdigest(), "size_bytes": size_bytes}
 
 
-def _limits(model: ModelSettings) -> TrackLimits:
-    return TrackLimits(start_score=model.min_score, keep_score=DOUBTFUL * model.min_score, together_score=TOGETHER * model.min_score)
+def _limits(model: ModelSettings, every: int) -> TrackLimits:
+    least = model.min_score
+    limits = TrackLimits(start_score=least, keep_score=DOUBTFUL * least, together_score=TOGETHER * least)
+    # What came into the picture since all of it was last looked at is masked from where it came.
+    return dataclasses.replace(limits, extend_frames=max(limits.extend_frames, unseen_frames(every)))

@@ -17,7 +17,7 @@ from curation.layout import model_key
 from curation.privacy import decode, self_test
 from curation.privacy.boxes import ious, scaled
 from curation.privacy.paint import painted
-from curation.privacy.tiles import Look, looks
+from curation.privacy.tiles import Look, cut_to, looks
 from curation.records import Detection
 from curation.settings import Settings
 
@@ -95,9 +95,9 @@ def face() -> np.ndarray:
     return cv2.resize(cv2.imread(str(_FACE)), (640, 360))
 
 
-def _is_at(found: Sequence[Detection], x_px: float, y_px: float) -> bool:
+def _is_at(found: Sequence[Detection], x_px: float, y_px: float, *, from_score: float = 0.5) -> bool:
     return any(
-        one.x_px < x_px < one.x_px + one.width_px and one.y_px < y_px < one.y_px + one.height_px for one in found if one.score >= 0.5
+        one.x_px < x_px < one.x_px + one.width_px and one.y_px < y_px < one.y_px + one.height_px for one in found if one.score >= from_score
     )
 
 
@@ -115,6 +115,26 @@ def test_a_face_is_found_once_where_it_is_and_small_ones_in_large_pictures_too(m
     assert _is_at(detector.find(canvas, min_score=0.3), 1700 + centre[0] / 8, 900 + centre[1] / 8)
     whole_alone = cv2.resize(canvas, (640, 384), interpolation=cv2.INTER_AREA)
     assert not _is_at(detector.find(whole_alone), (1700 + centre[0] / 8) / 3, (900 + centre[1] / 8) / 3)
+    near = detector.find(canvas, min_score=0.3, within=(1650.2, 850.0, 180.0, 160.9))
+    assert _is_at(near, 1700 + centre[0] / 8, 900 + centre[1] / 8, from_score=0.3)
+    assert () == tuple(detector.find(canvas, min_score=0.3, within=(0.0, 0.0, 1690.0, 1152.0)))
+    assert () == tuple(detector.find(canvas, within=(1920.0, 0.0, 50.0, 50.0)))
+
+
+def test_looks_are_cut_to_a_part_of_the_picture() -> None:
+    """At their own zoom and in whole pixels around the part; those elsewhere are left out."""
+    every = (
+        Look(x_px=0, y_px=0, width_px=1280, height_px=720, zoom=0.5, least_px=80.0),
+        Look(x_px=0, y_px=0, width_px=640, height_px=720, zoom=1.0),
+        Look(x_px=512, y_px=0, width_px=640, height_px=720, zoom=1.0),
+    )
+    assert (
+        Look(x_px=600, y_px=10, width_px=101, height_px=61, zoom=0.5, least_px=80.0),
+        Look(x_px=600, y_px=10, width_px=40, height_px=61, zoom=1.0),
+        Look(x_px=600, y_px=10, width_px=101, height_px=61, zoom=1.0),
+    ) == cut_to(every, (600.5, 10.0, 100.2, 60.5))
+    assert every[:2] == cut_to(every[:2], (-5.0, -5.0, 2000.0, 2000.0))
+    assert () == cut_to(every, (1280.0, 0.0, 5.0, 5.0))
 
 
 def test_what_is_small_in_a_coarser_look_does_not_count(models_at_home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

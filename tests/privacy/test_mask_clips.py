@@ -13,6 +13,7 @@ import pytest
 from curation import wiring
 from curation.errors import ClipUnreadable, UsageError
 from curation.model_settings import ModelSettings, ObjectKind
+from curation.privacy.boxes import Box
 from curation.privacy.paint import GREY, NO_COLOUR, paint_planes, painted
 from curation.records import Detection
 from curation.stages import mask_clips
@@ -33,18 +34,19 @@ _SIDE = 16
 
 
 class _White:
-    """Finds the white square of a picture, but misses it in frames 8 to 12."""
+    """Finds the white square of a picture, but misses it in some frames."""
 
     version = "white-1"
     finds: ObjectKind = "face"
 
-    def __init__(self) -> None:
+    def __init__(self, *, blind: range = range(8, 13)) -> None:
         self.shown = 0
+        self._blind = blind
 
-    def find(self, picture: np.ndarray, *, min_score: float | None = None) -> Sequence[Detection]:
+    def find(self, picture: np.ndarray, *, min_score: float | None = None, within: Box | None = None) -> Sequence[Detection]:
         number, self.shown = self.shown, self.shown + 1
         rows, columns = np.nonzero(picture[..., 1] > 200)
-        if 8 <= number <= 12 or not len(rows):
+        if number in self._blind or not len(rows):
             return ()
         return (Detection(x_px=float(columns.min()), y_px=float(rows.min()), width_px=_SIDE, height_px=_SIDE, score=0.9),)
 
@@ -98,11 +100,22 @@ def test_the_last_frame_is_looked_at_and_long_pauses_are_refused(tmp_path: Path)
     wiring.video_writer().write(clip, map(_picture, range(8)), fps=Fraction(25))
     stub = _White()
     told = mask_clips.run(clip, tmp_path / "masked.mp4", masker=wiring.masker(), detectors={"face": stub}, models={"face": _MODEL}, every=6)
-    assert (3, 1) == (stub.shown, told.track_counts["face"])
+    assert (2, 1) == (stub.shown, told.track_counts["face"])  # nothing was known in the sixth frame
     assert max(int(picture.max()) for picture in _frames(tmp_path / "masked.mp4")[1]) < 140
     for every in (0, 7):
         with pytest.raises(UsageError, match="every"):
             _masked(clip, tmp_path / "masked.mp4", every=every)
+
+
+def test_what_came_between_two_looks_at_all_of_it_is_masked_from_where_it_came(tmp_path: Path) -> None:
+    """It came a frame after such a look, and the look six frames on was spared: the one after that masks it eleven frames back."""
+    clip = tmp_path / "early.mp4"
+    shown = [_picture(0), *(_picture(5 + number // 4) for number in range(20))]
+    wiring.video_writer().write(clip, iter(shown), fps=Fraction(25))
+    eye = _White(blind=range(0))
+    mask_clips.run(clip, tmp_path / "masked.mp4", masker=wiring.masker(), detectors={"face": eye}, models={"face": _MODEL}, every=6)
+    assert 4 == eye.shown  # 0, 12, 18 in part, and the last, 20
+    assert max(int(picture.max()) for picture in _frames(tmp_path / "masked.mp4")[1]) < 140
 
 
 def test_sound_metadata_and_messages_of_the_source_stay_behind(clip: Path, tmp_path: Path) -> None:
@@ -144,7 +157,7 @@ def test_a_turned_clip_is_seen_and_masked_as_players_show_it(clip: Path, tmp_pat
     shown: list[np.ndarray] = []
 
     class _Watching(_White):
-        def find(self, picture: np.ndarray, *, min_score: float | None = None) -> Sequence[Detection]:
+        def find(self, picture: np.ndarray, *, min_score: float | None = None, within: Box | None = None) -> Sequence[Detection]:
             shown.append(picture)
             return super().find(picture, min_score=min_score)
 

@@ -16,6 +16,7 @@ from curation.adapters.engine_local import InlineEngine
 from curation.adapters.video_av import AvVideoReader
 from curation.model_settings import ModelSettings, ObjectKind
 from curation.ports import ObjectStore
+from curation.privacy.boxes import Box
 from curation.privacy.proof import MaskProof
 from curation.records import Detection
 from curation.shards import masked_copies
@@ -44,7 +45,7 @@ class Square:
     def __init__(self, kind: ObjectKind, version: str) -> None:
         self.version, self.finds, self.shown = version, kind, 0
 
-    def find(self, picture: np.ndarray, *, min_score: float | None = None) -> Sequence[Detection]:
+    def find(self, picture: np.ndarray, *, min_score: float | None = None, within: Box | None = None) -> Sequence[Detection]:
         """The square."""
         self.shown += 1
         rows, columns = np.nonzero(picture.min(axis=2) > 200)
