@@ -370,9 +370,21 @@ def publish(
 
 
 @app.command()
-def upkeep(work: Work = None, as_json: AsJson = False) -> None:
-    """Each night: compact both catalogs, forget snapshots that nothing pins, remove files that nothing refers to."""
-    for done in pipeline.upkeep(pipeline.open_settings(work)):
+def upkeep(
+    work: Work = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which masked copies would go; no catalog is looked at.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Each night: remove masked copies of models out of use, compact both catalogs, forget snapshots and files that nothing needs."""
+    settings = pipeline.open_settings(work)
+    copies = pipeline.prune_masked_copies(settings, dry_run=dry_run)
+    if copies.rows_in and as_json:
+        _say(copies, as_json=True)
+    elif copies.rows_in:
+        went = copies.accounted
+        kept = f"{went['in_use']} of the models in use, {went['of_shard_sets']} of shard sets that stand"
+        out.print(f"masked copies: {copies.rows_in} at home, {kept}, {went['removed']} {'would be removed' if dry_run else 'removed'}")
+    for done in () if dry_run else pipeline.upkeep(settings):
         if as_json:
             print(json.dumps(asdict(done)))
             continue

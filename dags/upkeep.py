@@ -16,7 +16,8 @@ DOC = """
 
 Every night at 04:00 (Asia/Shanghai), or by hand: makes small files of the home and the overseas catalog one, forgets snapshots that others
 took the place of over a day ago (`[upkeep] keep_hours`), and removes files that nothing refers to. What shard sets and open releases were
-made of is pinned by tags and stays. No row changes, and a commit costs the same after years.
+made of is pinned by tags and stays. No row changes, and a commit costs the same after years. Masked copies of clips that were made by
+models which are out of use go, unless a shard set that stands was made of such.
 
 **When it fails**
 
@@ -32,7 +33,10 @@ def keep_up() -> None:
     from curation import pipeline
 
     with step("upkeep", "catalogs"):
-        counts = pipeline.upkeep(pipeline.open_settings())
+        settings = pipeline.open_settings()
+        copies = pipeline.prune_masked_copies(settings)
+        counts = pipeline.upkeep(settings)
+    log.info("masked copies: %s", ", ".join(f"{count} {name}" for name, count in copies.accounted.items()))
     for one in counts:
         did = (one.compacted_files, one.expired_snapshots, one.removed_files)
         log.info("%s: %d files compacted, %d snapshots forgotten, %d files removed", one.table, *did)

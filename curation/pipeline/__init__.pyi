@@ -17,6 +17,7 @@ from .evidence import ledger_entries, published, trace, verify
 from .keeping import upkeep
 from .mask_proof import prove_masked
 from .mask_review import answer_mask_review, make_mask_review, mask_reviews, write_mask_review
+from .masking import prune_masked_copies
 from .privacy import (
     detector,
     evaluate_models,
@@ -91,6 +92,7 @@ __all__ = [
     "outlook",
     "pack_diff_rows",
     "preview_shards",
+    "prune_masked_copies",
     "prove_masked",
     "publish_release",
     "published",

@@ -10,9 +10,10 @@ from curation.errors import EvaluationRefused, ModelRefused
 from curation.model_settings import PROOF_MODELS, ObjectKind
 from curation.pipeline import mask_proof, privacy
 from curation.privacy import gate
+from curation.records import StageCount
 from curation.settings import Settings
 from curation.shards.masking import MaskingModel, Permit
-from curation.stages import mask_clips
+from curation.stages import mask_clips, masked_upkeep
 
 
 def masking_permit(settings: Settings) -> Permit:
@@ -52,6 +53,14 @@ def masking_equipment(settings: Settings) -> mask_clips.Equipment:
         models={kind: settings.models[name] for kind, name in in_use.items()},
         prove=mask_proof.prover(settings),
         identity=_identity(settings),
+    )
+
+
+def prune_masked_copies(settings: Settings, *, dry_run: bool = False) -> StageCount:
+    """Every masked copy at home and where it went: of the models in use, of shard sets that stand, or removed; a dry run removes none."""
+    on = wiring.ground(settings)
+    return masked_upkeep.run(
+        identity=_identity(settings), store=on.store, eraser=wiring.eraser(settings), ledger=on.ledger, dry_run=dry_run
     )
 
 

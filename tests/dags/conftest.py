@@ -162,6 +162,11 @@ class FakePipeline:
         self._called("review")
         return self.reviewed
 
+    def prune_masked_copies(self, settings: Any) -> SimpleNamespace:
+        """Prune."""
+        self._called("prune_masked_copies")
+        return SimpleNamespace(accounted={"in_use": 4, "removed": 2})
+
     def upkeep(self, settings: Any) -> list[SimpleNamespace]:
         """Keep up."""
         self._called("upkeep")
