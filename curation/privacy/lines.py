@@ -18,6 +18,8 @@ _GROW: Final = 1.6
 _LEAST_SIDE_PX: Final = 3.0
 _UPRIGHT_FROM: Final = 1.5  # times as high as wide: such a line stands on end
 _PATCH_PX: Final = 128
+_CONTRAST: Final = 3.0
+LOOKS: Final = f"plain+even-{_CONTRAST:g}-{_PATCH_PX}px"  # for versions: as it is, and by `evened`
 _CHARACTERS_FIELD: Final = 14  # metadata_props of an ONNX ModelProto
 _CHARACTERS_KEY: Final = b"character"
 
@@ -31,7 +33,7 @@ def evened(picture: Picture) -> Picture:
     """The BGR picture with the contrast of each patch of about 128 px evened out, as far as three times the mean of its histogram."""
     patches = (max(1, round(picture.shape[1] / _PATCH_PX)), max(1, round(picture.shape[0] / _PATCH_PX)))
     planes = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV)
-    planes[..., 0] = cv2.createCLAHE(3.0, patches).apply(np.ascontiguousarray(planes[..., 0]))
+    planes[..., 0] = cv2.createCLAHE(_CONTRAST, patches).apply(np.ascontiguousarray(planes[..., 0]))
     return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR), np.uint8)
 
 
