@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Final, Literal, cast
@@ -16,7 +16,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from curation import pipeline, wiring
-from curation.errors import OutsideError, PackRefused, UsageError
+from curation.errors import CurationError, OutsideError, PackRefused, UsageError
 from curation.residency import assessment, counters, diff, eligibility, evaluate, file_check, signing
 from curation.residency import pack as packs
 from curation.residency.explain import explain as explain_page
@@ -27,6 +27,7 @@ app = typer.Typer()
 
 RELEASE_NAME: Final = "release.parquet"
 DECISIONS_NAME: Final = "decisions.parquet"
+CLIPS_SUBJECT: Final = "table clips"  # what errors of curation.tables call a file of that table
 _TRUSTED: Final = TypeAdapter(dict[str, tuple[str, ...]])
 
 PackFile = Annotated[Path, typer.Argument(help="Residency pack, YAML.", dir_okay=False)]
@@ -74,6 +75,23 @@ def _replaced(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _named(files: Mapping[str, Path | None]) -> Iterator[None]:
+    """What is wrong with the thing called so is said of the file that was given for it; of others as it is."""
+    try:
+        yield
+    except CurationError as error:
+        file = files.get(error.subject)
+        if file is None:
+            raise
+        raise type(error)(error.problem, subject=str(file), fix=error.fix) from error
+
+
+def _pack(path: Path) -> packs.Pack | packs.ListPack:
+    with _named({"pack": path}):
+        return packs.read(_read(path))
+
+
 def _rows(path: Path) -> ParquetRows:
     if not path.is_file():
         raise UsageError("there is no such file", subject=str(path), fix="name an existing file")
@@ -87,7 +105,8 @@ def signatures_path(pack: Path) -> Path:
 
 def _signatures(pack: Path, given: Path | None) -> tuple[signing.Signature, ...]:
     path = given or signatures_path(pack)
-    return signing.parse_signatures(_read(path) if given or path.exists() else None)
+    with _named({"signatures file": path}):
+        return signing.parse_signatures(_read(path) if given or path.exists() else None)
 
 
 def _trusted(given: Path | None) -> dict[str, tuple[str, ...]]:
@@ -130,10 +149,11 @@ def sign(
     """Sign a pack for one role; read it with `explain` first."""
     if role not in signing.ROLES:
         raise UsageError(f"there is no role {role!r}", subject="--role", fix=f"use one of {', '.join(signing.ROLES)}")
-    read = packs.read(_read(pack))
-    own = signing.sign(read, role, _read(key), signed_at=wiring.clock().now())
+    read = _pack(pack)
+    with _named({"signing key": key}):
+        own = signing.sign(read, role, _read(key), signed_at=wiring.clock().now())
     path = signatures or signatures_path(pack)
-    others = signing.parse_signatures(_read(path)) if path.exists() else ()
+    others = _signatures(pack, path) if path.exists() else ()
     kept = [one for one in others if (one.role, one.public_key) != (own.role, own.public_key)]
     _write(path, signing.signatures_bytes([*kept, own]))
     _print(f"signed {read.id} {read.version} as {role} in {path}")
@@ -142,7 +162,7 @@ def sign(
 @app.command()
 def lint(pack: PackFile, as_json: AsJson = False) -> None:
     """Read a pack as strictly as a release does; exit 1 names the first thing that is wrong."""
-    read = packs.read(_read(pack))
+    read = _pack(pack)
     if read.schema_version != SCHEMA_VERSION:
         raise PackRefused(
             f"was written for schema version {read.schema_version!r}, the tables have {SCHEMA_VERSION!r}",
@@ -166,7 +186,7 @@ def explain(
     """One page that a lawyer can read: what leaves, how coarse, under which article, until when, on whose signatures."""
     if lang not in {"en", "zh"}:
         raise UsageError(f"there is no page in {lang!r}", subject="--lang", fix="use en or zh")
-    read = packs.read(_read(pack))
+    read = _pack(pack)
     standing = signing.verify(read, _signatures(pack, signatures), _trusted(trusted))
     _print(explain_page(read, standing, cast("Literal['en', 'zh']", lang), today=_day(as_of)))
 
@@ -187,7 +207,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Decide on a Parquet file. A refused pack withholds every row, writes no release, and exits 1 with the reason."""
-    today, clips = _day(as_of), _rows(manifest)
+    files = {"fences file": fences, CLIPS_SUBJECT: manifest}
+    with _named(files):
+        today, clips = _day(as_of), _rows(manifest)
     _forget(out / RELEASE_NAME)
     try:
         read = _pack_to_decide_by(pack)
@@ -195,7 +217,7 @@ def check(
             raise _answered(read, today)
         signing.may_allow(read, _signatures(pack, signatures), trusted_keys=_trusted(trusted), today=today, allow_demo_pack=demo)
         past = None if history is None else _past(history, read, _trusted(trusted), today)
-        with _replaced(out / DECISIONS_NAME) as decisions, _replaced(out / RELEASE_NAME) as release:
+        with _named(files), _replaced(out / DECISIONS_NAME) as decisions, _replaced(out / RELEASE_NAME) as release:
             fence_bytes = _read(fences) if fences else None
             found = file_check.check(clips, pack=read, fences=fence_bytes, past=past, as_of=today, decisions=decisions, release=release)
     except PackRefused as refusal:
@@ -219,12 +241,13 @@ def diff_packs(
     """Rules and columns that change; over a manifest or the published table, rows that would leave, stay, or have to come back."""
     if manifest is not None and published:
         raise UsageError("--manifest and --published ask two questions", subject="diff", fix="give one of them")
-    before, after = packs.read(_read(old)), packs.read(_read(new))
+    before, after = _pack(old), _pack(new)
     rows: diff.RowChanges | None = None
     if manifest is not None:
-        clips, fence_bytes = from_parquet(_read(manifest), CLIPS), _read(fences) if fences else None
-        abroad = diff.abroad_under(_rules(before), clips, fences=fence_bytes)
-        rows = diff.rows(clips, abroad, new=_rules(after), fences=fence_bytes)
+        with _named({"fences file": fences, CLIPS_SUBJECT: manifest}):
+            clips, fence_bytes = from_parquet(_read(manifest), CLIPS), _read(fences) if fences else None
+            abroad = diff.abroad_under(_rules(before), clips, fences=fence_bytes)
+            rows = diff.rows(clips, abroad, new=_rules(after), fences=fence_bytes)
     elif published:
         rows = pipeline.pack_diff_rows(pipeline.open_settings(work), _rules(after))
     changes, columns = diff.rules(before, after), diff.columns(before, after)
@@ -282,8 +305,10 @@ def assess(
     key: Annotated[Path, typer.Option(help="Legal's private key, PEM.", dir_okay=False)],
 ) -> None:
     """Legal's signed entry that raises a counter's limit, as YAML for the pack's `assessments:`; then have the pack signed anew."""
-    read = packs.parse(_read(pack))
-    entry = assessment.assess(read, counter, number=number, new_limit=limit, expires=_day(expires), private_pem=_read(key))
+    last_day = _day(expires, option="--expires")
+    with _named({"pack": pack, "signing key": key}):
+        read = packs.parse(_read(pack))
+        entry = assessment.assess(read, counter, number=number, new_limit=limit, expires=last_day, private_pem=_read(key))
     _print(yaml.safe_dump([entry.model_dump()], sort_keys=False, allow_unicode=True).rstrip())
 
 
@@ -307,7 +332,7 @@ def _pack_to_decide_by(path: Path) -> packs.Pack | packs.ListPack:
     """The pack; one that is not there lets nothing out, which is a no and not a wrong use."""
     if not path.is_file():
         raise PackRefused("there is no such pack", subject=str(path), fix="name an existing file")
-    return packs.read(_read(path))
+    return _pack(path)
 
 
 def _forget(path: Path) -> None:
@@ -318,13 +343,13 @@ def _forget(path: Path) -> None:
         raise OutsideError(f"cannot be removed: {error.strerror}", subject=str(path), fix="choose another folder") from error
 
 
-def _day(as_of: str | None) -> date:
+def _day(as_of: str | None, *, option: str = "--as-of") -> date:
     if as_of is None:
         return signing.shanghai_day(wiring.clock().now())
     try:
         return date.fromisoformat(as_of)
     except ValueError as error:
-        raise UsageError(f"{as_of!r} is no day", subject="--as-of", fix="use YYYY-MM-DD") from error
+        raise UsageError(f"{as_of!r} is no day", subject=option, fix="use YYYY-MM-DD") from error
 
 
 def _report(

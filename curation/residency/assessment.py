@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from curation.digests import canonical_json
-from curation.errors import PackRefused
+from curation.errors import PackRefused, UsageError
 from curation.residency.pack import Assessment, Pack
 from curation.residency.signing import Role, private_key
 
@@ -22,8 +22,12 @@ def assess(pack: Pack, counter: str, *, number: str, new_limit: int, expires: da
     """The entry that raises `counter` of the pack to `new_limit` until `expires`, its last day included, signed.
 
     Raises:
-        UsageError: the PEM holds no Ed25519 private key.
+        UsageError: the PEM holds no Ed25519 private key, or the pack has no such counter.
     """
+    known = [rule.id for rule in pack.counters]
+    if counter not in known:
+        fix = f"use one of {', '.join(known)}" if known else "name a pack that counts"
+        raise UsageError(f"has no counter {counter!r}", subject=f"pack {pack.id} {pack.version}", fix=fix)
     key = private_key(private_pem)
     message = _message(pack, counter=counter, number=number, new_limit=new_limit, expires=expires)
     return Assessment(

@@ -72,7 +72,7 @@ def parse_fences(data: bytes | None, rule: GeofenceRule) -> Fences:
 
 
 def _refused(problem: str) -> PackRefused:
-    return PackRefused(problem, subject="fences file", fix="get a whole fences file from the map partner and put it into the home store")
+    return PackRefused(problem, subject="fences file", fix="get a whole fences file from the map partner, and name it as fences")
 
 
 def _buffer_m(feature: Any, position: int, rule: GeofenceRule) -> float:

@@ -303,7 +303,9 @@ def _read_before(data: bytes) -> Pack | ListPack:
 
 def _read(data: bytes, tables: Mapping[str, pa.Schema]) -> Pack | ListPack:
     raw = _yaml(data)
-    is_list = isinstance(raw, dict) and "kind" in raw
+    if not isinstance(raw, dict):
+        raise _refused("holds no pack: no mapping of keys to values", "pack")
+    is_list = "kind" in raw
     try:
         pack = ListPack.model_validate(raw) if is_list else Pack.model_validate(raw)
     except ValidationError as error:

@@ -180,7 +180,9 @@ def may_allow(
         if one.standing != "signed":
             unsigned = "is unsigned: it " if not signatures else ""
             problem = unsigned + _PROBLEMS[one.standing].format(role=one.role)
-            raise PackRefused(problem, subject=subject, fix=f"have it signed: `curation residency sign PACK --role {one.role} --key FILE`")
+            signed = f"have it signed: `curation residency sign PACK --role {one.role} --key FILE` (docs/residency.md)"
+            trusted = f"if that key is right, name its public half among the trusted keys of {one.role}; else {signed}"
+            raise PackRefused(problem, subject=subject, fix=trusted if one.standing == "untrusted" else signed)
 
 
 def shanghai_day(instant: datetime) -> date:

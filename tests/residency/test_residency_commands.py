@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli_residency import app
-from curation.errors import PackRefused, UsageError
+from curation.errors import CurationError, PackRefused, UsageError
 from curation.residency import signing
 from curation.residency.explain import explain
 from curation.residency.gate import check_table
@@ -24,6 +24,7 @@ from curation.tables import to_parquet
 
 Row = dict[str, Any]
 Signed = Callable[[Pack], tuple[list[signing.Signature], dict[str, list[str]]]]
+ENTRY = ["--number", "1", "--limit", "9", "--key", "legal.key"]
 runner = CliRunner()
 
 
@@ -136,6 +137,52 @@ def test_wrong_use_exits_two(words: list[str], desk: Path, monkeypatch: pytest.M
     with pytest.raises(UsageError) as refusal:
         _run(*words)
     assert 2 == refusal.value.exit_code
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["lint", "words.txt"], "words.txt: holds no pack"),
+        (["lint", "clips.parquet"], "clips.parquet: is not UTF-8"),
+        (["sign", "pack.yaml", "--role", "legal", "--key", "words.txt"], "words.txt: is no Ed25519 private key"),
+        (["explain", "pack.yaml", "--signatures", "words.txt"], "words.txt: "),
+        (["check", "words.txt", "--pack", "pack.yaml", "--out", "out"], "words.txt: is not readable Parquet"),
+        (["check", "clips.parquet", "--pack", "words.txt", "--out", "out"], "words.txt: holds no pack"),
+        (
+            [
+                "check",
+                "clips.parquet",
+                "--pack",
+                "pack.yaml",
+                "--out",
+                "out",
+                "--trusted",
+                "trusted.json",
+                "--demo",
+                "--fences",
+                "words.txt",
+            ],
+            "words.txt: is not JSON",
+        ),
+        (["check", "clips.parquet", "--pack", "pack.yaml", "--out", "out", "--demo"], "name its public half among the trusted keys"),
+        (
+            ["assess", "pack.yaml", "--counter", "x", *ENTRY, "--expires", "2027-01-01"],
+            "has no counter 'x'",
+        ),
+        (
+            ["assess", "pack.yaml", "--counter", "x", *ENTRY, "--expires", "soon"],
+            "--expires: 'soon' is no",
+        ),
+    ],
+)
+def test_an_error_names_the_file_that_was_given(words: list[str], named: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gave a wrong file reads its name and what it was taken for."""
+    monkeypatch.chdir(desk)
+    _sign_all(desk)
+    Path("words.txt").write_text("hello\n", encoding="ascii")
+    with pytest.raises(CurationError) as refusal:
+        _run(*words, *(["--as-of", "2026-11-21"] if words[0] == "check" else []))
+    assert named in str(refusal.value)
 
 
 def test_lint_says_that_every_column_is_accounted_for(desk: Path) -> None:
