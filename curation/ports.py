@@ -240,6 +240,15 @@ class Detector(Protocol):
         """
 
 
+class FaceFinder(Protocol):
+    """Finds faces in a picture that was masked."""
+
+    version: str
+
+    def find(self, picture: npt.NDArray[np.uint8]) -> Sequence[Detection]:
+        """Faces in a BGR picture (height x width x 3), highest score first, none of it twice; boxes lie within the picture."""
+
+
 class TextReader(Protocol):
     """Reads text in a picture."""
 
