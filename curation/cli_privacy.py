@@ -73,7 +73,9 @@ def prove(
             out.print(f"  {shown(proof.unmeasured)}")
         for one in proof.residues:
             box = f"{one.width_px:.0f} x {one.height_px:.0f} px at {one.x_px:.0f}, {one.y_px:.0f}"
-            out.print(f"  {one.kind} of {box}, frame {one.frame} at {one.at_s:.2f} s, score {one.score:.2f} of {one.model}, {one.hidden:.0%} hidden")
+            out.print(
+                f"  {one.kind} of {box}, frame {one.frame} at {one.at_s:.2f} s, {one.hidden:.0%} hidden, {one.score:.2f} by {one.model}"
+            )
     if not is_clean:
         raise typer.Exit(1)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from curation.ports import (
     Detector,
     Engine,
     Eraser,
+    FaceFinder,
     HashIndex,
     HomeCatalog,
     Ledger,
@@ -330,6 +331,17 @@ def detector(name: str, model: ModelSettings, objects: ObjectStore) -> Detector:
     from curation.adapters.detector_onnx import DnnDetector
 
     return DnnDetector(name, model, _model_bytes(name, model, objects))
+
+
+def cascade(nets: Sequence[tuple[str, ModelSettings]], objects: ObjectStore) -> FaceFinder:
+    """Three models of the home store, with their names, that find faces together, each proved by its self-test.
+
+    Raises:
+        ModelRefused: as `detector`.
+    """
+    from curation.adapters.cascade_onnx import DnnCascade
+
+    return DnnCascade(*((name, model, _model_bytes(name, model, objects)) for name, model in nets))
 
 
 def text_reader(lines: tuple[str, ModelSettings], characters: tuple[str, ModelSettings], objects: ObjectStore) -> TextReader:

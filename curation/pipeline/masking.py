@@ -65,8 +65,7 @@ def prune_masked_copies(settings: Settings, *, dry_run: bool = False) -> StageCo
 
 
 def _identity(settings: Settings) -> str:
-    proof = {part: settings.models[name].version(name) for part in PROOF_MODELS if (name := getattr(settings.privacy, part))}
-    return mask_clips.identity(privacy.models_in_use(settings), proof, settings.privacy.proof_step_s)
+    return mask_clips.identity(privacy.models_in_use(settings), mask_proof.proof_versions(settings), settings.privacy.proof_step_s)
 
 
 def _in_use(settings: Settings) -> Mapping[ObjectKind, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import cv2
@@ -19,9 +19,10 @@ from curation.records import Detection, TextLine
 
 Verdict = Literal["clean", "found", "unmeasured"]
 
-# Half of what the standard asks to be masked: what a second model sees there, a better one could know. Below it, BlazeFace sees faces in
+# Half of what the standard asks to be masked: what another model sees there, a better one could know. Below it, BlazeFace sees faces in
 # leaves and gravel.
 LEAST_FACE_PX: Final = 16.0
+EACH: Final = 2  # models for faces, and readers of text, that must find nothing: GB/T 44464-2024, Annex B
 _NEAR_GREY: Final = 6  # of 255, each channel: what coding does to a solid mask
 _SOLID_PX: Final = 5  # squares of it: single grey pixels of a street are no mask
 
@@ -31,6 +32,7 @@ class Residue:
     """A face, or a line in the form of a plate, that no mask hides. What the plate says is not kept.
 
     Attributes:
+        model: that found it, by its name in the settings; of several nets the last.
         frame: number of the frame, from 0.
         at_s: seconds from the first frame.
         form: of the plate.
@@ -38,6 +40,7 @@ class Residue:
     """
 
     kind: ObjectKind
+    model: str
     frame: int
     at_s: float
     x_px: float
@@ -67,7 +70,7 @@ class MaskProof:
 
     @property
     def verdict(self) -> Verdict:
-        """`found` as soon as there is anything; `clean` only if both models looked at a frame or more."""
+        """`found` as soon as there is anything; `clean` only if all models looked at a frame or more."""
         if self.residues:
             return "found"
         return "unmeasured" if self.unmeasured is not None or not self.frames else "clean"
@@ -84,7 +87,7 @@ def refusal(proof: MaskProof, *, subject: str) -> MaskRefused | None:
     if proof.verdict == "found":
         first = proof.residues[0]
         kinds = " and ".join(f"{sum(one.kind == kind for one in proof.residues)} {kind}s" for kind in ("face", "plate"))
-        where = f"a {first.kind} of {first.width_px:.0f} x {first.height_px:.0f} px at {first.at_s:.2f} s"
+        where = f"a {first.kind} of {first.width_px:.0f} x {first.height_px:.0f} px at {first.at_s:.2f} s, by {first.model}"
         problem = f"after masking, other models still find {kinds}, first {where}"
     else:
         problem = f"could not be looked at after masking: {proof.unmeasured or 'it shows no frame'}"
@@ -102,19 +105,30 @@ def solid(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def residues(
-    picture: npt.NDArray[np.uint8], faces: Sequence[Detection], lines: Sequence[TextLine], *, frame: int, at_s: float
+    picture: npt.NDArray[np.uint8], seen: Mapping[str, Sequence[Detection | TextLine]], *, frame: int, at_s: float
 ) -> tuple[Residue, ...]:
-    """What of the findings in a masked frame is large enough and lies half in the open or more; of text, what has the form of a plate."""
-    masked = solid(picture)
+    """What of the findings in a masked frame is large enough and lies half in the open or more; of text, what has the form of a plate.
+
+    Args:
+        picture: the frame, BGR.
+        seen: name of each model -> faces or lines that it found.
+        frame: its number.
+        at_s: its time.
+    """
+    masked, when = solid(picture), {"frame": frame, "at_s": round(at_s, 3)}
     kept = []
-    for face in faces:
-        hidden = _hidden(masked, face)
-        if min(face.width_px, face.height_px) >= LEAST_FACE_PX and hidden < MIN_COVER:
-            kept.append(Residue(kind="face", frame=frame, at_s=round(at_s, 3), hidden=round(hidden, 3), **_told(face)))
-    for line in lines:
-        form, hidden = plates.form(line.text), _hidden(masked, line)
-        if form is not None and line.line_height_px >= plates.LEAST_HEIGHT_PX and hidden < MIN_COVER:
-            kept.append(Residue(kind="plate", frame=frame, at_s=round(at_s, 3), hidden=round(hidden, 3), form=form, **_told(line)))
+    for model, found in seen.items():
+        for one in found:
+            hidden = _hidden(masked, one)
+            if hidden >= MIN_COVER:
+                continue
+            told = {"model": model, **when, "hidden": round(hidden, 3), **_told(one)}
+            if isinstance(one, TextLine):
+                form = plates.form(one.text)
+                if form is not None and one.line_height_px >= plates.LEAST_HEIGHT_PX:
+                    kept.append(Residue(kind="plate", form=form, **told))
+            elif min(one.width_px, one.height_px) >= LEAST_FACE_PX:
+                kept.append(Residue(kind="face", **told))
     return tuple(kept)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from curation import pipeline, wiring
 from curation.errors import MaskRefused, ModelRefused
+from curation.pipeline import masking
+from curation.privacy import cascade, lines
 from curation.privacy.paint import GREY
 from curation.privacy.proof import MaskProof, refusal, residues, solid
 from curation.records import Detection, TextLine
@@ -22,9 +25,8 @@ class _Faces:
     """Finds a face where a picture is white."""
 
     version = "faces-1"
-    finds = "face"
 
-    def find(self, picture: np.ndarray, *, min_score: float | None = None) -> Sequence[Detection]:
+    def find(self, picture: np.ndarray) -> Sequence[Detection]:
         rows, columns = np.nonzero(picture[..., 1] > 200)
         if not len(rows):
             return ()
@@ -61,14 +63,34 @@ def _clip(path: Path, *, face_at: Sequence[int] = (), frames: int = 20) -> Path:
     return path
 
 
+class _Blind:
+    """Finds no face, and reads nothing."""
+
+    version = "blind-1"
+
+    def find(self, picture: np.ndarray) -> Sequence[Detection]:
+        return ()
+
+    def read(self, picture: np.ndarray, *, least_height_px: float) -> Sequence[TextLine]:
+        return ()
+
+
 def _proof(path: Path, *, faces: object = None, text: object = None, step_s: float = 0.5) -> MaskProof:
-    return prove_masks.run(path, video=wiring.video_reader(), faces=faces or _Faces(), text=text or _Text(), step_s=step_s)
+    """By four models, of which two see what there is."""
+    return _alone(
+        path, faces={"one": _Blind(), "two": faces or _Faces()}, texts={"three": _Blind(), "four": text or _Text()}, step_s=step_s
+    )
+
+
+def _alone(path: Path, *, step_s: float = 0.5, **models: Any) -> MaskProof:
+    looking = {"faces": {"one": _Blind(), "two": _Blind()}, "texts": {"three": _Blind(), "four": _Blind()}, **models}
+    return prove_masks.run(path, video=wiring.video_reader(), step_s=step_s, **looking)
 
 
 def test_a_copy_in_which_nothing_is_found_is_clean(tmp_path: Path) -> None:
     """Looked at are the first frame, one each half second, and the last; nothing refuses the copy."""
     proof = _proof(_clip(tmp_path / "masked.mp4"))
-    assert ("clean", (0, 5, 10, 15, 19), "faces-1 text-1") == (proof.verdict, proof.frames, proof.versions)
+    assert ("clean", (0, 5, 10, 15, 19), "blind-1 faces-1 blind-1 text-1") == (proof.verdict, proof.frames, proof.versions)
     assert refusal(proof, subject="clip") is None
 
 
@@ -77,7 +99,8 @@ def test_a_face_in_the_last_frame_is_found_and_refuses_the_copy_by_name(tmp_path
     proof = _proof(_clip(tmp_path / "last.mp4", face_at=(19,)))
     assert ("found", [19]) == (proof.verdict, [one.frame for one in proof.residues])
     with pytest.raises(
-        MaskRefused, match=r"clip abc: after masking, other models still find 1 faces and 0 plates, first a face of 24 x 24 px"
+        MaskRefused,
+        match=r"clip abc: after masking, other models still find 1 faces and 0 plates, first a face of 24 x 24 px at 1.90 s, by two",
     ):
         raise refusal(proof, subject="clip abc")
     between = _clip(tmp_path / "between.mp4", face_at=(3,))
@@ -88,7 +111,7 @@ def test_a_plate_is_told_by_its_form_and_what_it_says_is_kept_nowhere(tmp_path: 
     """A line in the form of a plate refuses the copy; a street sign, and a plate too small for the standard, do not."""
     clip = _clip(tmp_path / "masked.mp4")
     proof = _proof(clip, text=_Text(_line("京A12345"), _line("STOP"), _line("ABC1234", height_px=15.0)), step_s=9)
-    assert [("plate", "mainland")] * 2 == [(one.kind, one.form) for one in proof.residues]
+    assert [("plate", "mainland", "four")] * 2 == [(one.kind, one.form, one.model) for one in proof.residues]
     assert "A12345" not in repr(proof.told())
     assert "found" == proof.told()["verdict"]
 
@@ -104,6 +127,9 @@ def test_a_model_that_cannot_look_leaves_the_copy_unmeasured(tmp_path: Path) -> 
     (tmp_path / "none.mp4").write_bytes(b"no video")
     for proof, reason in (
         (_proof(clip, text="model x is not there"), "model x is not there"),
+        (_proof(clip, faces="model y computes something else"), "model y computes something else"),
+        (_alone(clip, faces={"one": _Blind()}), "1 models for faces look, Annex B asks for 2"),
+        (_alone(clip, texts={}), "0 readers of text look, Annex B asks for 2"),
         (_proof(clip, text=_Broken()), "does not run"),
         (_proof(tmp_path / "none.mp4"), "none.mp4"),
     ):
@@ -125,14 +151,28 @@ def test_what_lies_under_a_mask_by_half_is_no_finding_and_one_in_the_open_is() -
     def face(x_px: float, side_px: float = 30) -> Detection:
         return Detection(x_px=x_px, y_px=25, width_px=side_px, height_px=side_px, score=0.8)
 
-    found = residues(picture, [face(25), face(40), face(50), face(120), face(120, 15.0)], [], frame=3, at_s=0.3)
-    assert [50.0, 120.0] == [one.x_px for one in found]
+    found = residues(picture, {"one": [face(25), face(40), face(50)], "two": [face(120), face(120, 15.0)]}, frame=3, at_s=0.3)
+    assert [("one", 50.0), ("two", 120.0)] == [(one.model, one.x_px) for one in found]
     assert [pytest.approx(1 / 3, abs=0.01), 0.0] == [one.hidden for one in found]
 
 
 def test_the_pipeline_finds_nothing_clean_without_its_models(tmp_path: Path) -> None:
-    """A home store that holds no model: unmeasured, with the command that brings them."""
+    """A home store that holds no model: unmeasured, with the command that brings each of the four."""
     proof = pipeline.prove_masked(read_settings({}, work=tmp_path / "work"), _clip(tmp_path / "masked.mp4", frames=2))
     assert "unmeasured" == proof.verdict
-    assert "curation models pull blazeface-full" in str(proof.unmeasured)
-    assert "curation models pull ppocr-lines" in str(proof.unmeasured)
+    for name in ("blazeface-full", "mtcnn-pnet", "ppocr-lines", "clp-lines"):
+        assert f"curation models pull {name}`" in str(proof.unmeasured)
+
+
+def test_another_way_of_looking_again_gives_copies_another_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A threshold of the last net, even contrast and the least face all decide which copies may stand."""
+    settings = read_settings({}, work=tmp_path / "work")
+    stricter = settings.models["mtcnn-onet"].model_copy(update={"min_score": 0.8})
+    found = {
+        masking._identity(settings),
+        masking._identity(settings.model_copy(update={"models": {**settings.models, "mtcnn-onet": stricter}})),
+    }
+    for module in (lines, cascade):
+        monkeypatch.setattr(module, "LOOKS", "otherwise")
+        found.add(masking._identity(settings))
+    assert 4 == len(found)

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +26,16 @@ from curation.privacy.proof import Residue
 from curation.schema import CLIPS
 from curation.shards import masked_copies
 from curation.shards.files import copies_of, erased_copies, sets_holding
-from curation.shards.masking import MaskingModel, Permit
+from curation.shards.masking import Permit
 from curation.shards.preview import columns_of_preview, preview
 from curation.shards.request import from_mapping
 from curation.stages import mask_clips, shards
 from tests.shards.conftest import Home, StoppedClock
-from tests.shards.masked import CLEAN, FPS, FRAMES, IDENTITY, SECRETS, VERSIONS, check_masked, engine, equipment, write
+from tests.shards.masked import CLEAN, FPS, FRAMES, PERMIT, SECRETS, check_masked, engine, equipment, write
 from tests.shards.test_forms import FORMS, NAMES, samples_of
 
 SEEDS = (3, 4, 5)
 MakeRow = Callable[..., dict[str, Any]]
-PERMIT = Permit(
-    models={kind: MaskingModel(name=kind, version=version, sha256="0" * 64) for kind, version in VERSIONS.items()},
-    provers={"eye": MaskingModel(name="eye", version="eye-1", sha256="2" * 64)},
-    masking=IDENTITY,
-    evaluation_id="20261121T100000-white-1+none-1",
-    evaluation_sha256="e" * 64,
-    result="passed",
-    is_demo=True,
-    evaluated_at=datetime(2026, 11, 21, tzinfo=UTC),
-    expires_at=datetime(2027, 11, 21, tzinfo=UTC),
-)
 
 
 class Killed(BaseException):
@@ -215,7 +203,7 @@ def test_a_clip_that_cannot_be_masked_is_left_out_by_name(make_masked_home: Call
 def test_a_copy_that_still_shows_something_is_not_kept(make_masked_home: Callable[..., Home]) -> None:
     """What a second model finds, and what it could not look at, leaves the clip out by name; its copy is not stored."""
     home, face = make_masked_home(), {"x_px": 1.0, "y_px": 2.0, "width_px": 30.0, "height_px": 40.0, "score": 0.9}
-    found = Residue(kind="face", frame=3, at_s=0.5, hidden=0.0, **face)  # type: ignore[arg-type]  # numbers
+    found = Residue(kind="face", model="eye", frame=3, at_s=0.5, hidden=0.0, **face)  # type: ignore[arg-type]  # numbers
     answers = iter([replace(CLEAN, residues=(found,)), replace(CLEAN, unmeasured="model gone"), CLEAN])
     made, index = build(home, Watched(home, prove=lambda _: next(answers)))
     problems = sorted(index["not_clean"].values())
