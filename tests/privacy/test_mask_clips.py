@@ -12,54 +12,31 @@ import pytest
 
 from curation import wiring
 from curation.errors import ClipUnreadable, UsageError
-from curation.model_settings import ModelSettings, ObjectKind
+from curation.model_settings import ObjectKind
 from curation.privacy.boxes import Box
 from curation.privacy.paint import GREY, NO_COLOUR, paint_planes, painted
 from curation.records import Detection
 from curation.stages import mask_clips
+from tests.shards.masked import MODELS, SIDE_PX, Square
 from tests.turned import turned
 
-_MODEL = ModelSettings.model_validate(
-    {
-        "finds": "face",
-        "form": "centerface",
-        "source": {"kind": "store", "key": "none"},
-        "sha256": "0" * 64,
-        "licence": "none",
-        "min_score": 0.5,
-        "self_test": {"out": (0.0,)},
-    }
-)
-_SIDE = 16
+_MODEL = MODELS["face"]
 
 
-class _White:
+def _white(misses: range = range(8, 13)) -> Square:
     """Finds the white square of a picture, but misses it in some frames."""
-
-    version = "white-1"
-    finds: ObjectKind = "face"
-
-    def __init__(self, *, blind: range = range(8, 13)) -> None:
-        self.shown = 0
-        self._blind = blind
-
-    def find(self, picture: np.ndarray, *, min_score: float | None = None, within: Box | None = None) -> Sequence[Detection]:
-        number, self.shown = self.shown, self.shown + 1
-        rows, columns = np.nonzero(picture[..., 1] > 200)
-        if number in self._blind or not len(rows):
-            return ()
-        return (Detection(x_px=float(columns.min()), y_px=float(rows.min()), width_px=_SIDE, height_px=_SIDE, score=0.9),)
+    return Square("face", "white-1", misses.__contains__)
 
 
 def _picture(number: int, *, width_px: int = 160, height_px: int = 96) -> np.ndarray:
     picture = np.full((height_px, width_px, 3), 60, np.uint8)
     if 5 <= number < 25:
-        picture[40 : 40 + _SIDE, 20 + 4 * (number - 5) : 20 + 4 * (number - 5) + _SIDE] = 255
+        picture[40 : 40 + SIDE_PX, 20 + 4 * (number - 5) : 20 + 4 * (number - 5) + SIDE_PX] = 255
     return picture
 
 
 def _masked(clip: Path, target: Path, *, every: int = 1) -> mask_clips.Masked:
-    return mask_clips.run(clip, target, masker=wiring.masker(), detectors={"face": _White()}, models={"face": _MODEL}, every=every)
+    return mask_clips.run(clip, target, masker=wiring.masker(), detectors={"face": _white()}, models={"face": _MODEL}, every=every)
 
 
 def _frames(path: Path) -> tuple[list[Fraction], list[np.ndarray]]:
@@ -98,7 +75,7 @@ def test_the_last_frame_is_looked_at_and_long_pauses_are_refused(tmp_path: Path)
     """What comes into view after the last look but one is masked at the end; more than six frames between looks is wrong use."""
     clip = tmp_path / "late.mp4"
     wiring.video_writer().write(clip, map(_picture, range(8)), fps=Fraction(25))
-    stub = _White()
+    stub = _white()
     told = mask_clips.run(clip, tmp_path / "masked.mp4", masker=wiring.masker(), detectors={"face": stub}, models={"face": _MODEL}, every=6)
     assert (2, 1) == (stub.shown, told.track_counts["face"])  # nothing was known in the sixth frame
     assert max(int(picture.max()) for picture in _frames(tmp_path / "masked.mp4")[1]) < 140
@@ -112,7 +89,7 @@ def test_what_came_between_two_looks_at_all_of_it_is_masked_from_where_it_came(t
     clip = tmp_path / "early.mp4"
     shown = [_picture(0), *(_picture(5 + number // 4) for number in range(20))]
     wiring.video_writer().write(clip, iter(shown), fps=Fraction(25))
-    eye = _White(blind=range(0))
+    eye = _white(range(0))
     mask_clips.run(clip, tmp_path / "masked.mp4", masker=wiring.masker(), detectors={"face": eye}, models={"face": _MODEL}, every=6)
     assert 4 == eye.shown  # 0, 12, 18 in part, and the last, 20
     assert max(int(picture.max()) for picture in _frames(tmp_path / "masked.mp4")[1]) < 140
@@ -156,13 +133,13 @@ def test_a_turned_clip_is_seen_and_masked_as_players_show_it(clip: Path, tmp_pat
     """The detector sees it upright, its boxes fit what is shown, and the copy needs no turning: a bar at the shown edge stays there."""
     shown: list[np.ndarray] = []
 
-    class _Watching(_White):
+    class _Watching(Square):
         def find(self, picture: np.ndarray, *, min_score: float | None = None, within: Box | None = None) -> Sequence[Detection]:
             shown.append(picture)
             return super().find(picture, min_score=min_score)
 
     aside = turned(clip, tmp_path / "turned.mp4", quarters)
-    detectors: dict[ObjectKind, _White] = {"face": _Watching()}
+    detectors: dict[ObjectKind, Square] = {"face": _Watching("face", "white-1", range(8, 13).__contains__)}
     mask_clips.run(aside, tmp_path / "masked.mp4", masker=wiring.masker(), detectors=detectors, models={"face": _MODEL})
     coded = _frames(clip)[1]
     assert all(np.abs(np.rot90(one, quarters).astype(int) - seen).max() <= 2 for one, seen in zip(coded, shown, strict=True))
@@ -221,7 +198,7 @@ class _Half:
 def test_a_copy_with_other_frames_than_were_seen_is_not_kept(clip: Path, tmp_path: Path) -> None:
     """What came out short was not masked as it was seen: the file goes, and the error says how many came out."""
     with pytest.raises(ClipUnreadable, match="15 of 30 frames"):
-        mask_clips.run(clip, tmp_path / "masked.mp4", masker=_Half(), detectors={"face": _White()}, models={"face": _MODEL})
+        mask_clips.run(clip, tmp_path / "masked.mp4", masker=_Half(), detectors={"face": _white()}, models={"face": _MODEL})
     assert not (tmp_path / "masked.mp4").exists()
 
 

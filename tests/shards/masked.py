@@ -1,8 +1,9 @@
-"""Clips with a white square that stands for a face, and what finds it: for tests of masked shard sets."""
+"""Clips with a white square that stands for a face, what finds it, and leave to mask it: for tests of masked copies and shard sets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from curation.privacy.boxes import Box
 from curation.privacy.proof import MaskProof
 from curation.records import Detection
 from curation.shards import masked_copies
+from curation.shards.masking import MaskingModel, Permit
 from curation.stages import mask_clips, shards
 
 FRAMES, FPS, SIDE_PX = 12, 6, 16
@@ -40,22 +42,34 @@ VERSIONS: Mapping[ObjectKind, str] = {"face": "white-1", "plate": "none-1"}
 
 
 class Square:
-    """Finds the white square of a picture as a face, but not in every third one; finds no plate."""
+    """Finds the white square of a picture as a face, but not in those, by their number among the shown, that it `misses`; no plate."""
 
-    def __init__(self, kind: ObjectKind, version: str) -> None:
+    def __init__(self, kind: ObjectKind, version: str, misses: Callable[[int], bool] = lambda number: number % 3 == 1) -> None:
         self.version, self.finds, self.shown = version, kind, 0
+        self._misses = misses
 
     def find(self, picture: np.ndarray, *, min_score: float | None = None, within: Box | None = None) -> Sequence[Detection]:
         """The square."""
-        self.shown += 1
+        number, self.shown = self.shown, self.shown + 1
         rows, columns = np.nonzero(picture.min(axis=2) > 200)
-        if self.finds == "plate" or self.shown % 3 == 2 or not len(rows):
+        if self.finds == "plate" or self._misses(number) or not len(rows):
             return ()
         return (Detection(x_px=float(columns.min()), y_px=float(rows.min()), width_px=SIDE_PX, height_px=SIDE_PX, score=0.9),)
 
 
 CLEAN = MaskProof(frames=(0, 11), residues=(), unmeasured=None, versions="eye-1")
 IDENTITY = mask_clips.identity(VERSIONS, {"eye": "eye-1"}, 0.5)
+PERMIT = Permit(
+    models={kind: MaskingModel(name=kind, version=version, sha256="0" * 64) for kind, version in VERSIONS.items()},
+    provers={"eye": MaskingModel(name="eye", version="eye-1", sha256="2" * 64)},
+    masking=IDENTITY,
+    evaluation_id="20261121T100000-white-1+none-1",
+    evaluation_sha256="e" * 64,
+    result="passed",
+    is_demo=True,
+    evaluated_at=datetime(2026, 11, 21, tzinfo=UTC),
+    expires_at=datetime(2027, 11, 21, tzinfo=UTC),
+)
 
 
 def equipment(identity: str = IDENTITY, prove: Callable[[Path], MaskProof] = lambda _: CLEAN) -> mask_clips.Equipment:
