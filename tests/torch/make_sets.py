@@ -24,11 +24,13 @@ from curation.layout import clip_key, object_uri, shard_key
 from curation.schema import CLIPS
 from curation.shards.request import from_mapping
 from curation.stages import shards
+from tests.shards import masked
 from tests.shards.conftest import StoppedClock
 from tests.shards.invented import FPS, FRAMES, write
 
 CODINGS = ("keyint=25:scenecut=0:bframes=0", "keyint=25:scenecut=0:bframes=3", "keyint=20:bframes=3:open-gop=1", "keyint=75:bframes=0")
 PICTURE_FPS = 2
+MASKED_SEED = 3
 
 
 def make(folder: Path) -> dict[str, Any]:
@@ -55,7 +57,34 @@ def make(folder: Path) -> dict[str, Any]:
             workers = shards.Workers(engine=InlineEngine(jobs), settings={})
             made = shards.run(from_mapping(asked), table, 1, store=store, ledger=ledger, workers=workers)
             sets[f"{form}-{kind}"] = str(folder / "store" / shard_key(made.shard_set_id, ""))
+    sets["masked-frames-mds"] = _masked(folder / "masked")
     return {"sets": sets, "frames": frames}
+
+
+def _masked(folder: Path) -> str:
+    """Folder of a masked set of one clip's pictures."""
+    folder.mkdir()
+    store = DirectoryStore(folder / "store", jurisdiction="CN")
+    data = masked.write(folder / "clip.mp4", seed=MASKED_SEED).read_bytes()
+    clip_id = hashlib.sha256(data).hexdigest()
+    store.create(clip_key(clip_id, ".mp4"), data)
+    known = {
+        "duration_s": masked.FRAMES / masked.FPS,
+        "width_px": 160,
+        "height_px": 96,
+        "weather": "clear",
+        "vehicle_id": "V",
+        "drive_id": "D",
+    }
+    looked_at = {"face_count_max": 1, "plate_count_max": 0}
+    place = {"object_uri": object_uri(clip_key(clip_id, ".mp4")), "size_bytes": len(data), "verdict": "accepted", "reasons": []}
+    row = {**dict.fromkeys(CLIPS.names), **known, **looked_at, **place, "clip_id": clip_id, "batch_id": "b"}
+    table = pa.Table.from_pylist([row], schema=pa.schema([pa.field(field.name, field.type) for field in CLIPS]))
+    asked = {"name": "masked", "masked": True, "form": "frames", "format": "mds", "columns": ["weather"]}
+    ledger = StoreLedger(store, StoppedClock(), Ed25519PrivateKey.generate())
+    workers = shards.Workers(engine=masked.engine(store), settings={})
+    made = shards.run(from_mapping(asked), table, 1, store=store, ledger=ledger, workers=workers, permit=masked.PERMIT)
+    return str(folder / "store" / shard_key(made.shard_set_id, ""))
 
 
 def _colours(video: Path) -> dict[str, list[float]]:

@@ -102,6 +102,21 @@ def test_streaming_reads_every_picture(sets: dict[str, Any], streaming_loader: A
     check_pictures(found, sets["frames"])
 
 
+def test_streaming_reads_masked_pictures(sets: dict[str, Any], streaming_loader: Any) -> None:
+    """A masked set: four pictures, each grey where the white square was, and white nowhere; the texture below is there."""
+    import numpy as np
+
+    found = {}
+    for batch in streaming_loader(sets["sets"]["masked-frames-mds"]):
+        found |= {one["__key__"]: np.array(one["jpg"].convert("RGB")).astype(int) for one in batch}
+    assert [f"{index:06d}" for index in range(4)] == [key[-6:] for key in sorted(found)]
+    for index, key in enumerate(sorted(found)):
+        left = 8 * 3 * index + 4  # of every third frame, in which the square, 16 px wide, has moved by 8 px a frame
+        assert abs(found[key][12:24, left + 2 : left + 14] - 114).max() < 20, key
+        assert found[key].max() < 160
+        assert found[key][56:].std() > 10
+
+
 def test_streaming_reads_every_clip(sets: dict[str, Any], streaming_loader: Any) -> None:
     """Whole clips come to the byte, with what they are called after their dot."""
     found = {}
