@@ -22,6 +22,7 @@ from curation.records import (
     LedgerEntry,
     LineageRun,
     ListingEntry,
+    OverseasTable,
     Packet,
     Place,
     SnapshotInfo,
@@ -405,18 +406,32 @@ class HomeCatalog(Protocol):
 class OverseasCatalog(Protocol):
     """The overseas Iceberg catalog. It holds copies only and nothing that resolves into the home store."""
 
+    def identify(self, table: str) -> OverseasTable | None:
+        """Which table it is and how far it has come, None where there is none of that name."""
+
+    def make(self, table: str) -> OverseasTable:
+        """The table of that name, made empty where there is none."""
+
+    def anchor(self, table: str, head: str, *, table_uuid: str) -> None:
+        """Note in the table the head of the home ledger, `sequence:digest`; a newer one that is there stays.
+
+        Raises:
+            GateRefused: the table is not the one of this UUID.
+        """
+
     def find(self, table: str, release_id: str) -> SnapshotInfo | None:
         """The snapshot that carries the release, None if it was never committed."""
 
     def append(self, table: str, rows: pa.Table, *, properties: Mapping[str, str]) -> SnapshotInfo:
         """Commit rows as one snapshot, only if no other commit came between.
 
+        The property `curation.table-uuid` says to which table, `curation.ledger-head` is noted in it as by `anchor`.
         With the property `curation.withdrawn` nothing is written: the release is closed, so that nobody commits it from now on; the answer
         is the snapshot of one that was faster, without that property.
 
         Raises:
             ConcurrentChange: another writer was faster; look again with `find`.
-            GateRefused: it was withdrawn, or closed.
+            GateRefused: it was withdrawn, or closed; or the table is not the one of that UUID.
         """
 
     def written(self, table: str, snapshot_id: int) -> Sequence[tuple[str, bytes]]:

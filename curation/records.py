@@ -260,11 +260,30 @@ class PulledModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotInfo:
-    """One snapshot of an Iceberg table."""
+    """One snapshot of an Iceberg table. `sequence`: the table's changes up to it; 0 where nobody asked."""
 
     snapshot_id: int
     parent_id: int | None
     properties: Mapping[str, str]
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverseasTable:
+    """Which table lies overseas, and how far it has come.
+
+    table_uuid: Iceberg's; a table that is dropped and made anew has another. sequence: how many changes of rows it took, which never falls.
+    anchor: the newest head of a home ledger (`sequence:digest`) that was noted in it, None where none was.
+    """
+
+    table_uuid: str
+    sequence: int
+    anchor: str | None
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing was ever committed to it."""
+        return self.sequence == 0 and self.anchor is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

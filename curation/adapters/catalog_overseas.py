@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
@@ -32,9 +33,20 @@ from curation.adapters.catalog_files import (
 )
 from curation.adapters.catalog_iceberg import NO_BOUNDS, TUNED, IcebergTables, LostRace, begin, commit, outside, ref_of
 from curation.adapters.catalog_open import is_sqlite, warehouse_of
-from curation.adapters.catalog_registry import RELEASE_ID, WITHDRAWN, registered, registry_of, releases_of
+from curation.adapters.catalog_registry import (
+    LEDGER_HEAD,
+    RELEASE_ID,
+    TABLE_UUID,
+    WITHDRAWN,
+    check_identity,
+    identity_of,
+    note_head,
+    registered,
+    registry_of,
+    releases_of,
+)
 from curation.errors import ConcurrentChange, CurationError, GateRefused, UsageError
-from curation.records import SnapshotInfo
+from curation.records import OverseasTable, SnapshotInfo
 from curation.settings import CatalogSettings
 
 _BATCH_ROWS: Final = 1 << 20  # of a data file that is rewritten, in memory at a time; about 400 MB of a release
@@ -53,6 +65,33 @@ class IcebergOverseas(IcebergTables):
         bare = {table: _bare(schema) for table, schema in schemas.items()}
         super().__init__(settings, bare, {**TUNED, **NO_BOUNDS})
 
+    def identify(self, table: str) -> OverseasTable | None:
+        """Which table it is and how far it has come, None where there is none of that name."""
+        with outside(f"table {table}"):
+            found = self._load(table)
+            return None if found is None else identity_of(found)
+
+    def make(self, table: str) -> OverseasTable:
+        """The table of that name, made empty where there is none."""
+        with outside(f"table {table}"), self._turn():
+            return identity_of(self._ensure(table))
+
+    def anchor(self, table: str, head: str, *, table_uuid: str) -> None:
+        """Note in the table the head of the home ledger, `sequence:digest`; a newer one that is there stays.
+
+        Raises:
+            GateRefused: the table is not the one of this UUID.
+            ConcurrentChange: other writers were faster again and again; note it again.
+        """
+        subject = f"table {table}"
+        with outside(subject), self._turn():
+            self._retried(subject, lambda: self._note(check_identity(self._load(table), table, table_uuid), head))
+
+    def _note(self, found: Table, head: str) -> None:
+        transaction = begin(found)
+        if note_head(transaction, found, head):
+            commit(transaction, found)
+
     def find(self, table: str, release_id: str) -> SnapshotInfo | None:
         """The snapshot that carries the release, None if it was never committed.
 
@@ -67,12 +106,13 @@ class IcebergOverseas(IcebergTables):
 
         Args:
             properties: go onto the snapshot; `curation.release-id` is required. With `curation.withdrawn` among them no row is written:
-                the release is closed, and whoever is about to commit it loses the race, or is refused.
+                the release is closed, and whoever is about to commit it loses the race, or is refused. `curation.table-uuid` says which
+                table is meant, `curation.ledger-head` is noted in it as by `anchor`.
 
         Raises:
             ConcurrentChange: another writer was faster; look again with `find`.
             UsageError: no release id is given.
-            GateRefused: the release was withdrawn, or closed.
+            GateRefused: the release was withdrawn, or closed; or the table is not the one of that UUID.
             CurationError: the rows do not fit the table's schema.
         """
         subject = f"table {table}"
@@ -84,7 +124,7 @@ class IcebergOverseas(IcebergTables):
                 return self._retried(subject, lambda: self._close(table, release_id, properties))
         fitting = self._conform(table, rows.select(rows.column_names).replace_schema_metadata(None))
         with outside(subject), self._turn():
-            found = self._ensure(table)
+            found = self._meant(table, properties)
             known = registered(found, release_id)
             if known is not None:
                 if WITHDRAWN in known.properties:
@@ -93,7 +133,7 @@ class IcebergOverseas(IcebergTables):
             sweep(found, only=self._is_leftover(set()))
             transaction = begin(found)
             transaction.append(fitting, snapshot_properties=dict(properties))
-            info = _register(transaction, release_id, properties, subject)
+            info = _register(transaction, found, release_id, properties, subject)
             try:
                 commit(transaction, found)
             except LostRace as error:
@@ -103,16 +143,22 @@ class IcebergOverseas(IcebergTables):
     def _close(self, table: str, release_id: str, properties: Mapping[str, str]) -> SnapshotInfo:
         """What the release is known as: as it was committed, else as withdrawn, by an empty snapshot that makes who is about to lose."""
         with self._turn():
-            found = self._ensure(table)
+            found = self._meant(table, properties)
             known = registered(found, release_id)
             if known is not None:
                 return known
             transaction = begin(found)
             with transaction.update_snapshot(snapshot_properties=dict(properties)).fast_append():
                 pass
-            info = _register(transaction, release_id, properties, f"table {table}")
+            info = _register(transaction, found, release_id, properties, f"table {table}")
             commit(transaction, found)
             return info
+
+    def _meant(self, table: str, properties: Mapping[str, str]) -> Table:
+        """The table to write to: the one that the properties name, else the one of that name, made where there is none."""
+        if TABLE_UUID in properties:
+            check_identity(self._load(table), table, properties[TABLE_UUID])
+        return self._ensure(table)
 
     def written(self, table: str, snapshot_id: int) -> Sequence[tuple[str, bytes]]:
         """Names and bytes of the data files that this snapshot added and that are still there, as the catalog wrote them, by name."""
@@ -246,7 +292,7 @@ class IcebergOverseas(IcebergTables):
         for release_id, info in releases_of(found).items():
             if info.snapshot_id == snapshot_id:
                 marked = {**info.properties, WITHDRAWN: "true"}
-                kept = SnapshotInfo(snapshot_id=snapshot_id, parent_id=info.parent_id, properties=marked)
+                kept = replace(info, properties=marked)
                 transaction.set_properties(registry_of(release_id, kept))
         commit(transaction, found)
         return self._ensure(table)
@@ -290,13 +336,20 @@ def _holds(io: FileIO, location: str, column: str, row_ids: pa.Array) -> bool:
     return False
 
 
-def _register(transaction: Transaction, release_id: str, properties: Mapping[str, str], subject: str) -> SnapshotInfo:
-    """The snapshot that the transaction stages, which from its commit on is found by the release's name."""
+def _register(transaction: Transaction, found: Table, release_id: str, properties: Mapping[str, str], subject: str) -> SnapshotInfo:
+    """The snapshot that the transaction stages, which from its commit on is found by its release's name; the head is noted, too."""
     staged = transaction.table_metadata.current_snapshot()
     if staged is None:
         raise CurationError("PyIceberg staged no snapshot", subject=subject, fix="report this as a defect")
-    info = SnapshotInfo(snapshot_id=staged.snapshot_id, parent_id=staged.parent_snapshot_id, properties=dict(properties))
+    info = SnapshotInfo(
+        snapshot_id=staged.snapshot_id,
+        parent_id=staged.parent_snapshot_id,
+        properties=dict(properties),
+        sequence=staged.sequence_number or 0,
+    )
     transaction.set_properties(registry_of(release_id, info))
+    if properties.get(LEDGER_HEAD):
+        note_head(transaction, found, properties[LEDGER_HEAD])
     return info
 
 

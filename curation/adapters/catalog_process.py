@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from curation import pipe
 from curation.errors import OutsideError
-from curation.records import SnapshotInfo, UpkeepCount
+from curation.records import OverseasTable, SnapshotInfo, UpkeepCount
 from curation.settings import ProfileCredentials, PublisherSettings, S3StoreSettings, VariableCredentials
 
 _PASSED: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "CURATION_NOW")
@@ -57,6 +57,20 @@ class ProcessCatalog:
         self._env = env
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+
+    def identify(self, table: str) -> OverseasTable | None:
+        """Which table it is and how far it has come, None where there is none of that name."""
+        found: OverseasTable | None = self._ask("identify", table=table)
+        return found
+
+    def make(self, table: str) -> OverseasTable:
+        """The table of that name, made empty where there is none."""
+        found: OverseasTable = self._ask("make", table=table)
+        return found
+
+    def anchor(self, table: str, head: str, *, table_uuid: str) -> None:
+        """Note in the table the head of the home ledger; as `ports.OverseasCatalog`."""
+        self._ask("anchor", table=table, head=head, table_uuid=table_uuid)
 
     def find(self, table: str, release_id: str) -> SnapshotInfo | None:
         """The snapshot that carries the release, None if it was never committed."""
