@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks import rows
-from curation import schema, wiring
+from curation import overseas_table, schema, wiring
 from curation.adapters.catalog_overseas import IcebergOverseas
-from curation.adapters.catalog_registry import RELEASE_ID
+from curation.adapters.catalog_registry import LEDGER_HEAD, RELEASE_ID
 from curation.digests import canonical_json, sha256_hex
 from curation.layout import pack_key
 from curation.ports import ObjectStore
@@ -31,6 +31,7 @@ def make(folder: Path, *, release_count: int, rows_each: int) -> Settings:
     settings = read_settings({}, work=folder)
     home = wiring.home(settings)
     overseas = IcebergOverseas(settings.overseas_catalog, {settings.publish.table: schema.RELEASE})
+    overseas_table.begin(settings.publish.table, catalog=overseas, store=home.store, ledger=home.ledger)
     like = rows.clips(rows_each)
     for number in range(release_count):
         clips = _renamed(like, seed=100 + number)
@@ -92,7 +93,9 @@ def _publish(release_id: str, clips: pa.Table, *, seed: int, home: wiring.Home, 
     digests = {folder.key(name): sha256_hex(data) for name, data in files.items()}
     for name, data in files.items():
         home.store.create(folder.key(name), data)
-    snapshot = overseas.append(table, release, properties={RELEASE_ID: release_id})
+    last = home.ledger.head()
+    noted = {} if last is None else {LEDGER_HEAD: f"{last.sequence}:{last.digest()}"}
+    snapshot = overseas.append(table, release, properties={RELEASE_ID: release_id, **noted})
     for kind, outcome, facts in (
         ("release", "released", {"as_of": "2026-11-01"}),
         ("approve", "approved", {}),

@@ -47,6 +47,7 @@ app.add_typer(audit_app, name="audit")
 for _name, _help in _LATE.items():
     app.add_typer(typer.Typer(cls=LateGroup, no_args_is_help=True, help=_help), name=_name)
 app.command()(cli_review.review)
+app.command()(cli_review.adopt)
 app.command()(cli_serve.serve)
 
 Work = Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)]

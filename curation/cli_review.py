@@ -1,4 +1,4 @@
-"""`curation review`: decide again on everything that is overseas, and take back what may not stay."""
+"""`curation review` decides again on everything that is overseas; `curation adopt` says which table that is."""
 
 from __future__ import annotations
 
@@ -53,3 +53,17 @@ def review(
             out.print(f"Next: somebody else than {requester} runs `curation withdraw confirm {done.withdrawal_id} --approver NAME`")
     if waits:
         raise typer.Exit(1)
+
+
+def adopt(
+    reason: Annotated[str, typer.Option(help="Why the table is another, or an older one.")],
+    requester: Annotated[str, typer.Option(help="Who asks.")],
+    work: Annotated[Path | None, typer.Option("--work", help="Embedded work folder; else CURATION_WORK.", file_okay=False)] = None,
+) -> None:
+    """Record the overseas table of the settings as this home's: after it was restored from an older copy, or took another's place."""
+    settings = pipeline.open_settings(work)
+    found, rows = pipeline.adopt_table(settings, reason=reason, requester=requester)
+    out.print(
+        f"overseas table {settings.publish.table} of UUID {found.table_uuid} is this home's; {rows} rows were withdrawn from it again"
+    )
+    out.print("Next: `curation review`, which tells what of it may not stay")

@@ -43,6 +43,7 @@ def answer(settings: PublisherSettings, catalog: OverseasCatalog, call: str, arg
 
 def _append(settings: PublisherSettings, catalog: OverseasCatalog, *, table: str, properties: Mapping[str, str]) -> SnapshotInfo:
     if publish.WITHDRAWN_PROPERTY in properties:
+        _check_meant(table, properties)
         return catalog.append(table, schema.RELEASE.empty_table(), properties=properties)
     release_id = properties.get(publish.RELEASE_PROPERTY, "")
     folder = ReleaseFolder(wiring.release_store(settings, release_id), release_id)
@@ -51,7 +52,14 @@ def _append(settings: PublisherSettings, catalog: OverseasCatalog, *, table: str
         raise ApprovalRefused(
             "the snapshot would name other evidence", subject=f"release {release_id}", fix="run `curation audit verify`; cut a new release"
         )
+    _check_meant(table, properties)
     return catalog.append(table, folder.release(), properties=properties)
+
+
+def _check_meant(table: str, properties: Mapping[str, str]) -> None:
+    """Nothing, if it is said which table is meant; the catalog holds that against the one that lies there."""
+    if publish.TABLE_PROPERTY not in properties:
+        raise UsageError(f"no {publish.TABLE_PROPERTY} says which one is meant", subject=f"overseas table {table}", fix="name its UUID")
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ from .release import (
 )
 from .removal import (
     Reviewed,
+    adopt_table,
     ask_withdrawal,
     confirm_erasure,
     confirm_withdrawal,
@@ -62,6 +63,7 @@ __all__ = [
     "History",
     "Reading",
     "Reviewed",
+    "adopt_table",
     "answer_mask_review",
     "approve",
     "approver_of",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
-from curation import wiring
+from curation import overseas_table, wiring
 from curation.pipeline.release import settle
 from curation.records import UpkeepCount
 from curation.settings import Settings
@@ -20,11 +21,13 @@ def upkeep(settings: Settings) -> tuple[UpkeepCount, UpkeepCount]:
     settle(settings)
     on = wiring.ground(settings)
     withdraw.clear_late_sets(store=on.store, eraser=wiring.eraser(settings), ledger=on.ledger)
+    overseas, table = wiring.overseas(settings), settings.publish.table
     return keeping.run(
         home=wiring.home_upkeep(settings),
         curated_table=settings.curated_table,
-        overseas=wiring.overseas(settings),
-        published_table=settings.publish.table,
+        overseas=overseas,
+        published_table=table,
+        check_overseas=partial(overseas_table.check, table, catalog=overseas, store=on.store, ledger=on.ledger),
         keep=timedelta(hours=settings.upkeep.keep_hours),
         store=on.store,
         ledger=on.ledger,

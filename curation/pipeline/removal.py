@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
-from curation import layout, retention, wiring
+from curation import layout, overseas_table, retention, wiring
 from curation.choices import DataClass
 from curation.erasure_files import RECEIPT_FILE
-from curation.errors import ConcurrentChange, UsageError
+from curation.errors import ConcurrentChange, CurationError, UsageError
 from curation.pipeline.release import settle, tell_lineage
-from curation.records import StageCount
+from curation.ports import OverseasCatalog
+from curation.records import OverseasTable, StageCount
 from curation.settings import Settings
 from curation.stages import erase, publish, withdraw
 from curation.stages import review as reviewing
+
+log = logging.getLogger(__name__)
 
 
 def retention_standings(settings: Settings) -> tuple[retention.Standing, ...]:
@@ -209,6 +213,7 @@ def review(settings: Settings, *, requester: str = publish.SCHEDULER) -> Reviewe
         )
     except reviewing.FAILURES as problem:
         reviewing.record_failure(problem, pack_bytes=pack_bytes, clock=home.clock, ledger=home.ledger)
+        _note_head(settings, home, catalog)
         raise
     withdrawal_id, withdrawn = "", False
     if found.asked.num_rows:
@@ -226,4 +231,32 @@ def review(settings: Settings, *, requester: str = publish.SCHEDULER) -> Reviewe
         if withdrawn:
             confirm_withdrawal(settings, withdrawal_id, approver="")
     reviewing.record(found, withdrawal_id=withdrawal_id, withdrawn=withdrawn, ledger=home.ledger)
+    _note_head(settings, home, catalog)
     return Reviewed(found=found, withdrawal_id=withdrawal_id, withdrawn=withdrawn)
+
+
+def _note_head(settings: Settings, home: wiring.Home, catalog: OverseasCatalog) -> None:
+    """Note overseas how the review ended, so that cutting the ledger's end off undoes nothing of it; what fails is noted the next day."""
+    try:
+        overseas_table.note_head(settings.publish.table, catalog=catalog, store=home.store, ledger=home.ledger)
+    except CurationError as problem:
+        log.warning("the ledger's head was not noted overseas: %s", problem)
+
+
+def adopt_table(settings: Settings, *, reason: str, requester: str) -> tuple[OverseasTable, int]:
+    """The overseas table that the settings name, recorded as this home's, and how many rows withdrawn before were withdrawn again.
+
+    Raises:
+        UsageError: reason or requester is missing.
+        GateRefused: rows stand in another table.
+        EvidenceBroken: it bears the head of another ledger, or this one was cut off.
+    """
+    home = wiring.home(settings)
+    return overseas_table.adopt(
+        settings.publish.table,
+        reason=reason,
+        requester=requester,
+        catalog=wiring.overseas(settings),
+        store=home.store,
+        ledger=home.ledger,
+    )

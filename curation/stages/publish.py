@@ -11,12 +11,12 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import schema
+from curation import overseas_table, schema
 from curation.approval import check_approval, check_known, recorded_digests
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import ApprovalRefused, CurationError, EvidenceBroken, GateRefused, OutsideError
 from curation.ports import Clock, Ledger, ObjectStore, OverseasCatalog
-from curation.records import LedgerEntry, SnapshotInfo, StageCount
+from curation.records import LedgerEntry, OverseasTable, SnapshotInfo, StageCount
 from curation.release_files import (
     EVIDENCE_FILE,
     FAILED,
@@ -42,6 +42,8 @@ from curation.withdrawal_files import barred_clip_ids
 log = logging.getLogger(__name__)
 
 RELEASE_PROPERTY: Final = "curation.release-id"
+TABLE_PROPERTY: Final = "curation.table-uuid"
+HEAD_PROPERTY: Final = "curation.ledger-head"
 EVIDENCE_PROPERTY: Final = "curation.evidence-digest"
 WITHDRAWN_PROPERTY: Final = "curation.withdrawn"
 SCHEDULER: Final = "scheduler"
@@ -80,9 +82,10 @@ def run(
     Raises:
         UsageError, ApprovalRefused: there is no such release, or its approval does not hold, or is for another recipient, purpose or table.
         PackRefused: the pack expired, or was replaced, since the release was cut.
-        EvidenceBroken: a file of the release is not what its evidence says.
-        GateRefused: what was about to leave, or what the catalog wrote, is not exactly what was approved, or decided otherwise now, or
-            anything else failed after the commit. Nothing stays abroad that was not read back, gated and receipted.
+        EvidenceBroken: a file of the release is not what its evidence says, or the ledger is not what was noted of it overseas.
+        GateRefused: the overseas table is not the one that the ledger knows: nothing leaves, and nothing is taken back. Or what was about
+            to leave, or what the catalog wrote, is not exactly what was approved, or decided otherwise now, or anything else failed after
+            the commit. Nothing stays abroad that was not read back, gated and receipted.
         OutsideError: something failed before the commit, or in taking back; a retry goes on where this run stopped.
     """
     done = _published(folder, ledger)
@@ -91,33 +94,35 @@ def run(
     check_known(folder, ledger)
     check_clock(ledger, clock)
     _check_destination(folder, table, destination)
+    where = overseas_table.check(table, catalog=catalog, store=store, ledger=ledger)
     snapshot = catalog.find(table, folder.release_id)
     if snapshot is None:
         check_review(ledger)
     elif WITHDRAWN_PROPERTY in snapshot.properties:
-        raise _closed(folder, snapshot, catalog=catalog, table=table, ledger=ledger)
+        raise _closed(folder, snapshot, where, catalog=catalog, table=table, ledger=ledger)
     try:
         check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
         check_law()
         release = _decided_rows(folder, home_rows, store=store, ledger=ledger)
         if snapshot is None:
+            where = where or overseas_table.begin(table, catalog=catalog, store=store, ledger=ledger)
             _intend(folder, table, store=store, ledger=ledger)
             check_approval(folder, ledger=ledger, clock=clock, approvers=approvers)
             check_law()  # deciding on millions of rows may have taken it past its last day
         _check_not_withdrawn(folder, store=store, ledger=ledger)
         check_review(ledger)  # rows that are abroad without a receipt do not wait for one that succeeds
         if snapshot is None:
-            snapshot = _commit(folder, release, catalog=catalog, table=table, ledger=ledger)
+            snapshot = _commit(folder, release, where, catalog=catalog, table=table, ledger=ledger)
     except CurationError as refusal:
-        done = None if refusal.retryable else _take_back(folder, snapshot, refusal, catalog=catalog, table=table, ledger=ledger)
+        done = None if refusal.retryable else _take_back(folder, snapshot, refusal, where, catalog=catalog, table=table, ledger=ledger)
         if done is None:
             raise
         return done
     try:
         files = _gated_again(folder, release, snapshot, home_rows, catalog=catalog, table=table)
-        return _receipt(folder, snapshot, files, release.num_rows, store=store, ledger=ledger)
+        return _receipt(folder, snapshot, files, release.num_rows, where, store=store, ledger=ledger)
     except CurationError as failure:
-        done = _take_back(folder, snapshot, failure, catalog=catalog, table=table, ledger=ledger)
+        done = _take_back(folder, snapshot, failure, where, catalog=catalog, table=table, ledger=ledger)
         if done is None:
             raise _failed_abroad(folder, failure) from failure
         return done
@@ -166,12 +171,14 @@ def _failed_abroad(folder: ReleaseFolder, failure: CurationError) -> GateRefused
     )
 
 
-def _closed(folder: ReleaseFolder, snapshot: SnapshotInfo, *, catalog: OverseasCatalog, table: str, ledger: Ledger) -> GateRefused:
+def _closed(
+    folder: ReleaseFolder, snapshot: SnapshotInfo, where: OverseasTable | None, *, catalog: OverseasCatalog, table: str, ledger: Ledger
+) -> GateRefused:
     """Why a release that was taken back is not published, after that is in the ledger."""
     refusal = GateRefused("was withdrawn; it is not committed again", subject=f"release {folder.release_id}", fix="cut a new release")
     if REFUSED not in kinds_of(folder.release_id, ledger):  # whoever took it back, or closed it, ended before it was recorded
         was_committed = EVIDENCE_PROPERTY in snapshot.properties
-        _take_back(folder, snapshot if was_committed else None, refusal, catalog=catalog, table=table, ledger=ledger)
+        _take_back(folder, snapshot if was_committed else None, refusal, where, catalog=catalog, table=table, ledger=ledger)
     return refusal
 
 
@@ -263,13 +270,13 @@ def _check_not_withdrawn(folder: ReleaseFolder, *, store: ObjectStore, ledger: L
         raise GateRefused("a clip of it was withdrawn since it was cut", subject=f"release {folder.release_id}", fix="cut a new release")
 
 
-def _commit(folder: ReleaseFolder, release: pa.Table, *, catalog: OverseasCatalog, table: str, ledger: Ledger) -> SnapshotInfo:
-    last = ledger.head()
+def _commit(
+    folder: ReleaseFolder, release: pa.Table, where: OverseasTable | None, *, catalog: OverseasCatalog, table: str, ledger: Ledger
+) -> SnapshotInfo:
     properties = {
-        RELEASE_PROPERTY: folder.release_id,
+        **_marks(folder, where, ledger),
         "curation.pack-digest": folder.evidence()["pack"]["digest"],
         EVIDENCE_PROPERTY: folder.digest(EVIDENCE_FILE),
-        "curation.ledger-head": f"{last.sequence}:{last.digest()}" if last is not None else "",
     }
     try:
         return catalog.append(table, release, properties=properties)
@@ -280,8 +287,25 @@ def _commit(folder: ReleaseFolder, release: pa.Table, *, catalog: OverseasCatalo
         return found
 
 
+def _marks(folder: ReleaseFolder, where: OverseasTable | None, ledger: Ledger) -> dict[str, str]:
+    """What every snapshot of a release bears: its release, the table that is meant, and the ledger's head."""
+    last = ledger.head()
+    return {
+        RELEASE_PROPERTY: folder.release_id,
+        TABLE_PROPERTY: "" if where is None else where.table_uuid,
+        HEAD_PROPERTY: "" if last is None else f"{last.sequence}:{last.digest()}",
+    }
+
+
 def _take_back(
-    folder: ReleaseFolder, snapshot: SnapshotInfo | None, refusal: CurationError, *, catalog: OverseasCatalog, table: str, ledger: Ledger
+    folder: ReleaseFolder,
+    snapshot: SnapshotInfo | None,
+    refusal: CurationError,
+    where: OverseasTable | None,
+    *,
+    catalog: OverseasCatalog,
+    table: str,
+    ledger: Ledger,
 ) -> StageCount | None:
     """Leave nothing abroad, and close for good a release whose publication had begun; one that had not begun stays as it is.
 
@@ -292,7 +316,9 @@ def _take_back(
     if snapshot is None and not folder.has(INTENT_FILE):
         return None
     if snapshot is None:
-        closing = {RELEASE_PROPERTY: folder.release_id, WITHDRAWN_PROPERTY: "true"}
+        # Where there was no table yet when this run looked, whoever wrote the intent has made it.
+        where = where or overseas_table.check(table, catalog=catalog, store=folder.store, ledger=ledger)
+        closing = {**_marks(folder, where, ledger), WITHDRAWN_PROPERTY: "true"}
         known = catalog.append(table, schema.RELEASE.empty_table(), properties=closing)
         snapshot = None if WITHDRAWN_PROPERTY in known.properties else known
     if snapshot is not None:
@@ -300,7 +326,8 @@ def _take_back(
             return _published(folder, ledger)
         catalog.withdraw(table, snapshot.snapshot_id)
         catalog.withdraw_rows(table, _recorded_row_ids(folder, ledger))  # what was rewritten since is no more of that snapshot
-    last = _record_failure(folder, REFUSED, "withheld" if snapshot is None else "withdrawn", refusal, ledger)
+    outcome = "withheld" if snapshot is None else "withdrawn"
+    last = _record_failure(folder, REFUSED, outcome, refusal, ledger, where=catalog.identify(table))
     return _published(folder, ledger) if last.kind == PUBLISHED else None
 
 
@@ -313,14 +340,16 @@ def _is_receipted(folder: ReleaseFolder, failure: CurationError, ledger: Ledger)
         return False
 
 
-def _record_failure(folder: ReleaseFolder, kind: str, outcome: str, failure: CurationError, ledger: Ledger) -> LedgerEntry:
+def _record_failure(
+    folder: ReleaseFolder, kind: str, outcome: str, failure: CurationError, ledger: Ledger, *, where: OverseasTable | None = None
+) -> LedgerEntry:
     """The entry that tells it, or the release's receipt where there is one."""
     cut = (entry for entry in ledger.entries() if (entry.kind, entry.subject) == (RELEASED, folder.release_id))
     rows = sum(entry.counts.get("released", 0) for entry in cut)
     return ledger.record(
         StageCount(stage=kind, subject=folder.release_id, rows_in=rows, accounted={outcome: rows}),
         files={folder.key(INTENT_FILE): folder.digest(INTENT_FILE)} if folder.has(INTENT_FILE) else {},
-        facts={"reason": failure.problem, "error": type(failure).__name__},
+        facts={"reason": failure.problem, "error": type(failure).__name__, **overseas_table.facts_of(where)},
         unless={PUBLISHED, kind},
     )
 
@@ -361,7 +390,14 @@ def _same_rows(folder: ReleaseFolder, release: pa.Table, written: Sequence[bytes
 
 
 def _receipt(
-    folder: ReleaseFolder, snapshot: SnapshotInfo, files: Sequence[bytes], rows: int, *, store: ObjectStore, ledger: Ledger
+    folder: ReleaseFolder,
+    snapshot: SnapshotInfo,
+    files: Sequence[bytes],
+    rows: int,
+    where: OverseasTable | None,
+    *,
+    store: ObjectStore,
+    ledger: Ledger,
 ) -> StageCount:
     sent: dict[str, str] = {}
     for number, data in enumerate(files):
@@ -370,7 +406,7 @@ def _receipt(
         sent[key] = sha256_hex(data)
     count = StageCount(stage=PUBLISHED, subject=folder.release_id, rows_in=rows, accounted={"published": rows})
     intent = {folder.key(INTENT_FILE): folder.digest(INTENT_FILE)}
-    facts = {"snapshot_id": str(snapshot.snapshot_id)}
+    facts = {"snapshot_id": str(snapshot.snapshot_id), **overseas_table.facts_of(where, sequence=snapshot.sequence)}
     entry = ledger.record(count, files={**sent, **intent}, facts=facts, unless={FAILED, REFUSED})
     if entry.kind != PUBLISHED:
         why = entry.facts["reason"]

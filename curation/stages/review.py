@@ -14,7 +14,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import schema, withdrawal_files
+from curation import overseas_table, schema, withdrawal_files
 from curation.digests import sha256_hex
 from curation.errors import CurationError, EvidenceBroken, GateRefused, NotConserved, PackRefused, SettingsError
 from curation.ports import Clock, Ledger, ObjectStore, OverseasCatalog
@@ -88,7 +88,7 @@ def decide(
 
     Raises:
         PackRefused: the pack cannot be loaded, is not signed or not yet valid, or a rule fails.
-        GateRefused: the catalog holds rows that no release let out.
+        GateRefused: the catalog holds rows that no release let out, or its table is not this home's.
         NotConserved, EvidenceBroken: the evaluation, or what it rests on, does not add up.
         CurationError: the clock stands before the ledger's last entry.
     """
@@ -99,6 +99,7 @@ def decide(
     # An expired pack is still law enough to take rows back: everything but its last day is asked.
     asked_of = min(today, pack.valid_to)
     signing.may_allow(pack, signatures, trusted_keys=trusted_keys, today=asked_of, allow_demo_pack=allow_demo_pack)
+    overseas_table.check(table, catalog=catalog, store=store, ledger=ledger)
     left = left_releases(store, ledger)
     missing_count = _check_books(left, catalog, table, store=store, ledger=ledger)
     rows = _published_rows([folder for folder in left if PUBLISHED in kinds_of(folder.release_id, ledger)])

@@ -5,7 +5,7 @@ It changes no row and no object that the ledger covers, so the ledger has nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,6 +24,7 @@ def run(
     curated_table: str,
     overseas: Upkeep,
     published_table: str,
+    check_overseas: Callable[[], object],
     keep: timedelta,
     store: ObjectStore,
     ledger: Ledger,
@@ -36,6 +37,7 @@ def run(
         curated_table: its table.
         overseas: the overseas catalog.
         published_table: its table.
+        check_overseas: raises where that table is not this home's; then nothing is done to it.
         keep: how long superseded snapshots stay; a publication must not take longer.
         store: the home store.
         ledger: says what shard sets and releases were made of.
@@ -44,6 +46,7 @@ def run(
     entries = list(ledger.entries())
     kept_s = keep.total_seconds()
     at_home = home.keep_up(curated_table, pins=pins(entries, store), keep_s=kept_s)
+    check_overseas()
     abroad = overseas.keep_up(published_table, pins={}, keep_s=kept_s, settled=settled(entries, clock.now() - keep))
     return at_home, abroad
 

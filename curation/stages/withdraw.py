@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation import overseas_table
 from curation.coverage import covered
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import ApprovalRefused, ConcurrentChange, OutsideError, UsageError
@@ -217,6 +218,8 @@ def confirm(
         ApprovalRefused: who confirms is who asked, or is not named.
         ConcurrentChange: another withdrawal, or a publication of one of the clips, was begun and not finished.
         OutsideError: a file overseas still holds one of the rows.
+        GateRefused, EvidenceBroken: the overseas table is not this home's, or the ledger not the one that is noted there. The clips are
+            barred from leaving all the same.
         UsageError, EvidenceBroken: as `read_request`.
     """
     asked_for = read_request(withdrawal_id, store=store, ledger=ledger)
@@ -232,18 +235,21 @@ def confirm(
         return _count(withdrawal_id, asked_for.clip_count, done.counts.get("withdrawn", 0))
     asked = read_asked(withdrawal_id, store=store, entries=entries)
     confirmed_by = _confirmed(asked_for, approver, entries=entries, ledger=ledger)
+    overseas_table.note_head(table, catalog=catalog, store=store, ledger=ledger)  # nobody forgets that these clips may not leave
     _check_no_publication(asked, withdrawal_id, store=store, ledger=ledger)
     rows = _rows(asked, store=store, ledger=ledger)
     key = withdrawal_key(withdrawal_id, ROWS_FILE)
     store.create(key, to_parquet(rows, ROWS))
     _take(rows["release_row_id"].combine_chunks(), withdrawal_id, catalog=catalog, table=table)
+    where = overseas_table.check(table, catalog=catalog, store=store, ledger=ledger)
     if asked_for.cause == ON_REQUEST:  # rules speak of what may leave, and shard sets stay
         _clear_shard_sets(asked, withdrawal_id, store=store, eraser=eraser, ledger=ledger)
     _write_receipt(asked_for, rows, confirmed_by, store=store, clock=clock)
     count = _count(withdrawal_id, asked_for.clip_count, rows.num_rows)
     keys = (withdrawal_key(withdrawal_id, name) for name in (ROWS_FILE, SHARDS_FILE, RECEIPT_FILE))
     files = {key: sha256_hex(store.read(key)) for key in keys if store.size(key) is not None}
-    ledger.record(count, files=files, facts={"cause": asked_for.cause, "approver": confirmed_by})
+    facts = {"cause": asked_for.cause, "approver": confirmed_by, **overseas_table.facts_of(where)}
+    ledger.record(count, files=files, facts=facts, unless={WITHDRAWN})
     return count
 
 

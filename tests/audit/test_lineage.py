@@ -11,6 +11,7 @@ from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, R
 from openlineage.client.generated.column_lineage_dataset import Fields, InputField, Transformation
 from openlineage.client.serde import Serde
 
+from curation import overseas_table
 from curation.adapters.lineage_openlineage import OpenLineage
 from curation.audit.leaks import home_values
 from curation.audit.lineage import runs
@@ -159,6 +160,7 @@ def test_a_refused_publication_is_told_as_aborted(world, rows, tmp_path):
     """It names no column, for none left."""
     release_id = world.cut(rows)
     world.approve(release_id)
+    overseas_table.begin("published.clips", catalog=world.catalog, store=world.store, ledger=world.ledger)
     world.store.create(f"releases/{release_id}/intent.json", b'{"table": "published.clips"}')
     moved = rows.filter([True, False, True, True])
     with pytest.raises(CurationError):

@@ -32,7 +32,7 @@ EQUAL_BYTES = ("clips/", "manifests/", "shards/", "batches/", "quarantine/", "va
 MAIN_JOB = Path(__file__).with_name("main_job.py")
 # Drawn at random or told by the catalog, so no two runs share them: release_row_id is in these files, the snapshot id in those facts.
 _OF_THE_RUN_FILES = "releases/"
-_OF_THE_RUN_FACTS = frozenset({"snapshot_id", "snapshot"})
+_OF_THE_RUN_FACTS = frozenset({"snapshot_id", "snapshot", "table_uuid"})
 
 
 def _store_state(settings: Settings) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def runs() -> Iterator[Runs]:
 def end_state(work: Path) -> dict[str, Any]:
     """Decoded rows overseas, files at home, and the ledger but for what the catalog draws: snapshot ids and bytes of its files."""
     settings = pipeline.open_settings(work)
-    drawn = {"snapshot_id", "snapshot"}
+    drawn = {"snapshot_id", "snapshot", "table_uuid"}
     events = []
     for entry in pipeline.ledger_entries(settings):
         files = {key: "any" if "/sent/" in key else digest for key, digest in entry.files.items()}

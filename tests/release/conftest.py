@@ -180,6 +180,11 @@ def four_rows():
 @pytest.fixture
 def world(tmp_path):
     """A home and an overseas catalog with the demo law."""
+    return world_in(tmp_path)
+
+
+def world_in(tmp_path):
+    """Them in the folder."""
     pack_bytes = resources.files("curation.residency").joinpath("packs", "cn-demo.yaml").read_bytes()
     pack = packs.parse(pack_bytes)
     signatures, trusted = [], {}

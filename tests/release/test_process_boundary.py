@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from curation import pipe, schema, wiring
+from curation import overseas_table, pipe, schema, wiring
 from curation.adapters import catalog_open, s3_client
 from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.adapters.catalog_process import ProcessCatalog, environment
@@ -26,13 +26,13 @@ from curation.adapters.store_s3 import S3Store
 from curation.audit.ledger import StoreLedger
 from curation.audit.trace import trace
 from curation.audit.verify import verify
-from curation.errors import ApprovalRefused, CurationError, OutsideError, SettingsError, UsageError
+from curation.errors import ApprovalRefused, CurationError, GateRefused, OutsideError, SettingsError, UsageError
 from curation.layout import clip_key, manifest_key
 from curation.publisher import answer
 from curation.records import SnapshotInfo
 from curation.settings import HomeSettings, ProfileCredentials, PublisherSettings, Settings, embedded_defaults
 from curation.shards.files import sets_holding
-from curation.stages.publish import EVIDENCE_PROPERTY, RELEASE_PROPERTY
+from curation.stages.publish import EVIDENCE_PROPERTY, RELEASE_PROPERTY, TABLE_PROPERTY, WITHDRAWN_PROPERTY
 from tests import rest_catalog, seaweed
 
 TABLE = rest_catalog.TABLE
@@ -121,7 +121,15 @@ def test_a_release_goes_over_the_border_and_nothing_else_does(world, rows, overs
     world.approve(release_id)
     with pytest.raises(ApprovalRefused, match="other evidence"):
         world.catalog.append(TABLE, rows, properties={RELEASE_PROPERTY: release_id, EVIDENCE_PROPERTY: "0" * 64})
+    evidence = {RELEASE_PROPERTY: release_id, EVIDENCE_PROPERTY: world.folder(release_id).digest("evidence.json")}
+    for named in ({}, {WITHDRAWN_PROPERTY: "true"}):
+        with pytest.raises(UsageError, match="says which one is meant"):
+            world.catalog.append(TABLE, rows, properties={**evidence, **named})
+    with pytest.raises(GateRefused, match="is not the one that was looked at"):
+        world.catalog.append(TABLE, rows, properties={**evidence, TABLE_PROPERTY: "00000000-0000-0000-0000-000000000000"})
+    assert world.catalog.identify(TABLE).is_unused
     world.publish(release_id, rows)
+    _knows_its_ledger(world)
     monkeypatch.undo()
     released = world.folder(release_id).release().replace_schema_metadata(None)
     read = overseas.catalog("reader").read(TABLE)
@@ -134,6 +142,7 @@ def test_a_release_goes_over_the_border_and_nothing_else_does(world, rows, overs
         "AWS_RESPONSE_CHECKSUM_VALIDATION",
         *PUBLISHER.values(),
     }
+    _leads_nobody_home(world, release_id, overseas, at_home)
     _is_traced_in_the_bucket(world, release_id, read["release_row_id"].to_pylist())
     world.catalog.withdraw_rows(TABLE, read["release_row_id"].combine_chunks())
     assert [] == world.catalog.holding(TABLE, read["release_row_id"].combine_chunks())
@@ -183,11 +192,18 @@ def test_no_overseas_key_opens_anything_at_home(world, at_home, overseas, prefix
     assert 403 == status(client(overseas.server, at_home.env["HOME_S3_KEY"], at_home.env["HOME_S3_SECRET"]).list_objects_v2)
 
 
-def test_nothing_of_a_release_leads_a_reader_home(world, rows, overseas, at_home, now) -> None:
+def _knows_its_ledger(world) -> None:
+    """The catalog bears the ledger's head, and takes a newer one and no older one."""
+    noted, table_uuid = world.catalog.identify(TABLE).anchor, world.catalog.identify(TABLE).table_uuid
+    world.catalog.anchor(TABLE, "0:" + "0" * 64, table_uuid=table_uuid)
+    assert noted == world.catalog.identify(TABLE).anchor
+    overseas_table.note_head(TABLE, catalog=world.catalog, store=world.store, ledger=world.ledger)
+    last = world.ledger.head()
+    assert f"{last.sequence}:{last.digest()}" == world.catalog.identify(TABLE).anchor
+
+
+def _leads_nobody_home(world, release_id, overseas, at_home) -> None:
     """No object overseas names the home server, its bucket or a key of it."""
-    release_id = world.cut(rows)
-    world.approve(release_id)
-    world.publish(release_id, rows)
     told = repr(overseas.catalog("reader")._load(TABLE).metadata).encode()
     told += b"".join(data for _, data in world.catalog.written(TABLE, world.catalog.find(TABLE, release_id).snapshot_id))
     words = (at_home.url, at_home.url.rpartition(":")[2], "releases/", "clips/ab", *at_home.env.values())

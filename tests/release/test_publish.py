@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from curation import overseas_table
 from curation.approval import recorded_digests
 from curation.audit.leaks import find_home_values
 from curation.audit.ledger import StoreLedger
@@ -43,7 +44,7 @@ def test_an_approved_release_is_published_once(world, rows, approved):
     assert world.publish(approved, rows) == count
     assert world.catalog.read(TABLE).num_rows == 2
     assert world.kinds() == entries
-    assert entries == ["release", "approve", "publish"]
+    assert entries == ["release", "approve", "overseas_table", "publish"]
     assert verify(world.store, world.key.public_key()).uncovered == ()
 
 
@@ -164,7 +165,7 @@ def test_a_signed_approval_counts_under_its_approvers_key_alone(world, rows, cut
 def test_a_retry_asks_for_the_approval_again(world, rows, approved, tmp_path, said):
     """A publication died after its commit; a retry whose approval does not hold any more exits 1 and leaves nothing abroad."""
     with pytest.raises(Killed):
-        broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
+        broken_at(world, COMMIT, after=True, error=Killed()).publish(approved, rows)
     assert world.catalog.read(TABLE).num_rows == 2
     path = tmp_path / "home" / world.folder(approved).key("approval.json")
     approval = json.loads(path.read_text())
@@ -281,14 +282,23 @@ class Killed(BaseException):
 
 
 # Calls that ask or change something outside: all of the catalog, writes to the store, entries of the ledger. In their order in a run.
-CALLS = [("catalog", "find"), ("store", "create"), ("catalog", "append"), ("catalog", "written"), ("store", "create"), ("ledger", "record")]
-POINTS = [*((number, False) for number in range(len(CALLS))), (2, True), (5, True)]  # after any other call is before the next
+CALLS = [
+    *(("catalog", "identify"), ("catalog", "find"), ("catalog", "make"), ("ledger", "record"), ("store", "create"), ("catalog", "append")),
+    *(("catalog", "written"), ("store", "create"), ("ledger", "record")),
+]
+COMMIT, RECEIPT = 5, 8
+POINTS = [*((number, False) for number in range(len(CALLS))), (COMMIT, True), (RECEIPT, True)]  # others: before the next
+
+
+def begin(world):
+    """Make and record the overseas table, so that the next entry of the ledger is the receipt."""
+    overseas_table.begin(TABLE, catalog=world.catalog, store=world.store, ledger=world.ledger)
 
 
 def broken_at(world, number, *, after, error):
     """The world with a port that fails at one of CALLS, before or after its effect."""
     port, name = CALLS[number]
-    at = [one for one, _ in CALLS[: number + 1]].count(port) if port == "store" else 1
+    at = CALLS[: number + 1].count((port, name))
     return replace(world, **{port: FaultAt(getattr(world, port), {name}, at=at, after=after, error=error)})
 
 
@@ -299,7 +309,7 @@ def test_a_publication_killed_at_any_call_is_finished_by_the_next(world, rows, a
         broken_at(world, number, after=after, error=Killed()).publish(approved, rows)
     assert world.publish(approved, rows).accounted == {"published": 2}
     assert world.catalog.read(TABLE).num_rows == 2
-    assert world.kinds() == ["release", "approve", "publish"]
+    assert world.kinds() == ["release", "approve", "overseas_table", "publish"]
     assert len(list(world.store.keys(f"releases/{approved}/sent/"))) == 1
     assert verify(world.store, world.key.public_key()).uncovered == ()
 
@@ -313,7 +323,7 @@ def test_a_fault_at_any_call_leaves_nothing_half_done(world, rows, approved, num
     if after:  # the commit, or the receipt, is there: it is looked for at once
         assert broken.publish(approved, rows).accounted == {"published": 2}
         return
-    is_committed = number > 2
+    is_committed = number > COMMIT
     with pytest.raises(GateRefused if is_committed else ConcurrentChange) as told:
         broken.publish(approved, rows)
     if not is_committed:
@@ -322,7 +332,7 @@ def test_a_fault_at_any_call_leaves_nothing_half_done(world, rows, approved, num
     assert told.value.exit_code == 1
     assert world.catalog.read(TABLE).num_rows == 0
     assert world.catalog.holding(TABLE, world.folder(approved).release()["release_row_id"].combine_chunks()) == []
-    assert world.kinds() == ["release", "approve", "publish_failed", "publish_refused"]
+    assert world.kinds() == ["release", "approve", "overseas_table", "publish_failed", "publish_refused"]
     again = world.cut(rows)
     world.approve(again)
     assert world.publish(again, rows).accounted == {"published": 2}
@@ -332,11 +342,11 @@ def test_a_take_back_that_ends_half_way_is_recorded_by_the_next(world, rows, app
     """Killed between the withdrawal and its entry: the next run records it, so that the rows are known not to be abroad."""
     meddling = Meddling(world.catalog, lambda table: table.slice(0, 1))
     with pytest.raises(Killed):
-        replace(world, ledger=FaultAt(world.ledger, {"record"}, at=2, after=False, error=Killed())).publish(
+        replace(world, ledger=FaultAt(world.ledger, {"record"}, at=3, after=False, error=Killed())).publish(
             approved, rows, catalog=meddling
         )
     assert world.catalog.read(TABLE).num_rows == 0
-    assert world.kinds() == ["release", "approve", "publish_failed"]
+    assert world.kinds() == ["release", "approve", "overseas_table", "publish_failed"]
     with pytest.raises(GateRefused, match="was withdrawn"):
         world.publish(approved, rows)
     assert world.kinds()[-1] == "publish_refused"
@@ -357,9 +367,10 @@ def test_a_take_back_that_was_killed_before_it_began_is_done_by_the_next(world, 
 def test_rows_are_taken_back_though_the_ledger_takes_no_entry(world, rows, approved):
     """Neither receipt nor failure can be recorded: nothing stays abroad without a record, and the next run records that."""
     fault = OutsideError("injected", subject="ledger", fix="retry")
+    begin(world)
     with pytest.raises(OutsideError, match="injected"):
         replace(world, ledger=FaultAt(world.ledger, {"record"}, at=1, after=False, error=fault, lasts=True)).publish(approved, rows)
-    assert (world.catalog.read(TABLE).num_rows, world.kinds()[-1]) == (0, "approve")
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()[-1]) == (0, "overseas_table")
     with pytest.raises(GateRefused, match="was withdrawn"):
         world.publish(approved, rows)
     assert world.kinds()[-1] == "publish_refused"
@@ -394,32 +405,34 @@ def test_a_release_that_another_publisher_took_back_gets_no_receipt(world, rows,
         with pytest.raises(GateRefused, match="injected"):
             world.publish(approved, rows, catalog=FaultAt(world.catalog, {"written"}, at=1, after=False, error=FAULT))
 
+    begin(world)
     with pytest.raises(GateRefused, match="another publisher of it failed: injected"):
         replace(world, ledger=Interleaved(world.ledger, "record", other_fails)).publish(approved, rows)
     assert world.catalog.read(TABLE).num_rows == 0
-    assert set(world.kinds()) == {"release", "approve", "publish_failed", "publish_refused"}
+    assert set(world.kinds()) == {"release", "approve", "publish_failed", "publish_refused", "overseas_table"}
     assert world.cut(rows) != approved
 
 
 def test_what_another_publisher_has_a_receipt_of_stays(world, rows, approved):
     """The first ends between the second's failure and its entry: the ledger has the receipt first, and the second takes nothing back."""
+    begin(world)
     fails = FaultAt(world.catalog, {"written"}, at=1, after=False, error=FAULT)
     second = replace(world, ledger=Interleaved(world.ledger, "record", lambda: world.publish(approved, rows)))
     assert second.publish(approved, rows, catalog=fails).accounted == {"published": 2}
-    assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (2, ["release", "approve", "publish"])
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (2, ["release", "approve", "overseas_table", "publish"])
 
 
 def test_a_refusal_that_finds_a_receipt_takes_nothing_back(world, rows, approved):
     """The second finds the first's snapshot and a law that lapsed; meanwhile the first wrote its receipt: the rows stay."""
     with pytest.raises(Killed):
-        broken_at(world, 5, after=False, error=Killed()).publish(approved, rows)
+        broken_at(world, RECEIPT, after=False, error=Killed()).publish(approved, rows)
 
     def lapsed():
         world.publish(approved, rows)
         raise PackRefused("expired", subject="pack", fix="renew it")
 
     assert world.publish(approved, rows, check_law=lapsed).accounted == {"published": 2}
-    assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (2, ["release", "approve", "publish"])
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (2, ["release", "approve", "overseas_table", "publish"])
 
 
 def test_a_publisher_that_another_ones_refusal_overtook_commits_nothing(world, rows, approved):
@@ -444,7 +457,7 @@ def test_a_publisher_that_another_ones_refusal_overtook_commits_nothing(world, r
     with pytest.raises(GateRefused, match="not committed again"):
         world.publish(approved, rows, catalog=Watched(world.catalog, "", other_is_refused))
     assert [WITHDRAWN_PROPERTY in one.properties for one in appended] == [True]
-    assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (0, ["release", "approve", "publish_refused"])
+    assert (world.catalog.read(TABLE).num_rows, world.kinds()) == (0, ["release", "approve", "overseas_table", "publish_refused"])
     assert world.cut(rows) != approved
 
 
@@ -453,7 +466,7 @@ def test_a_refusal_takes_back_what_another_committed_meanwhile(world, rows, appr
 
     def refused_after_the_others_commit():
         with pytest.raises(Killed):
-            broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
+            broken_at(world, COMMIT, after=True, error=Killed()).publish(approved, rows)
         raise PackRefused("expired", subject="pack", fix="renew it")
 
     with pytest.raises(PackRefused):
@@ -467,10 +480,10 @@ def test_a_refusal_takes_back_what_another_committed_meanwhile(world, rows, appr
 def test_what_was_approved_for_others_stays_at_home_and_what_began_elsewhere_is_left_there(world, rows, approved, said, problem):
     """Whoever may receive it is in the approval: other settings publish nothing, and take nothing back from the wrong table."""
     with pytest.raises(Killed):
-        broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
+        broken_at(world, COMMIT, after=True, error=Killed()).publish(approved, rows)
     with pytest.raises(ApprovalRefused, match=problem):
         world.publish(approved, rows, **said)
-    assert world.kinds() == ["release", "approve"]
+    assert world.kinds() == ["release", "approve", "overseas_table"]
     assert world.publish(approved, rows).accounted == {"published": 2}
 
 
@@ -496,13 +509,14 @@ def test_a_refusal_that_ends_half_way_is_recorded_by_the_next(world, rows, appro
         if world.folder(approved).is_begun():
             raise PackRefused("expired", subject="pack", fix="renew it")
 
+    begin(world)
     for broken in (
         {"catalog": FaultAt(world.catalog, {"append"}, at=1, after=False, error=FAULT)},
         {"ledger": FaultAt(world.ledger, {"record"}, at=1, after=False, error=Killed())},
     ):
         with pytest.raises((OutsideError, Killed)):
             replace(world, **broken).publish(approved, rows, check_law=lapses_after_the_intent)
-        assert world.kinds() == ["release", "approve"]
+        assert world.kinds() == ["release", "approve", "overseas_table"]
     with pytest.raises(GateRefused, match="not committed again"):
         world.publish(approved, rows)
     last = world.ledger.head()
@@ -565,7 +579,7 @@ def test_racing_publishers_publish_once(world, rows, approved):
 def test_an_interrupted_publication_keeps_its_rows_out_of_the_next_release(world, rows, approved, make):
     """Rows that may be abroad already count as published: they cannot leave a second time in another release."""
     with pytest.raises(Killed):
-        broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
+        broken_at(world, COMMIT, after=True, error=Killed()).publish(approved, rows)
     assert world.cut(make.table(*rows.to_pylist(), make.clip(9, vehicle="fleet-0009"))) == approved
 
 
@@ -689,7 +703,7 @@ def test_rows_that_are_in_another_release_on_its_way_do_not_leave_again(world, r
 def test_rows_abroad_without_receipt_are_taken_back_when_the_rerun_is_refused(world, rows, approved):
     """A publication died after its commit and its approval expired since: the rerun leaves nothing abroad and says so in the ledger."""
     with pytest.raises(Killed):
-        broken_at(world, 2, after=True, error=Killed()).publish(approved, rows)
+        broken_at(world, COMMIT, after=True, error=Killed()).publish(approved, rows)
     assert world.catalog.read(TABLE).num_rows == 2
     world.clock.instant += timedelta(days=8)
     with pytest.raises(ApprovalRefused, match="expired"):

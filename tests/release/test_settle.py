@@ -87,7 +87,7 @@ def test_whatever_runs_next_ends_it(work: Path, run: Callable[[Settings], object
     """Its approval holds: the rows are read back and gated, and get their receipt."""
     settings = pipeline.open_settings(work)
     before = kinds(settings)
-    assert "approve" == before[-1]
+    assert "overseas_table" == before[-1]
     run(settings)
     assert [*before, "publish", *then] == kinds(settings)
     assert ((), ()) == (pipeline.verify(settings).open_publications, pipeline.verify(settings).uncovered)

@@ -31,7 +31,7 @@ def keep(world):
         home, overseas = Catalog(), Catalog()
         tables = {"curated_table": "curated.clips", "published_table": "published.clips"}
         given = {"store": world.store, "ledger": world.ledger, "clock": world.clock, "keep": timedelta(hours=24)}
-        upkeep.run(home=home, overseas=overseas, **tables, **given)
+        upkeep.run(home=home, overseas=overseas, check_overseas=lambda: None, **tables, **given)
         return home.asked, overseas.asked
 
     return run
