@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -13,10 +13,12 @@ from rich.table import Table
 from curation import pipeline
 from curation.cli_text import out, progress
 from curation.errors import MaskingRefused, UsageError
-from curation.shards.masked_copies import MaskingStep
 from curation.shards.preview import picture, sized, tag_counts
 from curation.shards.request import ShardRequest, parse
 from curation.shards.selection import TAG_COLUMNS
+
+if TYPE_CHECKING:  # it comes with libraries of pictures, which a preview needs none of
+    from curation.shards.masked_copies import MaskingStep
 
 app = typer.Typer()
 
@@ -67,7 +69,8 @@ def build(
     request: Request, work: Work = None, as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False
 ) -> None:
     """Build the shards at home from a pinned snapshot; of a masked set, say on standard error which clip of how many is being masked."""
-    asked, steps = _request(request), list[MaskingStep]()
+    asked = _request(request)
+    steps: list[MaskingStep] = []
     with progress("building shards", quiet=as_json) as tell:
 
         def told(step: MaskingStep) -> None:
