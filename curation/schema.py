@@ -9,6 +9,7 @@ from typing import Final, Literal, cast, get_args
 
 import pyarrow as pa
 
+from curation import choices
 from curation.errors import SettingsError
 
 SCHEMA_VERSION: Final = "1"
@@ -16,11 +17,11 @@ SCHEMA_VERSION: Final = "1"
 Sensitivity = Literal["public", "place", "person", "vehicle", "device", "picture", "internal"]
 SENSITIVITIES: Final[tuple[str, ...]] = get_args(Sensitivity)
 
-# Closed vocabularies. The tag values are BDD100K's, exactly.
+# Closed vocabularies.
 VERDICTS: Final = ("accepted", "rejected", "quarantined")
-TIMEOFDAY: Final = ("daytime", "night", "dawn/dusk", "undefined")
-WEATHER: Final = ("rainy", "snowy", "clear", "overcast", "undefined", "partly cloudy", "foggy")
-SCENE: Final = ("tunnel", "residential", "parking lot", "undefined", "city street", "gas stations", "highway")
+TIMEOFDAY: Final = choices.TIMEOFDAY
+WEATHER: Final = choices.WEATHER
+SCENE: Final = choices.SCENE
 EGO_MOTION: Final = ("moving", "stationary", "undefined")
 ENTRY_KINDS: Final = ("clip", "sidecar", "refused")
 PULL_OUTCOMES: Final = ("stored", "duplicate", "quarantined", "growing", "sidecar", "refused")

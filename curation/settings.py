@@ -17,11 +17,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from curation.choices import DataClass, Depth
+from curation.choices import SCENE, TIMEOFDAY, WEATHER, DataClass, Depth
 from curation.digests import canonical_json, sha256_hex
 from curation.errors import SettingsError
 from curation.model_settings import CASCADE, PROOF_MODELS, DetectSettings, ModelSettings, PrivacySettings, with_defaults
-from curation.schema import SCENE, TIMEOFDAY, WEATHER
 
 FILE_NAME = "curation.toml"
 INSPECTOR_VERSION = "5"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit

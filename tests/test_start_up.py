@@ -1,5 +1,6 @@
 """A command waits for the libraries that it uses, and for no other."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {  # pydantic is not among them: Typer itself reads arguments by it
     *("av", "boto3", "cryptography", "cv2", "duckdb", "faiss", "fastapi", "fsspec", "google.protobuf", "great_expectations", "jinja2"),
     *("numpy", "openlineage", "pandas", "pyarrow", "pyiceberg", "scipy", "shapely", "sqlalchemy", "yaml"),
@@ -53,3 +55,16 @@ def test_a_preview_loads_nothing_that_only_builds(tmp_path: Path) -> None:
     done = _run("shards", "preview", str(request), "--work", str(tmp_path))
     unread = {"cv2", "curation.proofs", "great_expectations", "jinja2", "scipy"}
     assert {"exit": 2, "loaded": []} == {**done, "loaded": sorted(unread & set(done["loaded"]))}
+
+
+def test_a_parse_of_the_dags_loads_no_library_that_works() -> None:
+    """Airflow reads the DAG files in a new process each, again and again, and each of its processes the settings as it starts."""
+    files = [*ROOT.glob("dags/**/*.py"), ROOT / "plugins" / "airflow_local_settings.py"]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    of_ours = {
+        one.module for tree in trees for one in tree.body if isinstance(one, ast.ImportFrom) and str(one.module).startswith("curation")
+    }
+    assert "curation.airflow_guard" in of_ours
+    read = f"import json, os, sys, {', '.join(sorted(filter(None, of_ours)))}; curation.airflow_guard.require_airflow_home(os.environ)"
+    done = subprocess.run([sys.executable, "-c", f"{read}; print(json.dumps([*sys.modules]))"], capture_output=True, text=True, check=True)
+    assert [] == sorted(HEAVY - {"yaml"} & set(json.loads(done.stdout)))  # Airflow itself reads YAML
