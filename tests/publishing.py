@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from curation import pipe, publisher, wiring
+from curation import pipe, pipeline, proofs, publisher, wiring
 from curation.adapters.catalog_process import ProcessCatalog
+from curation.demo import law, run_demo
 from curation.errors import CurationError
+from curation.settings import Settings
 
 
 def _through_a_pipe(message: object) -> Any:
@@ -43,3 +47,16 @@ def publisher_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ProcessCatalog, "_ask", _ask)
         yield
+
+
+def approved_release(work: Path, rows: pa.Table, patch: pytest.MonkeyPatch) -> tuple[Settings, str]:
+    """Settings of a new folder `work` and the id of its one release, of these rows, which is approved and not yet published."""
+    run_demo._write_settings(work, work / "clips", None, law.make(work / "home" / "law", fences=None, now=wiring.clock().now()))
+    patch.setattr(proofs, "of_release", lambda *_: None)  # what was cut is proved elsewhere; it takes longer than all the rest
+    settings = pipeline.open_settings(work)
+    catalog = wiring.home(settings).catalog
+    catalog.write_branch(settings.curated_table, "test", rows, replace=[], properties={})
+    assert catalog.advance(settings.curated_table, "test")
+    release_id = pipeline.cut_release(settings, requesters=["engineer"])
+    pipeline.approve(settings, release_id, approver="officer", ticket="T-1")
+    return settings, release_id

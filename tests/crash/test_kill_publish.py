@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from curation import pipeline, proofs, wiring
-from curation.demo import law, run_demo
+from curation import pipeline, wiring
 from tests.crash.conftest import NOW as PINNED
 from tests.crash.test_kill_main_job import Kill, Runs, marks_of
-from tests.release.conftest import NOW, clip, table
+from tests.publishing import approved_release
+from tests.release.conftest import clip, table
 
 pytestmark = pytest.mark.usefixtures("publisher_here")  # of this process; those of the killable runs are processes
 
@@ -28,17 +28,8 @@ def approved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder with an approved release of five clips."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("CURATION_NOW", PINNED)
-        environment.setattr(
-            proofs, "of_release", lambda *_: None
-        )  # what was cut is proved elsewhere; here it takes longer than all the rest
         work = tmp_path_factory.mktemp("approved") / "work"
-        run_demo._write_settings(work, work / "clips", None, law.make(work / "home" / "law", fences=None, now=NOW))
-        settings = pipeline.open_settings(work)
-        catalog = wiring.home(settings).catalog
-        catalog.write_branch(settings.curated_table, "test", ROWS, replace=[], properties={})
-        assert catalog.advance(settings.curated_table, "test")
-        release_id = pipeline.cut_release(settings, requesters=["engineer"])
-        pipeline.approve(settings, release_id, approver="officer", ticket="T-1")
+        approved_release(work, ROWS, environment)
     return work
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from curation import pipeline, proofs, wiring
+from curation import pipeline, wiring
 from curation.cli import app
-from curation.demo import law, run_demo
 from curation.errors import CurationError, UsageError
 from curation.settings import PublisherSettings, Settings
 from curation.stages import publish
 from curation.stages.withdraw import Selection
+from tests.publishing import approved_release
 from tests.release.conftest import NOW, clip, table
 
 ROWS = table(*(clip(number, vehicle=f"fleet-000{number % 2}", day=1 + number, device_id=f"DEV-{number}") for number in range(4)))
@@ -28,14 +28,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("killed") / "work"
     with pytest.MonkeyPatch.context() as patch:
         _here(patch)
-        run_demo._write_settings(work, work / "clips", None, law.make(work / "home" / "law", fences=None, now=NOW))
-        patch.setattr(proofs, "of_release", lambda *_: None)  # Great Expectations takes longer than all the rest here
-        settings = pipeline.open_settings(work)
-        catalog = wiring.home(settings).catalog
-        catalog.write_branch(settings.curated_table, "test", ROWS, replace=[], properties={})
-        assert catalog.advance(settings.curated_table, "test")
-        release_id = pipeline.cut_release(settings, requesters=["engineer"])
-        pipeline.approve(settings, release_id, approver="officer", ticket="T-1")
+        settings, release_id = approved_release(work, ROWS, patch)
 
         def died(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
