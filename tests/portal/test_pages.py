@@ -19,6 +19,7 @@ from curation import pipeline
 from curation.audit.releases import rule_hits
 from curation.audit.words import names, texts
 from curation.errors import OutsideError
+from curation.model_settings import PROOF_MODELS
 from curation.portal.app import create_app, paged
 from curation.portal.guard import READING
 from curation.portal.languages import preferred
@@ -341,6 +342,7 @@ def test_every_sentence_stands_in_both_languages():
         assert english.strip()
         assert key in {"digest", "used_of"} or re.search(r"[\u4e00-\u9fff]", chinese), key
     assert all(re.search(r"[\u4e00-\u9fff]", chinese) for _, chinese in names().values())
+    assert set() == {*PROOF_MODELS, "face", "plate", "unmaskable", "not_clean"} - names().keys()
 
 
 @pytest.mark.parametrize(
