@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,14 +15,17 @@ from curation.adapters.text_onnx import DnnTextReader
 from curation.errors import ModelRefused, OutsideError, SettingsError
 from curation.layout import model_key
 from curation.privacy import lines, plates
+from curation.privacy.paint import painted
 from curation.settings import Settings, read_settings
+
+_PLATE = Path(__file__).resolve().parents[3] / "shared" / "privacy" / "plates_cn" / "ccpd0.jpg"
 
 
 @pytest.fixture(scope="module")
 def reading(models_at_home: Settings) -> Settings:
     """Settings whose store also holds the models that read text."""
     try:
-        list(pipeline.pull_models(models_at_home, ("ppocr-lines", "ppocr-characters")))
+        list(pipeline.pull_models(models_at_home, ("ppocr-lines", "ppocr-characters", "clp-lines", "clp-characters")))
     except OutsideError as error:
         pytest.skip(f"no package index gave the models: {error}")
     return models_at_home
@@ -35,6 +40,12 @@ def _named(settings: Settings, name: str) -> tuple[str, object, bytes]:
 def reader(reading: Settings) -> DnnTextReader:
     """The shipped models that read text."""
     return DnnTextReader(_named(reading, "ppocr-lines"), _named(reading, "ppocr-characters"))
+
+
+@pytest.fixture(scope="module")
+def second(reading: Settings) -> DnnTextReader:
+    """The shipped models that read it again."""
+    return DnnTextReader(_named(reading, "clp-lines"), _named(reading, "clp-characters"))
 
 
 @pytest.mark.parametrize(
@@ -103,6 +114,30 @@ def test_the_shipped_reader_reads_a_line_where_it_stands_if_it_is_high_enough(re
     assert () == reader.read(np.full((200, 300, 3), 90, np.uint8), least_height_px=16)
 
 
+def test_the_second_reader_sees_a_plate_and_none_once_it_is_masked(reader: DnnTextReader, second: DnnTextReader) -> None:
+    """Its characters are those of its settings, for its file names none; both readers' versions say how they look."""
+    picture = _written("ABC-1234", scale=1.3)
+    assert ["other"] == [plates.form(one.text) for one in second.read(picture, least_height_px=16)]
+    masked = painted(picture, np.asarray([[200.0, 150, 230, 60]]))
+    assert ([], []) == tuple([one for one in each.read(masked, least_height_px=16) if plates.form(one.text)] for each in (reader, second))
+    assert [True, True] == [each.version.endswith(f" {lines.LOOKS}") for each in (reader, second)]
+
+
+@pytest.mark.clips
+@pytest.mark.skipif(not _PLATE.exists(), reason="../shared/privacy is not there")
+def test_the_second_reader_reads_a_mainland_plate(second: DnnTextReader) -> None:
+    """A labelled one, by province, letter and five characters; covered, there is none."""
+    picture = cv2.imread(str(_PLATE))
+    with _PLATE.parents[1].joinpath("boxes.csv").open(encoding="utf-8") as file:
+        x, y, wide, high = next(
+            tuple(float(row[side]) for side in "xywh") for row in csv.DictReader(file) if row["file"].endswith(_PLATE.name)
+        )
+    near = picture[int(y - high) : int(y + 2 * high), int(x - wide / 2) : int(x + 3 * wide / 2)]
+    assert "mainland" in [plates.form(one.text) for one in second.read(near, least_height_px=16)]
+    covered = painted(near, np.asarray([[wide / 2, high, wide, high]]))
+    assert [None] * 9 == ([plates.form(one.text) for one in second.read(covered, least_height_px=16)] + [None] * 9)[:9]
+
+
 def test_a_line_in_the_shade_is_read_too(reader: DnnTextReader) -> None:
     """Dark on nearly as dark, in a corner of a bright picture: nobody reads it as it is, and with even contrast it is a plate."""
     picture = np.full((360, 640, 3), 200, np.uint8)
@@ -130,12 +165,24 @@ def test_a_reader_whose_numbers_are_wrong_is_refused(reading: Settings) -> None:
     nameless = reader[2].replace(b"\x0a\x09character", b"\x0a\x09charXcter")
     with pytest.raises(ModelRefused, match="gives 6625 scores a step and names 0 characters"):
         DnnTextReader(finder, changed(reader, nameless))
+    name, model, data = _named(reading, "clp-characters")
+    with pytest.raises(ModelRefused, match="clp-characters: gives 73 scores a step and names 72 characters"):
+        DnnTextReader(finder, (name, model.model_copy(update={"characters": model.characters[:-1]}), data))
 
 
 def test_settings_name_models_that_can_look_again(work) -> None:
-    """The model that masked is no second one, and a model for faces reads nothing."""
+    """The model that masked is no second one, a model for faces reads nothing, and the same weights twice are one model."""
     work.mkdir()
-    for told, fault in (('second_face_model = "centerface"', "second_face_model"), ('line_model = "clp-det"', "line_model")):
+    for told, fault in (
+        ('second_face_model = "centerface"', "second_face_model"),
+        ('second_face_model = "mtcnn-onet"', "second_face_model"),
+        ('line_model = "clp-det"', "line_model"),
+        ('cascade_second_model = "mtcnn-onet"', "cascade_second_model"),
+        ('second_line_model = "ppocr-lines"', "second_line_model"),
+    ):
         (work / "curation.toml").write_text(f"[privacy]\n{told}\n", encoding="utf-8")
         with pytest.raises(SettingsError, match=f"{fault} names .* cannot look at what was masked"):
             read_settings({}, work=work)
+    (work / "curation.toml").write_text('[privacy]\nface_model = "mtcnn-pnet"\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match="which is no model that finds a face"):
+        read_settings({}, work=work)
