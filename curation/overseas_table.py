@@ -13,7 +13,7 @@ from typing import Final
 from curation.errors import EvidenceBroken, GateRefused, UsageError
 from curation.ports import Ledger, ObjectStore, OverseasCatalog
 from curation.records import LedgerEntry, OverseasTable, StageCount
-from curation.release_files import FAILED, PUBLISHED, left_releases, open_publications
+from curation.release_files import FAILED, PUBLISHED, REFUSED, left_releases, open_publications
 from curation.withdrawal_files import withdrawn_row_ids
 
 OVERSEAS_TABLE: Final = "overseas_table"  # kind of ledger entries: from here on rows leave for this table and no other
@@ -33,7 +33,7 @@ def check(table: str, *, catalog: OverseasCatalog, store: ObjectStore, ledger: L
     Raises:
         GateRefused: it is another than the ledger names, is gone, is older than the ledger, or the ledger names none. Nothing may be
             published, taken back or withdrawn there.
-        EvidenceBroken: the ledger does not hold what was noted overseas.
+        EvidenceBroken: the ledger does not hold what was noted overseas, or home knows nothing of a release that lies there.
     """
     entries = list(ledger.entries())  # first: whatever the ledger tells of the table's past, the table has behind it
     found, known = catalog.identify(table), _known(entries)
@@ -58,6 +58,7 @@ def check(table: str, *, catalog: OverseasCatalog, store: ObjectStore, ledger: L
             fix="restore the newest copy; if there is none, run `curation adopt`, which takes back again what that copy brought back",
         )
     _check_anchor(found, subject, ledger)
+    _check_releases(found, subject, store, ledger)
     return found
 
 
@@ -132,6 +133,23 @@ def _reached(known: LedgerEntry, entries: Sequence[LedgerEntry]) -> int:
     """How far the table had come by all that the ledger tells since it was recorded."""
     since = entries[known.sequence :]
     return max(int(entry.facts[_SEQUENCE]) for entry in since if entry.facts.get(_UUID) == known.facts[_UUID])
+
+
+def _check_releases(found: OverseasTable, subject: str, store: ObjectStore, ledger: Ledger) -> None:
+    """Nothing, if home knows of every release that was committed there: one whose intent is gone would leave, or be looked for, again.
+
+    Raises:
+        EvidenceBroken: it does not.
+    """
+    entries = list(ledger.entries())
+    known = {entry.subject for entry in entries if entry.kind in {PUBLISHED, FAILED, REFUSED}} | set(open_publications(store, entries))
+    strangers = sorted(set(found.releases) - known)
+    if strangers:
+        raise EvidenceBroken(
+            f"holds release {strangers[0]}, of whose publication home knows nothing",
+            subject=subject,
+            fix=f"restore releases/{strangers[0]}/intent.json from a copy if it is this home's; else find out who put it there",
+        )
 
 
 def _check_anchor(found: OverseasTable, subject: str, ledger: Ledger) -> None:

@@ -273,12 +273,14 @@ class OverseasTable:
     """Which table lies overseas, and how far it has come.
 
     table_uuid: Iceberg's; a table that is dropped and made anew has another. sequence: how many changes of rows it took, which never falls.
-    anchor: the newest head of a home ledger (`sequence:digest`) that was noted in it, None where none was.
+    anchor: the newest head of a home ledger (`sequence:digest`) that was noted in it, None where none was. releases: ids of those that were
+    committed to it, not taken back, and not forgotten by upkeep yet.
     """
 
     table_uuid: str
     sequence: int
     anchor: str | None
+    releases: tuple[str, ...] = ()
 
     @property
     def is_unused(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
@@ -47,7 +48,15 @@ _NONE: Final = pa.nulls(0, pa.string())  # pa.array of a list imports pandas: ha
 class ReleaseFolder:
     """Reads the files of one release."""
 
-    def __init__(self, store: ObjectStore, release_id: str, *, withdrawn: pa.Array = _NONE, going: pa.Array = _NONE) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        release_id: str,
+        *,
+        withdrawn: pa.Array = _NONE,
+        going: pa.Array = _NONE,
+        recorded: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """A release's folder.
 
         Args:
@@ -55,12 +64,14 @@ class ReleaseFolder:
             release_id: which release.
             withdrawn: ids of rows that are not overseas any more, of this or other releases.
             going: clips whose rows are being withdrawn.
+            recorded: key -> digest of files that the ledger recorded; under those names these bytes are read, or none.
         """
         self.store = store
         self._store = store
         self.release_id = release_id
         self._withdrawn = withdrawn
         self._going = going
+        self._recorded = {key.removeprefix(self.key("")): digest for key, digest in recorded.items() if key.startswith(self.key(""))}
         self._digests: dict[str, str] = {}
 
     def key(self, name: str) -> str:
@@ -77,13 +88,18 @@ class ReleaseFolder:
         Raises:
             EvidenceBroken: the file was exchanged since.
         """
-        return self._digests.setdefault(name, sha256_hex(self._read(name)))
+        data = self._read(name)
+        return self._recorded.get(name) or self._digests.setdefault(name, sha256_hex(data))
 
     def _read(self, name: str) -> bytes:
+        if name in self._recorded and not self.has(name):
+            raise EvidenceBroken("is gone, though the ledger recorded it", subject=self.key(name), fix="restore it from a copy")
         data = self._store.read(self.key(name))
-        if name in self._digests and sha256_hex(data) != self._digests[name]:
-            fix = "run `curation audit verify`, and find out who writes into the store"
-            raise EvidenceBroken("was exchanged while it was read", subject=self.key(name), fix=fix)
+        known = self._recorded.get(name, self._digests.get(name))
+        if known is not None and sha256_hex(data) != known:
+            problem = "is not what the ledger recorded" if name in self._recorded else "was exchanged while it was read"
+            fix = "run `curation audit verify`, restore the file from a copy, and find out who writes into the store"
+            raise EvidenceBroken(problem, subject=self.key(name), fix=fix)
         return data
 
     def evidence(self) -> Mapping[str, Any]:
@@ -158,13 +174,6 @@ def kinds_of(release_id: str, ledger: Ledger) -> frozenset[str]:
     return frozenset(entry.kind for entry in ledger.entries() if entry.subject == release_id)
 
 
-def has_left(folder: ReleaseFolder, ledger: Ledger) -> bool:
-    """Whether the release's rows are abroad, or may be: published, or begun and not refused."""
-    kinds = kinds_of(folder.release_id, ledger)
-    # Between intent and receipt the rows may be abroad already: they count as published until it is known otherwise.
-    return PUBLISHED in kinds or (folder.has(INTENT_FILE) and REFUSED not in kinds)
-
-
 def open_publications(store: ObjectStore, entries: Sequence[LedgerEntry]) -> tuple[str, ...]:
     """Ids of releases whose publication began and has neither receipt nor refusal: under way, or broken off with rows abroad or not."""
     ended = {entry.subject for entry in entries if entry.kind in {PUBLISHED, REFUSED}}
@@ -176,14 +185,24 @@ def open_publications(store: ObjectStore, entries: Sequence[LedgerEntry]) -> tup
 def left_releases(store: ObjectStore, ledger: Ledger) -> list[ReleaseFolder]:
     """Every release whose rows are abroad, or may be, by id; each knows which of its rows were withdrawn.
 
+    Published, or begun and not refused: between intent and receipt the rows may be abroad already. The ledger says which releases there
+    are, and their files are those that it recorded at the cut: nobody who can write into the store hides one, or makes one up.
+
     Raises:
-        EvidenceBroken: what was withdrawn is not what the ledger recorded.
+        EvidenceBroken: what was withdrawn is not what the ledger recorded; or, when it is read, what was cut.
     """
     entries = list(ledger.entries())
     withdrawn = withdrawal_files.withdrawn_row_ids(store, entries)
     going = withdrawal_files.going(store, entries)["clip_id"].combine_chunks()
-    ids = [folder.release_id for folder in cut_releases(store) if has_left(folder, ledger)]
-    return [ReleaseFolder(store, release_id, withdrawn=withdrawn, going=going) for release_id in ids]
+    cuts = {entry.subject: entry.files for entry in entries if entry.kind == RELEASED}
+    left = {entry.subject for entry in entries if entry.kind == PUBLISHED} | set(open_publications(store, entries))
+    return [ReleaseFolder(store, name, withdrawn=withdrawn, going=going, recorded=cuts[name]) for name in sorted(left & cuts.keys())]
+
+
+def recorded_folder(store: ObjectStore, release_id: str, ledger: Ledger) -> ReleaseFolder:
+    """The release's folder, which reads what the ledger recorded at its cut; as it lies there where none was recorded."""
+    cuts = (entry.files for entry in ledger.entries() if (entry.kind, entry.subject) == (RELEASED, release_id))
+    return ReleaseFolder(store, release_id, recorded=next(cuts, {}))
 
 
 def counted_releases(store: ObjectStore, ledger: LedgerView) -> Iterator[tuple[str, date, pa.Table]]:

@@ -55,7 +55,8 @@ def identity_of(found: Table) -> OverseasTable:
     anchors = [f"{name.removeprefix(_ANCHOR)}:{value}" for name, value in found.properties.items() if name.startswith(_ANCHOR)]
     anchors += [info.properties.get(LEDGER_HEAD, "") for info in releases_of(found).values()]
     newest = max(filter(None, anchors), key=_entry_number, default=None)
-    return OverseasTable(table_uuid=str(metadata.table_uuid), sequence=metadata.last_sequence_number, anchor=newest)
+    standing = tuple(sorted(release_id for release_id, info in releases_of(found).items() if WITHDRAWN not in info.properties))
+    return OverseasTable(table_uuid=str(metadata.table_uuid), sequence=metadata.last_sequence_number, anchor=newest, releases=standing)
 
 
 def check_identity(found: Table | None, table: str, table_uuid: str) -> Table:

@@ -26,11 +26,10 @@ from curation.records import REMOVED, LedgerEntry, StageCount
 from curation.release_files import (
     MAPPING_FILE,
     PUBLISHED,
-    REFUSED,
     ReleaseFolder,
-    cut_releases,
     kinds_of,
     left_releases,
+    recorded_folder,
 )
 from curation.shards.files import copies_of, is_of, objects_of, sets_holding
 from curation.table_search import OWNER, searching
@@ -168,7 +167,7 @@ def _request_of(withdrawal_id: str, body: Mapping[str, Any], asked: pa.Table) ->
 def _clips_of(selection: Selection, *, store: ObjectStore, catalog: HomeCatalog, table: str, ledger: Ledger) -> set[str]:
     """Clips that curated.clips or the mapping of a release names."""
     if selection.by == "release":
-        folder = ReleaseFolder(store, selection.value)
+        folder = recorded_folder(store, selection.value, ledger)
         folder.evidence()  # says so where there is none
         return set(folder.mapping()["clip_id"].to_pylist())
     column = f"{selection.by}_id"
@@ -180,7 +179,13 @@ def _clips_of(selection: Selection, *, store: ObjectStore, catalog: HomeCatalog,
 
 
 def _mapped(releases: Sequence[ReleaseFolder], column: str, values: Sequence[str] | pa.Array, store: ObjectStore) -> pa.Table:
-    """The rows of the releases' mappings whose `column` holds one of the values, schema ROWS, by release_row_id."""
+    """The rows of the releases' mappings whose `column` holds one of the values, schema ROWS, by release_row_id.
+
+    Raises:
+        EvidenceBroken: a mapping is not the one that the ledger recorded, so that rows would be missed.
+    """
+    for folder in releases:
+        folder.digest(MAPPING_FILE)
     with searching(store) as search:
         found = search.rows({folder.release_id: folder.key(MAPPING_FILE) for folder in releases}, column, values)
     if not found.num_rows:
@@ -294,8 +299,8 @@ def _check_no_publication(asked: pa.Table, withdrawal_id: str, *, store: ObjectS
         ConcurrentChange: one is.
     """
     wanted = asked["clip_id"].combine_chunks()
-    for folder in cut_releases(store):
-        if not folder.is_begun() or kinds_of(folder.release_id, ledger) & {PUBLISHED, REFUSED}:
+    for folder in left_releases(store, ledger):
+        if PUBLISHED in kinds_of(folder.release_id, ledger):
             continue
         if pc.any(pc.is_in(folder.mapping()["clip_id"], value_set=wanted)).as_py():
             raise ConcurrentChange(

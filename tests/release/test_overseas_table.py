@@ -1,4 +1,7 @@
-"""One home, one overseas table: another one, an older one, or a ledger that was cut off lets nothing leave and takes nothing back."""
+"""One home, one overseas table: another one, an older one, or a ledger that was cut off lets nothing leave and takes nothing back.
+
+And whoever can write into the home store, and has no key, hides no release, makes none up, and passes none off as another.
+"""
 
 import shutil
 from dataclasses import asdict, replace
@@ -14,8 +17,11 @@ from curation.adapters.catalog_overseas import IcebergOverseas
 from curation.audit.ledger import StoreLedger
 from curation.errors import EvidenceBroken, GateRefused, UsageError
 from curation.layout import ledger_key
+from curation.release_files import left_releases
 from curation.stages import review, upkeep
+from curation.tables import to_parquet
 from tests.release.conftest import TABLE, clip, table, world_in
+from tests.withdraw.test_review import put_there
 from tests.withdraw.test_withdraw import ask, confirm
 
 FIRST = table(*(clip(number, vehicle=f"fleet-000{number % 2}", day=1 + number) for number in range(4)))
@@ -212,8 +218,8 @@ def test_a_publication_killed_between_table_and_entry_goes_on(fresh):
 def test_a_table_in_use_that_the_ledger_does_not_know_is_adopted_or_nothing_leaves(fresh):
     """Two homes with one overseas catalog, or a table from before tables were recorded."""
     world, release_id = fresh
-    stranger = world.folder(release_id).release().slice(0, 1)
-    world.catalog.append(TABLE, stranger, properties={"curation.release-id": "elsewhere"})
+    world.catalog.make(TABLE)
+    put_there(world, world.folder(release_id).release().slice(0, 1))
     with pytest.raises(GateRefused, match="is not known to the ledger"):
         world.publish(release_id, FIRST)
     assert ["release", "approve"] == world.kinds()
@@ -318,3 +324,73 @@ def test_withdrawing_what_never_left_needs_no_table(fresh):
     request = ask(world, FIRST, "vehicle", "fleet-0001")
     assert {"withdrawn": 0, "not_overseas": 2} == confirm(world, request.withdrawal_id).accounted
     assert world.catalog.identify(TABLE) is None
+
+
+def put(folder, key, data):
+    """Put a file into the home store's place of a key, or take it away, as somebody with rights on the store does."""
+    path = folder / "home" / key
+    if path.exists():
+        path.chmod(0o644)
+        path.unlink()
+    if data is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def test_a_published_release_cannot_be_hidden(world, published, folder):
+    """Else its clips would leave again, and a withdrawal would tell of its rows as not overseas."""
+    put(folder, world.folder(published[0]).key("evidence.json"), None)
+    assert [published[0]] == [one.release_id for one in left_releases(world.store, world.ledger)]
+    put(folder, world.folder(published[0]).key("mapping.parquet"), None)
+    with pytest.raises(EvidenceBroken, match="is gone, though the ledger recorded it"):
+        world.publish(published[1], MORE)
+    request = ask(world, MORE, "device", "DEV-000001")
+    with pytest.raises(EvidenceBroken, match="is gone, though the ledger recorded it"):
+        confirm(world, request.withdrawal_id)
+    assert 4 == world.catalog.read(TABLE).num_rows
+
+
+def test_a_published_release_cannot_be_passed_off_as_of_other_clips(world, published, folder):
+    """Its mapping says which rows a withdrawal takes, which clips may not leave again, and which vehicles count for k."""
+    mapping = world.folder(published[0]).mapping()
+    others = pa.array([f"{number:064x}" for number in range(mapping.num_rows)])
+    forged = mapping.set_column(mapping.column_names.index("clip_id"), "clip_id", others)
+    put(folder, world.folder(published[0]).key("mapping.parquet"), to_parquet(forged.cast(schema.MAPPING), schema.MAPPING))
+    with pytest.raises(EvidenceBroken, match="is not what the ledger recorded"):
+        world.publish(published[1], MORE)
+    request = ask(world, MORE, "device", "DEV-000001")
+    with pytest.raises(EvidenceBroken, match="is not what the ledger recorded"):
+        confirm(world, request.withdrawal_id)
+    assert 4 == world.catalog.read(TABLE).num_rows
+
+
+def test_a_release_that_was_made_up_counts_for_nothing(world, published, folder):
+    """Files beside the others, with an intent: vehicles of theirs would make a small cell large enough to leave."""
+    made_up = world.folder("2026-W40-000000000000")
+    for name in ("evidence.json", "release.parquet", "mapping.parquet", "counted.parquet", "intent.json"):
+        source = world.folder(published[0]).key(name) if name != "evidence.json" else world.folder(published[1]).key(name)
+        put(folder, made_up.key(name), world.store.read(source))
+    assert [published[0]] == [one.release_id for one in left_releases(world.store, world.ledger)]
+    world.publish(published[1], MORE)
+
+
+def test_rows_abroad_whose_intent_was_removed_are_seen(world, published, folder):
+    """A publisher died after its commit, and home forgets that it began: the clips are not free again, and the rows not out of sight."""
+    real = world.catalog
+
+    class DiesAfterCommit:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def append(self, *args, **kwargs):
+            real.append(*args, **kwargs)
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.publish(published[1], MORE, catalog=DiesAfterCommit())
+    intent = world.folder(published[1]).key("intent.json")
+    kept = world.store.read(intent)
+    put(folder, intent, None)
+    refused_everywhere(world, published[1], EvidenceBroken, "holds release .*, of whose publication home knows nothing")
+    put(folder, intent, kept)
+    assert overseas_table.check(TABLE, catalog=real, store=world.store, ledger=world.ledger)
