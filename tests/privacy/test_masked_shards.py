@@ -33,7 +33,7 @@ def settings(tmp_path: Path, models_at_home: Settings, monkeypatch: pytest.Monke
     """A work folder with the shipped models, and an evaluation of them that a demo's settings take."""
     monkeypatch.setenv("CURATION_NOW", NOW.isoformat())
     settings, models = read_settings({}, work=tmp_path / "work"), wiring.store(models_at_home)
-    list(pipeline.pull_models(models_at_home, ("ppocr-lines", "ppocr-characters")))
+    list(pipeline.pull_models(models_at_home, ("ppocr-lines", "ppocr-characters", "clp-lines", "clp-characters")))
     for key in models.keys("models/"):
         wiring.store(settings).create(key, models.read(key))
     return evaluation.trusting(settings, evaluation.make(tmp_path / "work" / "home" / "law", settings, now=NOW))
