@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import json
@@ -16,12 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from curation import __version__, cli_report, cli_review, cli_serve, pipeline
 from curation.choices import Clips, Depth
 from curation.cli_late import LateGroup
-from curation.cli_text import out, progress, shown
+from curation.cli_text import folded, out, progress, shown
 from curation.errors import CurationError, OutsideError
 
 if TYPE_CHECKING:  # what a command returns is not needed to offer the command
@@ -31,6 +31,14 @@ if TYPE_CHECKING:  # what a command returns is not needed to offer the command
     from curation.stages.pull import Outlook, Prospect
 
 _GARBAGE_AFTER: Final = 200_000  # new objects; after 700, looking for garbage among the modules takes an eighth of every start
+
+_FIXES: Final = {
+    errno.ENOENT: "make the folder that it is to lie in, or name another place",
+    errno.ENOTDIR: "name a place below a folder",
+    errno.ENOSPC: "make room on its disk, then run again",
+    errno.EROFS: "have its disk mounted for writing, then run again",
+    errno.EACCES: "give this user the right to it, then run again",
+}
 
 _LATE: Final = {  # name -> help of the commands of `curation/cli_<name>.py`
     "shards": "Training shards, built at home for a YAML request.",
@@ -69,7 +77,8 @@ def main() -> None:
         _refuse(error)
     except OSError as error:  # a folder that cannot be written, a full disk: whichever stage met it
         problem = f"cannot be used: {error.strerror or type(error).__name__}"
-        _refuse(OutsideError(problem, subject=str(error.filename or "disk"), fix="look at its permissions and at the disk, then run again"))
+        fix = _FIXES.get(error.errno or 0, "look at its permissions and at the disk, then run again")
+        _refuse(OutsideError(problem, subject=str(error.filename or "disk"), fix=fix))
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -137,7 +146,7 @@ def inspect(
         for row in rows:
             print(_json_line(row), flush=True)
         return
-    table = Table("clip", "verdict", "why", "codec", "size", "length", "light", "sharp", "bright", box=None, pad_edge=False)
+    table = folded("clip", "verdict", "codec", "size", "length", "light", "sharp", "bright", "why")
     with progress("inspecting") as tell:
         for done, row in enumerate(rows, start=1):
             tell(done, None, "")
@@ -163,12 +172,12 @@ def _inspection_cells(row: Mapping[str, Any]) -> list[str]:
     return [
         shown(Path(row["source_uri"]).name),
         row["verdict"],
-        shown(why),
         row["video_codec"] or "-",
         size,
         length,
         row["timeofday"] or "-",
         *numbers,
+        shown(why),
     ]
 
 
@@ -310,7 +319,10 @@ def release(
     """Cut this window's release from curated.clips, deny by default."""
     settings = pipeline.open_settings(work)
     if list_all:
-        for summary in pipeline.releases(settings):
+        cut = pipeline.releases(settings)
+        if not cut and not as_json:
+            out.print("no release was cut yet. Next: curation release")
+        for summary in cut:
             state = "published" if summary["published"] else "not published"
             line = json.dumps(summary) if as_json else f"{summary['release_id']}: {summary['rows']} rows, {state}"
             print(line)
@@ -337,7 +349,7 @@ def show_release(summary: Mapping[str, Any], console: Console) -> None:
 
 
 def _table(console: Console, heads: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
-    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+    table = folded(*heads, header_style="bold")
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -346,11 +358,12 @@ def _table(console: Console, heads: Iterable[str], rows: Iterable[tuple[str, ...
 @app.command()
 def approve(
     release_id: Annotated[str, typer.Argument(help="Id of the release.")],
-    key: Annotated[Path, typer.Option(help="Your Ed25519 key; [publish.approvers] says whose it is.", exists=True, dir_okay=False)],
+    key: Annotated[Path, typer.Option(help=r"Your Ed25519 key; \[publish.approvers] says whose it is.", exists=True, dir_okay=False)],
     ticket: Annotated[str, typer.Option(help="Reference of the transfer assessment.")],
     release_digest: Annotated[str, typer.Option(help="SHA-256 of release.parquet as you saw it.")],
     evidence_digest: Annotated[str, typer.Option(help="SHA-256 of evidence.json as you saw it.")],
     work: Work = None,
+    as_json: AsJson = False,
 ) -> None:
     """Sign the approval of a release's very bytes outside Airflow; you must not be one of those who asked for it."""
     from curation.residency import signing
@@ -359,6 +372,9 @@ def approve(
     approver = pipeline.approver_of(settings, private)
     digests = {"release": release_digest, "evidence": evidence_digest}
     pipeline.approve(settings, release_id, approver=approver, ticket=ticket, digests=digests, key=private)
+    if as_json:
+        print(json.dumps({"release_id": release_id, "approver": approver, "ticket": ticket, "digests": digests}, ensure_ascii=False))
+        return
     out.print(f"release {release_id}: approved by {approver}. Next: curation publish {release_id}")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
+from rich.table import Table
 
-out: Final = Console(markup=False, highlight=False, soft_wrap=True)
+_ANY_WIDTH: Final = 10_000  # a file or another program gets tables as wide as they are, whole names included
+out: Final = Console(markup=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _ANY_WIDTH)
 LINE_EVERY_S: Final = 30.0  # where there is no terminal: seldom enough for a log
 Tell = Callable[[int, int | None, str], None]
 
@@ -17,6 +20,14 @@ Tell = Callable[[int, int | None, str], None]
 def shown(text: str) -> str:
     """The text without terminal codes, which a file name or an error about it may hold."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def folded(*heads: str, header_style: str = "") -> Table:
+    """A table without lines, in which nothing is cut: what is wider than the terminal goes on below."""
+    table = Table(box=None, pad_edge=False, header_style=header_style or "table.header")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The command as people use it: exit codes, one line per error, JSON for programs."""
 
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from curation import pipeline
 from curation.cli import main
+from curation.cli_text import folded
 from curation.demo import process_tree, run_demo
 from curation.residency import signing
 from tests.rendered import render
@@ -93,6 +95,42 @@ def test_hostile_names_reach_the_terminal_harmless(tmp_path):
     assert "[b]" in result.stdout
 
 
+def test_names_are_whole_in_a_pipe_and_on_a_narrow_terminal(tmp_path):
+    """A long name is not cut: in a pipe it stands in one line, on a terminal it goes on below."""
+    path = tmp_path / f"{'long_' * 20}.mp4"
+    path.write_text("no video")
+    lines = curation("inspect", path, check=0).stdout.splitlines()
+    assert [path.name] == [line.split()[0] for line in lines if line.startswith("long_")]
+    drawn = io.StringIO()
+    table = folded("clip", "verdict")
+    table.add_row(path.name, "quarantined")
+    Console(width=40, file=drawn, force_terminal=True, color_system=None).print(table)
+    assert path.name == "".join(line.split()[0] for line in drawn.getvalue().splitlines()[1:])
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        (errno.ENOSPC, "make room on its disk"),
+        (errno.ENOENT, "make the folder"),
+        (errno.EROFS, "mounted for writing"),
+        (errno.EACCES, "the right to it"),
+        (errno.EIO, "look at"),
+    ],
+)
+def test_what_mends_a_disk_is_told_by_its_error(error, fix):
+    """A full disk, one mounted for reading and a missing right are mended in different ways: exit 3, the file and the step."""
+
+    def fails(*_):
+        raise OSError(error, os.strerror(error), "/disk/file")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "open_settings", fails)
+        told = entered("site", check=3).stderr
+    assert "/disk/file: cannot be used: " in told
+    assert fix in told
+
+
 def test_releases_under_the_unsigned_baseline_are_refused(tmp_path, rendered_job):
     """With no signed pack in the settings a release exits 1 and says what is missing; nothing is under overseas/."""
     work = rendered_job
@@ -160,7 +198,7 @@ cli.main()
     assert [] == [pid for pid in family if Path(f"/proc/{pid}").exists()]
 
 
-def test_the_way_of_the_data_by_hand(rendered_job):
+def test_the_way_of_the_data_by_hand(rendered_job, tmp_path):
     """Release, approve with the digests shown, publish twice, verify: the CLI alone goes the whole way."""
     work = rendered_job
     summary = json.loads(entered("release", "--work", work, "--requester", "engineer", "--json", check=0).stdout)
@@ -184,7 +222,9 @@ def test_the_way_of_the_data_by_hand(rendered_job):
         "is no Ed25519 private key"
         in entered("approve", release_id, "--key", toml, "--ticket", "T-1", *seen, "--work", work, check=2).stderr
     )
-    approve("officer", *seen, check=0)
+    assert "no release was cut yet" in entered("release", "--list", "--work", tmp_path, check=0).stdout
+    told = entered("approve", release_id, "--key", keys["officer"][0], "--ticket", "T-1", *seen, "--json", "--work", work, check=0).stdout
+    assert {"release_id": release_id, "approver": "officer"}.items() <= json.loads(told).items()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CURATION_NOW", "2999-01-01T00:00:00+00:00")
         assert "the approval expired" in entered("publish", release_id, "--work", work, check=1).stderr
