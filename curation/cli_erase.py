@@ -42,7 +42,9 @@ def request(
     clip: Annotated[str | None, typer.Option(help="Id of one clip.")] = None,
     vehicle: Annotated[str | None, typer.Option(help="All clips of a vehicle.")] = None,
     drive: Annotated[str | None, typer.Option(help="All clips of a drive.")] = None,
-    past_term: Annotated[DataClass | None, typer.Option(help="All of a class that is past the term that [retention] sets for it.")] = None,
+    past_term: Annotated[
+        DataClass | None, typer.Option(help=r"All of a class that is past the term that \[retention] sets for it.")
+    ] = None,
     work: Work = None,
     as_json: AsJson = False,
 ) -> None:

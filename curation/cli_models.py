@@ -20,7 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, fo
 
 @app.command("pull")
 def pull_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of [models]; all of them without.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help=r"Names of \[models]; all of them without.")] = None,
     work: Work = None,
     as_json: AsJson = False,
 ) -> None:
