@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import io
+import itertools
 import json
 import os
 import signal
@@ -277,7 +278,10 @@ def _say_unused(dropped_keys: Mapping[str, int], malformed_values: Mapping[str, 
 @app.command()
 def manifest(batch: Annotated[str, typer.Argument(help="Id of a pulled batch.")], work: Work = None, as_json: AsJson = False) -> None:
     """Inspect a batch's clips, going on from finished ones, and write its manifest."""
-    _say(pipeline.write_manifest(pipeline.open_settings(work), batch), as_json=as_json)
+    settings = pipeline.open_settings(work)
+    with progress("inspecting", quiet=as_json) as tell:
+        written = pipeline.write_manifest(settings, batch, progress=lambda done, total: tell(done, total, ""))
+    _say(written, as_json=as_json)
 
 
 @app.command()
@@ -464,7 +468,9 @@ def audit_verify(
     as_json: AsJson = False,
 ) -> None:
     """Prove chain, signatures, counts and files; exit 1 names the first thing that does not hold."""
-    proof = pipeline.verify(pipeline.open_settings(work), head=head, clips=clips)
+    settings, files = pipeline.open_settings(work), itertools.count(1)
+    with progress("files read", quiet=as_json) as tell:
+        proof = pipeline.verify(settings, head=head, clips=clips, progress=lambda _: tell(next(files), None, ""))
     if as_json:
         counts = {"entries": proof.entry_count, "files": proof.file_count, "clips": proof.clip_count, "clips_read": proof.clips_read}
         print(json.dumps({**counts, "head": proof.head, "uncovered": list(proof.uncovered), "open": list(proof.open_publications)}))

@@ -240,6 +240,18 @@ def test_the_way_of_the_data_by_hand(rendered_job, tmp_path):
     assert release_id in entered("release", "--list", "--work", work, check=0).stdout
 
 
+def test_long_commands_tell_how_far_they_are(rendered_job):
+    """Without a terminal a line now and then stands on standard error, none of it on standard output, and none with --json."""
+    [batch] = [folder.name for folder in (rendered_job / "home" / "store" / "batches").iterdir()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curation.cli_text.LINE_EVERY_S", 0.0)
+        told = entered("manifest", batch, "--work", rendered_job, check=0)
+        assert "inspecting: 3 of 3" in told.stderr
+        assert told.stdout.startswith(f"manifest {batch}: ")
+        assert "files read: 2" in entered("audit", "verify", "--work", rendered_job, check=0).stderr
+        assert "" == entered("audit", "verify", "--work", rendered_job, "--json", check=0).stderr
+
+
 def test_verify_names_a_changed_file_and_exits_1(rendered_job):
     """One changed byte of a clip: exit 1 and its name."""
     work = rendered_job

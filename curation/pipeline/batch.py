@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -106,12 +106,14 @@ def _pull_batch(settings: Settings, home: wiring.Ground, batch_id: str) -> Stage
     return pull.run(batch_id, source=source, store=home.store, video=wiring.video_reader(), ledger=home.ledger)
 
 
-def write_manifest(settings: Settings, batch_id: str) -> StageCount:
-    """Inspect the batch's clips (going on from checkpoints) and write its manifest."""
-    return _write_manifest(settings, wiring.ground(settings), batch_id)
+def write_manifest(settings: Settings, batch_id: str, *, progress: Callable[[int, int], None] | None = None) -> StageCount:
+    """Inspect the batch's clips (going on from checkpoints) and write its manifest; `progress` hears how many are done, of how many."""
+    return _write_manifest(settings, wiring.ground(settings), batch_id, tell=progress)
 
 
-def _write_manifest(settings: Settings, home: wiring.Ground, batch_id: str, *, key: str | None = None) -> StageCount:
+def _write_manifest(
+    settings: Settings, home: wiring.Ground, batch_id: str, *, key: str | None = None, tell: Callable[[int, int], None] | None = None
+) -> StageCount:
     if home.store.size(layout.pulled_key(batch_id)) is None:
         raise UsageError("was not pulled", subject=f"batch {batch_id}", fix="pull its source first (`curation pull SOURCE`)")
     pulled = from_parquet(home.store.read(layout.pulled_key(batch_id)), schema.PULLED)
@@ -125,6 +127,7 @@ def _write_manifest(settings: Settings, home: wiring.Ground, batch_id: str, *, k
         policy=settings.inspect,
         clock=home.clock,
         limits=settings.engine.limits_digest(),
+        tell=tell,
     )
     return manifest.run(
         batch_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
@@ -19,13 +19,17 @@ def ledger_entries(settings: Settings) -> Iterator[LedgerEntry]:
     return wiring.home(settings).ledger.entries()
 
 
-def verify(settings: Settings, *, head: str | None = None, clips: Clips | None = None) -> verification.Proof:
+def verify(
+    settings: Settings, *, head: str | None = None, clips: Clips | None = None, progress: Callable[[str], None] | None = None
+) -> verification.Proof:
     """Proof that nothing the ledger covers has changed; `clips` says of which the bytes are read, None leaves it to their size.
+
+    `progress` hears of each file before it is read.
 
     Raises:
         EvidenceBroken: names the first thing that does not hold.
     """
-    return verification.verify(wiring.store(settings), wiring.ledger_public_key(settings), head=head, clips=clips)
+    return verification.verify(wiring.store(settings), wiring.ledger_public_key(settings), head=head, clips=clips, progress=progress)
 
 
 def trace(settings: Settings, subject: str, *, withheld: bool = False) -> tracing.Trace:

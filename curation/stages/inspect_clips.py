@@ -319,13 +319,21 @@ def _telemetry_from(plain: Mapping[str, Any]) -> Telemetry:
 
 
 def run(
-    clip_keys: Mapping[str, str], *, store: ObjectStore, engine: Engine, policy: InspectSettings, clock: Clock, limits: str = NO_LIMITS
+    clip_keys: Mapping[str, str],
+    *,
+    store: ObjectStore,
+    engine: Engine,
+    policy: InspectSettings,
+    clock: Clock,
+    limits: str = NO_LIMITS,
+    tell: Callable[[int, int], None] | None = None,
 ) -> dict[str, Inspection]:
     """The Inspection of every clip of `clip_keys` (clip_id -> object key), in its order.
 
     A clip with a checkpoint under these settings is not measured again; one whose worker died, ran out of time or out of
     memory is quarantined with that as its error, until the engine's `limits` (their digest) are other ones: how long a clip
-    takes says as much of the machine as of the clip.
+    takes says as much of the machine as of the clip. `tell` hears at first and after
+    each clip how many are done, of how many.
 
     Raises:
         CurationError: a clip's object is missing, or a checkpoint is damaged.
@@ -341,12 +349,16 @@ def run(
             todo.append(clip_id)
         else:
             found[clip_id] = from_json(store.read(checkpoint))
+    if tell is not None:
+        tell(len(found), len(clip_keys))
     for start in range(0, len(todo), CHUNK_CLIPS):
         chunk = {clip_id: clip_keys[clip_id] for clip_id in todo[start : start + CHUNK_CLIPS]}
         for clip_id, outcome in _mapped(chunk, store=store, engine=engine, policy=policy):
             key = layout.inspection_key(digest, clip_id) if outcome.value is not None else layout.overrun_key(digest, limits, clip_id)
             inspection = inspection_of(outcome, clip_id=clip_id, policy=policy, clock=clock)
             found[clip_id] = _checkpoint(key, inspection, store=store)
+            if tell is not None:
+                tell(len(found), len(clip_keys))
     return {clip_id: found[clip_id] for clip_id in clip_keys}
 
 
