@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from curation import pipeline, wiring
+from curation import overseas_table, pipeline, wiring
 from curation.cli import app
 from curation.demo import law, run_demo
-from curation.errors import GateRefused, NotAtHome, PackRefused, UsageError
+from curation.errors import EvidenceBroken, GateRefused, NotAtHome, PackRefused, UsageError
+from curation.layout import ledger_key
 from curation.settings import LineageSettings
 from tests.release.conftest import NOW, clip, table
 
@@ -96,8 +97,19 @@ def test_a_review_without_signatures_withdraws_nothing_and_stops_publishing(work
         assert pipeline.published(settings).num_rows == before
         with pytest.raises(GateRefused, match="the last one failed"):
             may_publish(settings)
+        _is_missed_overseas(settings, work / "home" / "store" / ledger_key(last.sequence))
         pipeline.review(settings)
         may_publish(settings)
+
+
+def _is_missed_overseas(settings, entry):
+    """The failed review was noted overseas: who takes its entry away stops publishing all the same."""
+    kept = entry.read_bytes()
+    entry.unlink()
+    home = wiring.home(settings)
+    with pytest.raises(EvidenceBroken, match="its end was cut off"):
+        overseas_table.check(settings.publish.table, catalog=wiring.overseas(settings), store=home.store, ledger=home.ledger)
+    entry.write_bytes(kept)
 
 
 def may_publish(settings):
@@ -116,6 +128,16 @@ def test_wrong_use_is_named(work):
         assert "one thing" in told.exception.problem
     for words in (["withdraw", "show", "0" * 16], ["audit", "trace", "nobody"]):
         assert isinstance(CliRunner().invoke(app, [*words, "--work", str(work)]).exception, UsageError)
+
+
+def test_the_table_is_adopted_by_a_command(work):
+    """It is this home's already: the command says which it is, records who asked and why, and a review follows as before."""
+    told = run(work, "adopt", "--reason", "restored", "--requester", "engineer")
+    [*_, last] = pipeline.ledger_entries(pipeline.open_settings(work))
+    assert ("overseas_table", "restored", "engineer") == (last.kind, last.facts["reason"], last.facts["requester"])
+    assert f"of UUID {last.facts['table_uuid']} is this home's" in " ".join(told.split())
+    assert "0 rows were withdrawn from it again" in " ".join(told.split())
+    assert "may not" in run(work, "review")
 
 
 def test_lineage_is_told_what_left_and_what_came_back(work):
