@@ -270,6 +270,10 @@ class ShownFrame(Protocol):
     def size_px(self) -> tuple[int, int]:
         """Width and height."""
 
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of its grey samples: tells whether it came out the same when the clip was read again."""
+
     def luma(self, width_px: int) -> npt.NDArray[np.uint8]:
         """Grey, height x width, scaled to this width."""
 
@@ -277,7 +281,8 @@ class ShownFrame(Protocol):
         """BGR, height x width x 3, at full size."""
 
 
-Masking = Callable[[int], npt.NDArray[np.float64]]  # frame number to its masks, n x 4: x, y, width, height in pixels
+# A frame's number, and the frame as it was read again, to its masks, n x 4: x, y, width, height in pixels.
+Masking = Callable[[int, ShownFrame], npt.NDArray[np.float64]]
 
 
 class Masker(Protocol):

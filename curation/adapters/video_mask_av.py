@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, cast
+from zlib import crc32
 
 import av
 import cv2
@@ -111,20 +112,24 @@ class _Shown:
         wide, high = self._frame.width, self._frame.height
         return (high, wide) if _quarter_turns(self._frame) % 2 else (wide, high)
 
+    @property
+    def checksum(self) -> int:
+        return crc32(np.ascontiguousarray(self._grey()).data)
+
     def luma(self, width_px: int) -> npt.NDArray[np.uint8]:
-        frame = self._frame
-        if frame.format.name in _PLANAR:  # the first plane is the picture in grey
-            plane = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(-1, frame.planes[0].line_size)[
-                : frame.height, : frame.width
-            ]
-        else:
-            plane = np.asarray(frame.to_ndarray(format="gray", threads=1), np.uint8)
-        turned = np.rot90(plane, _quarter_turns(frame))
+        turned = np.rot90(self._grey(), _quarter_turns(self._frame))
         height_px = max(1, round(turned.shape[0] * width_px / turned.shape[1]))
         return np.asarray(cv2.resize(np.ascontiguousarray(turned), (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
 
     def picture(self) -> npt.NDArray[np.uint8]:
         return _upright(self._frame)
+
+    def _grey(self) -> npt.NDArray[np.uint8]:
+        frame = self._frame
+        if frame.format.name not in _PLANAR:
+            return np.asarray(frame.to_ndarray(format="gray", threads=1), np.uint8)
+        plane = frame.planes[0]  # is the picture in grey
+        return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
 
 
 def _quarter_turns(frame: av.video.VideoFrame) -> int:
@@ -145,7 +150,7 @@ def _written(partial: Path, frames: Iterator[av.video.VideoFrame], source: av.vi
         stream: Any = None
         strip: BitStreamFilterContext | None = None
         for frame in frames:
-            coded = _masked(frame, masking(count))
+            coded = _masked(frame, masking(count, _Shown(frame)))
             if stream is None:
                 stream = _stream(container, coded, source, tick)
                 strip = BitStreamFilterContext(_WITHOUT_SEI, "h264")

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from curation.digests import canonical_json, file_digest, sha256_hex
 from curation.errors import ClipUnreadable, CurationError, EvidenceBroken, ImmutableConflict, MaskingRefused, MaskRefused, UsageError
 from curation.layout import clip_key, masked_copy_key, masked_note_key, tombstone_key
 from curation.model_settings import ModelSettings, ObjectKind
-from curation.ports import Detector, Masker, ObjectStore
+from curation.ports import Detector, Masker, ObjectStore, ShownFrame
 from curation.privacy.boxes import Boxes
 from curation.privacy.paint import GREY
 from curation.privacy.proof import MaskProof, refusal
@@ -70,9 +70,10 @@ def run(
     limits = {kind: _limits(model, every) for kind, model in models.items()}
     reach_frames = max((one.reach_frames for one in limits.values()), default=0)
     least_scores = {kind: one.keep_score for kind, one in limits.items()}
+    checksums: list[int] = []
     with masker.open(path) as frames:
         seen, (width_px, height_px) = watch(
-            frames, detectors, least_scores=least_scores, reach_frames=reach_frames, every=every, subject=path.name
+            _noted(frames, checksums), detectors, least_scores=least_scores, reach_frames=reach_frames, every=every, subject=path.name
         )
     found = {kind: tracks(one.frames, limits[kind], one.paths) for kind, one in seen.items()}
     frame_count = len(next(iter(seen.values())).frames) if seen else 0
@@ -82,8 +83,8 @@ def run(
     ]
     boxes: list[Boxes] = [np.concatenate(of_kinds) for of_kinds in zip(*of_frame, strict=True)]
 
-    def masks_of(number: int) -> Boxes:
-        if number >= frame_count:
+    def masks_of(number: int, frame: ShownFrame) -> Boxes:
+        if number >= frame_count or checksums[number] != frame.checksum:  # what was not looked at would be written
             raise ClipUnreadable("gave another frame when it was read again", subject=path.name, fix="read it again; it may have changed")
         return boxes[number]
 
@@ -97,6 +98,12 @@ def run(
         mask_count=sum(map(len, boxes)),
         detector_versions=" ".join(detectors[kind].version for kind in sorted(detectors)),
     )
+
+
+def _noted(frames: Iterable[ShownFrame], checksums: list[int]) -> Iterator[ShownFrame]:
+    for frame in frames:
+        checksums.append(frame.checksum)
+        yield frame
 
 
 # --- copies for shards --------------------------------------------------------------------------------------------------------------

@@ -95,6 +95,24 @@ def test_what_came_between_two_looks_at_all_of_it_is_masked_from_where_it_came(t
     assert max(int(picture.max()) for picture in _frames(tmp_path / "masked.mp4")[1]) < 140
 
 
+def test_a_clip_that_shows_other_frames_when_it_is_read_again_is_refused(tmp_path: Path) -> None:
+    """It was replaced by one as long after it was looked at: no frame is written that no model saw."""
+    clip, other = tmp_path / "clip.mp4", tmp_path / "other.mp4"
+    for path, first in ((clip, 0), (other, 4)):
+        wiring.video_writer().write(path, (_picture(first + number) for number in range(6)), fps=Fraction(25))
+
+    class _Swaps(Square):
+        def find(self, picture: np.ndarray, *, min_score: float | None = None, within: Box | None = None) -> Sequence[Detection]:
+            if other.exists():
+                other.replace(clip)
+            return super().find(picture, min_score=min_score, within=within)
+
+    eyes = {"face": _Swaps("face", "white-1")}
+    with pytest.raises(ClipUnreadable, match="another frame when it was read again"):
+        mask_clips.run(clip, tmp_path / "masked.mp4", masker=wiring.masker(), detectors=eyes, models={"face": _MODEL})
+    assert [] == sorted(tmp_path.glob("*masked*"))
+
+
 def test_sound_metadata_and_messages_of_the_source_stay_behind(clip: Path, tmp_path: Path) -> None:
     """A clip with sound, a place and a title in its header, and a first frame at 0.8 s: its times are kept, and nothing else."""
     rich = tmp_path / "rich.mp4"
@@ -226,7 +244,7 @@ def test_of_planes_no_sample_is_left_that_shares_a_pixel_with_a_mask() -> None:
 
 def test_what_no_mask_touches_is_kept_as_it_was_coded(clip: Path, tmp_path: Path) -> None:
     """Samples go from decoder to encoder as they are, with what their colours mean."""
-    wiring.masker().write(clip, tmp_path / "masked.mp4", lambda _: np.zeros((0, 4)))
+    wiring.masker().write(clip, tmp_path / "masked.mp4", lambda _, __: np.zeros((0, 4)))
     with av.open(str(clip)) as before, av.open(str(tmp_path / "masked.mp4")) as after:
         for one, other in zip(before.decode(video=0), after.decode(video=0), strict=True):
             assert (one.format.name, one.color_range, one.colorspace) == (other.format.name, other.color_range, other.colorspace)
