@@ -22,6 +22,9 @@ _SAME_IOU: Final = 0.15  # between frames a thing moves: less overlap than two b
 _REACH: Final = 0.6  # of a box's larger side, within which its centre may move a frame: small boxes overlap no more after a step
 _AGREE_IOU: Final = 0.3  # of where two sights lead to: from here on it is one place
 _LIKE_SIZE: Final = 2.0  # by which its sides may grow or shrink meanwhile
+_GOES_WITH_IOU: Final = 0.6  # of where it would go by itself: from here on it goes with the picture, and 1.3 times the box covers both
+_LEAP: Final = 2.0  # of its larger side, within which what no track claims is one that was seen just now: it is fast, not new
+_LEAP_FRAMES: Final = 2  # how long ago that may be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +137,7 @@ class _Growing:
 
     def add(self, number: int, sight: _Sight) -> None:
         """One more frame in which it was detected."""
-        before, box = self.sights[self.last].box, sight.box
-        step = ((box[:2] + box[2:] / 2) - (before[:2] + before[2:] / 2)) / (number - self.last)
+        step = (_centre(sight.box) - _centre(self.sights[self.last].box)) / (number - self.last)
         self._step = step if not self._step.any() else (self._step + step) / 2
         self.sights[number] = sight
         self.last = number
@@ -165,11 +167,31 @@ class _Growing:
 
     def _places(self, number: int, ways: list[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
         """Where it may be in a frame. A box around ways that lead apart would hide what lies between, up to a quarter of a picture."""
-        if len(ways) < 2 or ious(ways[0][None], ways[1][None])[0, 0] >= _AGREE_IOU:
+        if len(ways) < 2:
+            return self._beyond(number, ways)
+        if ious(ways[0][None], ways[1][None])[0, 0] >= _AGREE_IOU:
             return [hull(ways)]
         numbers = sorted(self.sights)
         boxes = np.stack([self.sights[one].box for one in numbers])
         return [*ways, np.asarray([np.interp(number, numbers, boxes[:, side]) for side in range(4)])]
+
+    def _beyond(self, number: int, ways: list[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
+        """Before its first sight and after its last: where the picture moved, and where it went on as it came if that is elsewhere.
+
+        The flow of a small picture sees the scene behind what is small and fast.
+        """
+        if len(self.sights) < 2:
+            return ways
+        numbers = sorted(self.sights)
+        end, next_to_it = numbers[:2] if number < numbers[0] else numbers[:-3:-1]
+        box = self.sights[end].box.copy()
+        box[:2] += (_centre(box) - _centre(self.sights[next_to_it].box)) / (end - next_to_it) * (number - end)
+        return ways if ious(ways[0][None], box[None])[0, 0] >= _GOES_WITH_IOU else [*ways, box]
+
+
+def _centre(box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    centre: npt.NDArray[np.float64] = box[:2] + box[2:] / 2
+    return centre
 
 
 def _box(one: Detection) -> npt.NDArray[np.float64]:
@@ -193,10 +215,16 @@ def _assigned(growing: Sequence[_Growing], boxes: Boxes, number: int) -> dict[in
     away = np.linalg.norm(centres[:, None] - found[None], axis=2) / expected[:, 2:].max(axis=1)[:, None]
     grown = np.maximum(boxes[None, :, 2:] / expected[:, None, 2:], expected[:, None, 2:] / boxes[None, :, 2:]).max(axis=2)
     frames_ago = np.asarray([number - one.last for one in growing])[:, None]
-    may = (overlap >= _SAME_IOU) | ((away <= _REACH * np.minimum(frames_ago, 3)) & (grown <= _LIKE_SIZE))
-    cost = np.where(may, -overlap - 1 / (1 + away), 1e6)
-    rows, columns = linear_sum_assignment(cost)
-    return {int(column): growing[row] for row, column in zip(rows, columns, strict=True) if may[row, column]}
+    near = (overlap >= _SAME_IOU) | ((away <= _REACH * np.minimum(frames_ago, 3)) & (grown <= _LIKE_SIZE))
+    leap = (away <= _LEAP) & (grown <= _LIKE_SIZE) & (frames_ago <= _LEAP_FRAMES)
+    taken: dict[int, _Growing] = {}
+    for may in (near, leap):  # what is near goes first: only what it leaves over may have leapt
+        rows, columns = linear_sum_assignment(np.where(may, -overlap - 1 / (1 + away), 1e6))
+        pairs = [(row, column) for row, column in zip(rows, columns, strict=True) if may[row, column]]
+        taken |= {int(column): growing[row] for row, column in pairs}
+        leap[[row for row, _ in pairs]] = False
+        leap[:, [column for _, column in pairs]] = False
+    return taken
 
 
 def masks(found: Sequence[Track], *, frame_count: int, width_px: int, height_px: int, limits: TrackLimits) -> Iterator[Boxes]:

@@ -135,7 +135,6 @@ def _over_a_still_scene(count: int, step_px: int, side_px: int) -> tuple[list[np
     return lumas, boxes
 
 
-@pytest.mark.xfail(strict=True, reason="beyond a track's last sight the flow of the scene counts, and not how the thing itself moved")
 @pytest.mark.parametrize("missed", [0, 7])
 @pytest.mark.parametrize(("side_px", "step_px"), [(24, 16), (40, 60)])
 def test_a_fast_mover_that_is_missed_in_the_first_or_last_frame_is_masked_there(side_px: int, step_px: int, missed: int) -> None:
