@@ -48,7 +48,7 @@ def fewer_signatures(law):
 
 
 LAWS = {
-    "pack is empty": (lambda law: replace(law, pack_bytes=b""), "valid"),
+    "pack is empty": (lambda law: replace(law, pack_bytes=b""), "holds no pack"),
     "pack is no YAML": (lambda law: replace(law, pack_bytes=b"\xff"), "UTF-8"),
     "pack expired": (text("valid_to: 2027-12-31", "valid_to: 2026-11-20"), "expired: its last day was 2026-11-20"),
     "pack is not yet valid": (text("valid_from: ", "valid_from: 2026-12-01  # "), "is not valid before 2026-12-01"),
