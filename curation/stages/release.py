@@ -28,12 +28,14 @@ from curation.release_files import (
     MAPPING_FILE,
     REFUSED,
     RELEASE_FILE,
+    RELEASED,
     SUPERSEDED,
     SUPERSEDED_FILE,
     ReleaseFolder,
     check_clock,
     counted_releases,
     cut_releases,
+    kinds_of,
     left_releases,
     published_cells,
     published_clip_ids,
@@ -46,6 +48,7 @@ from curation.withdrawal_files import barred_clip_ids
 _ID_BYTES = 16
 _BY_VEHICLE = [("vehicle_id", "ascending"), ("clip_id", "ascending")]
 Audit = Callable[[str, Mapping[str, pa.Table]], None]
+_OF_THE_RUN = frozenset({"as_of", "code_version", "counters", "home_snapshot_id", "requesters"})  # of evidence: may differ when run again
 ALREADY_PUBLISHED_RULE = "row.already_published"
 WITHDRAWN_RULE = "row.withdrawn"
 
@@ -138,7 +141,7 @@ def run(
     except PackRefused as refusal:
         _record_refusal(refusal, rows.num_rows, window=request.window, law=law, ledger=ledger)
         raise
-    if not folder.has(EVIDENCE_FILE):
+    if RELEASED not in kinds_of(release_id, ledger):  # until then nobody answers for what lies in its folder
         counted = counters.counted_rows(candidates, evaluation.outputs["clip_id"], pack)
         store.create(folder.key(COUNTED_FILE), to_parquet(counted, schema.COUNTED))
         _write(
@@ -346,7 +349,16 @@ def _write(
         files[fences_key(fences_digest)] = fences_digest
     evidence = _evidence(evaluation, gone, release.num_rows, folder=folder, pack=pack, request=request, files=files)
     evidence["counters"] = [dataclasses.asdict(one) for one in standings]
-    store.create(folder.key(EVIDENCE_FILE), canonical_json(evidence))
+    if not folder.has(EVIDENCE_FILE):
+        store.create(folder.key(EVIDENCE_FILE), canonical_json(evidence))
+        return
+    found = folder.evidence()  # of a cut that was killed before its entry, or put there by somebody
+    if any(found.get(name) != value for name, value in evidence.items() if name not in _OF_THE_RUN):
+        raise EvidenceBroken(
+            "is not what the rules decide now, and no cut of it is in the ledger",
+            subject=folder.key(EVIDENCE_FILE),
+            fix="find out who writes into the store, remove the release's folder, and cut again",
+        )
 
 
 def _columns(table: pa.Table, wanted: pa.Schema) -> pa.Table:

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from curation.audit.verify import verify
-from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, PackRefused
+from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, EvidenceBroken, ImmutableConflict, PackRefused
 from curation.release_files import SUPERSEDED_FILE
-from curation.schema import MAPPING, RELEASE
+from curation.schema import COUNTED, MAPPING, RELEASE
 from curation.tables import from_parquet, to_parquet
 
 
@@ -180,6 +180,49 @@ def test_a_publication_that_begins_while_it_is_superseded_stops_the_cut(world, r
     with pytest.raises(ConcurrentChange, match="publication began"):
         replace(world, store=BeginsMeanwhile()).cut(more)
     assert world.cut(more) == first, "its rows count as published until its publication ends"
+
+
+class Killed(BaseException):
+    """The process ends here: nobody catches it."""
+
+
+def _empty_counted(folder):
+    """Counters would count nothing of the release."""
+    return {"counted.parquet": to_parquet(COUNTED.empty_table(), COUNTED)}
+
+
+def _fewer_withheld(folder):
+    """An approver would see other counts than the rules made."""
+    return {"evidence.json": folder.store.read(folder.key("evidence.json")).replace(b'"withheld":2', b'"withheld":0')}
+
+
+@pytest.mark.parametrize("forged", [_empty_counted, _fewer_withheld])
+def test_what_lies_in_the_folder_of_a_killed_cut_is_not_believed(world, rows, tmp_path, forged):
+    """Killed between evidence and entry, and changed meanwhile by somebody who may write there: the ledger does not vouch for it."""
+
+    class Dies:
+        def __getattr__(self, name):
+            return getattr(world.ledger, name)
+
+        def record(self, *_, **__):
+            raise Killed
+
+    with pytest.raises(Killed):
+        replace(world, ledger=Dies()).cut(rows)
+    [release_id] = {key.split("/")[1] for key in world.store.keys("releases/")}
+    before = {}
+    for name, data in forged(world.folder(release_id)).items():
+        path = tmp_path / "home" / world.folder(release_id).key(name)
+        before[path] = path.read_bytes()
+        assert data != before[path]
+        path.chmod(0o644)
+        path.write_bytes(data)
+    with pytest.raises((EvidenceBroken, ImmutableConflict)):
+        world.cut(rows, requesters=("somebody else",))
+    assert world.kinds() == []
+    for path, data in before.items():
+        path.write_bytes(data)
+    assert release_id == world.cut(rows, requesters=("somebody else",))
 
 
 def test_two_cuts_at_once_draw_ids_once(world, rows):
