@@ -31,6 +31,8 @@ class DnnDetector:
         self._name, self._model = name, model
         if model.finds == "text":
             raise self._refused("finds text, neither faces nor plates")
+        if model.form not in decode.READERS:
+            raise self._refused("is a net of a cascade, which finds nothing by itself")
         self.finds: ObjectKind = model.finds
         if sha256_hex(data) != model.sha256:
             raise self._refused(f"its bytes have SHA-256 {sha256_hex(data)}, the settings name {model.sha256}")

@@ -53,6 +53,12 @@ def test_other_bytes_and_other_numbers_are_refused(nets: tuple[Named, ...]) -> N
         DnnCascade((name, model.model_copy(update={"self_test": other}), data), second, third)
 
 
+def test_a_net_of_a_cascade_is_no_detector(models_at_home: Settings) -> None:
+    """Asked to find faces by itself it is refused, before it is run on anything."""
+    with pytest.raises(ModelRefused, match="mtcnn-onet: is a net of a cascade"):
+        pipeline.detector(models_at_home, "mtcnn-onet")
+
+
 @on_clips
 @pytest.mark.clips
 def test_the_cascade_finds_the_face_and_nothing_once_it_is_masked(models_at_home: Settings, faces: DnnCascade) -> None:
