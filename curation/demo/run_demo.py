@@ -110,7 +110,7 @@ def prepare(clips: Path | None, fleet: Path | None, work: Path, say: Console) ->
         beside = clips.resolve().parent / "fences-test.geojson"
         fences = beside if beside.is_file() else None
         if fleet is None and not (clips / "fleet.csv").is_file():
-            say.print("      no --fleet given: no clip has a fix, so nothing may leave")
+            say.print("      no --fleet given: nothing may leave of clips whose vehicle and place no file beside them tells")
     say.print("[2/7] signing the demo's residency pack cn-demo with keys made now. It is no law: k = 2, invented fences")
     signed = law.make(work / "home" / "law", fences=fences, now=datetime.now(UTC))
     _write_settings(work, clips.resolve(), None if fleet is None else fleet.resolve(), signed)

@@ -195,7 +195,7 @@ def test_without_a_fleet_file_nothing_leaves_and_the_demo_says_so(tmp_path):
     settings = run_demo.prepare(videos, None, tmp_path / "work", say)
     _, release_id, _ = run_main_job(settings)
     run_demo.show_results(settings, 0, say)
-    assert "no clip has a fix, so nothing may leave" in said.getvalue()
+    assert "no --fleet given: nothing may leave" in said.getvalue()
     assert f"release {release_id} (not published: no row may leave)" in said.getvalue()
     assert 0 == pipeline.published(settings).num_rows
     assert 3 == pipeline.curated(settings)[0].num_rows
