@@ -192,9 +192,20 @@ def world_in(tmp_path):
         private_pem, public_hex = signing.keygen()
         signatures.append(signing.sign(pack, role, private_pem, signed_at=NOW))
         trusted[role] = (public_hex,)
+    law = release.Law(
+        pack_bytes=pack_bytes,
+        signatures_bytes=signing.signatures_bytes(signatures),
+        fences_bytes=FENCES,
+        trusted_keys=trusted,
+        allow_demo_pack=True,
+    )
+    return opened_in(tmp_path, law, Ed25519PrivateKey.generate())
+
+
+def opened_in(tmp_path, law, key):
+    """What lies in the folder, under this law and this ledger's key."""
     clock = MovableClock()
     store = DirectoryStore(tmp_path / "home", jurisdiction="CN")
-    key = Ed25519PrivateKey.generate()
     settings = CatalogSettings(
         name="overseas", uri=f"sqlite:///{tmp_path / 'overseas' / 'catalog.db'}", warehouse=tmp_path / "overseas" / "warehouse"
     )
@@ -203,13 +214,7 @@ def world_in(tmp_path):
         ledger=StoreLedger(store, clock, key),
         clock=clock,
         catalog=IcebergOverseas(settings, {TABLE: schema.RELEASE}),
-        law=release.Law(
-            pack_bytes=pack_bytes,
-            signatures_bytes=signing.signatures_bytes(signatures),
-            fences_bytes=FENCES,
-            trusted_keys=trusted,
-            allow_demo_pack=True,
-        ),
+        law=law,
         key=key,
     )
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -19,14 +20,33 @@ from curation.errors import ApprovalRefused, ConcurrentChange, CurationError, Ev
 from curation.records import StageCount
 from curation.release_files import RELEASE_FILE, SUPERSEDED_FILE, check_clock
 from curation.stages.publish import RELEASE_PROPERTY, WITHDRAWN_PROPERTY
+from tests.release.conftest import four_rows, opened_in, world_in
 
 TABLE = "published.clips"
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder with a cut release, its world, and the release's id: most tests begin there, and none of them may change it."""
+    folder = tmp_path_factory.mktemp("cut")
+    world = world_in(folder)
+    return folder, world, world.cut(four_rows())
+
+
 @pytest.fixture
-def cut(world, rows):
+def world(tmp_path, request):
+    """A world of the test's own, with the cut release where the test asks for one: nothing at home names where it lies."""
+    if "cut" not in request.fixturenames:
+        return world_in(tmp_path)
+    folder, world, _ = request.getfixturevalue("kept")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return opened_in(tmp_path, world.law, world.key)
+
+
+@pytest.fixture
+def cut(kept):
     """A cut release."""
-    return world.cut(rows)
+    return kept[2]
 
 
 @pytest.fixture
