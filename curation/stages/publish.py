@@ -93,7 +93,7 @@ def run(
         return done
     check_known(folder, ledger)
     check_clock(ledger, clock)
-    _check_destination(folder, table, destination)
+    _check_destination(folder, destination)
     where = overseas_table.check(table, catalog=catalog, store=store, ledger=ledger)
     snapshot = catalog.find(table, folder.release_id)
     if snapshot is None:
@@ -128,24 +128,19 @@ def run(
         return done
 
 
-def _check_destination(folder: ReleaseFolder, table: str, destination: Destination) -> None:
-    """Nothing, if the catalog is that of the release's recipient, and the table the one in which its publication began.
+def _check_destination(folder: ReleaseFolder, destination: Destination) -> None:
+    """Nothing, if the catalog is that of the release's recipient; whether the table is the one where it began, the ledger says.
 
     Raises:
         ApprovalRefused: it is another's. Nothing is taken back either: what was begun lies elsewhere.
-        EvidenceBroken: the intent does not say where it began.
     """
     if not folder.has(EVIDENCE_FILE):  # refused with its approval, and taken back
         return
     folder.digest(EVIDENCE_FILE)
     evidence = folder.evidence()
-    begun = folder.document(INTENT_FILE).get("table") if folder.has(INTENT_FILE) else table
-    if begun is None:
-        raise EvidenceBroken("names no table", subject=folder.key(INTENT_FILE), fix="restore it from a copy; then publish again")
     for what, meant, found in (
         ("recipient", evidence["recipient"], destination.recipient),
         ("purpose", evidence["purpose"], destination.purpose),
-        ("table", begun, table),
     ):
         if meant != found:
             raise ApprovalRefused(

@@ -495,13 +495,17 @@ def test_a_refusal_takes_back_what_another_committed_meanwhile(world, rows, appr
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"), [({"recipient": "somebody else"}, "for recipient 'overseas'"), ({"table": "published.other"}, "for table")]
+    ("said", "problem"),
+    [
+        ({"recipient": "somebody else"}, "for recipient 'overseas'"),
+        ({"table": "published.other"}, "the ledger knows table published.clips"),
+    ],
 )
 def test_what_was_approved_for_others_stays_at_home_and_what_began_elsewhere_is_left_there(world, rows, approved, said, problem):
     """Whoever may receive it is in the approval: other settings publish nothing, and take nothing back from the wrong table."""
     with pytest.raises(Killed):
         broken_at(world, COMMIT, after=True, error=Killed()).publish(approved, rows)
-    with pytest.raises(ApprovalRefused, match=problem):
+    with pytest.raises((ApprovalRefused, GateRefused), match=problem):
         world.publish(approved, rows, **said)
     assert world.kinds() == ["release", "approve", "overseas_table"]
     assert world.publish(approved, rows).accounted == {"published": 2}
@@ -620,14 +624,14 @@ def test_two_releases_of_the_same_rows_cannot_both_leave(world, rows, approved):
     assert replace(world).catalog.read(TABLE).num_rows == 2
 
 
-def test_an_intent_that_names_no_table_is_refused_by_name(world, rows):
-    """What was begun, and where, nobody can tell: nothing is committed until the file is restored."""
-    release_id = world.cut(rows)
-    world.approve(release_id)
-    world.store.create(f"releases/{release_id}/intent.json", b"{}")
-    with pytest.raises(EvidenceBroken, match="names no table"):
-        world.publish(release_id, rows)
-    assert "publish" not in world.kinds()
+def test_what_an_intent_says_keeps_no_row_abroad_without_a_receipt(world, rows, approved, tmp_path):
+    """Somebody writes another table into the intent of a publication that broke off: the ledger says where it began, and it is ended."""
+    with pytest.raises(Killed):
+        broken_at(world, COMMIT, after=True, error=Killed()).publish(approved, rows)
+    path = tmp_path / "home" / world.folder(approved).key("intent.json")
+    path.chmod(0o644)
+    path.write_bytes(b'{"table":"published.elsewhere"}')
+    assert world.publish(approved, rows).accounted == {"published": 2}
 
 
 def test_an_approval_that_the_ledger_does_not_know_is_refused(world, rows, cut, approved, tmp_path):
