@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,7 +34,7 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from curation.adapters.catalog_files import among_in, entries_of, remove_files
 from curation.adapters.catalog_lists import marked, unmarked
@@ -43,6 +44,7 @@ from curation.settings import CatalogSettings
 from curation.tables import with_later_columns
 
 _TRIES: Final = 40
+_RESTORE: Final = "put a work folder that was moved back to where it was made, or restore the warehouse from its backup"
 _ROWS_AHEAD: Final = 1_000_000
 _ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
 TUNED: Final = {
@@ -90,7 +92,7 @@ class IcebergTables:
                 return None
             except FileNotFoundError:  # the metadata file was superseded and removed between look-up and reading
                 continue
-        raise OutsideError("its metadata file is missing", subject=f"table {table}", fix="restore the warehouse from its backup")
+        raise OutsideError("its metadata file is missing", subject=f"table {table}", fix=_RESTORE)
 
     def _ensure(self, table: str) -> Table:
         found = self._load(table)
@@ -255,7 +257,9 @@ def outside(subject: str) -> Iterator[None]:
         raise OutsideError(f"the catalog failed: {type(error).__name__}", subject=subject, fix="run the step again") from error
     except SQLAlchemyError as error:
         kind = ConcurrentChange if "locked" in str(error) else OutsideError
-        raise kind(f"the catalog's database failed: {type(error).__name__}", subject=subject, fix="run the step again") from error
+        cause = error.orig if isinstance(error, DBAPIError) else None
+        told = f" ({cause})" if isinstance(cause, sqlite3.Error) else ""  # such as a full disk; a server's own words may hold its address
+        raise kind(f"the catalog's database failed: {type(error).__name__}{told}", subject=subject, fix="run the step again") from error
     except OSError as error:
         if "ACCESS_DENIED" in str(error):
             raise CurationError("the warehouse refuses", subject=subject, fix="see to the rights of the catalog's keys") from error

@@ -339,7 +339,15 @@ def test_a_table_that_retries_by_itself_is_refused(home) -> None:
 def test_a_broken_database_may_be_retried(tmp_path) -> None:
     """A database that is none is outside trouble, said without its statement."""
     (tmp_path / "catalog.db").write_text("no database " * 100)
-    with pytest.raises(OutsideError, match="database failed: DatabaseError"):
+    with pytest.raises(OutsideError, match=r"database failed: DatabaseError \(file is not a database\)"):
+        catalog(tmp_path).head(TABLE)
+
+
+def test_a_moved_folder_says_what_to_do(home, tmp_path) -> None:
+    """Tables name their files by full paths: after a move none is found, and the answer tells of the move."""
+    put(home, "one", rows("a"))
+    (tmp_path / "warehouse").rename(tmp_path / "moved")
+    with pytest.raises(OutsideError, match="that was moved back to where it was made"):
         catalog(tmp_path).head(TABLE)
 
 
