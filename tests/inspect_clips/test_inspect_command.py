@@ -67,7 +67,7 @@ def test_the_table_names_each_file_and_why(bag: Path, monkeypatch: pytest.Monkey
     done = CliRunner().invoke(app, ["inspect", str(bag / "deep"), str(bag / "empty.mp4")])
     assert done.exit_code == 0
     head, good, empty = done.stdout.splitlines()
-    assert ["clip", "verdict", "why", "codec", "size", "length", "light", "sharp", "bright"] == head.split()
+    assert ["clip", "verdict", "codec", "size", "length", "light", "sharp", "bright", "why"] == head.split()
     assert ["good.mp4", "accepted", "h264", "640x360", "3.0", "s"] == good.split()[:6]
     assert empty.startswith("empty.mp4  quarantined  ")
     assert "is empty" in empty
