@@ -23,7 +23,7 @@ from curation.errors import SettingsError
 from curation.model_settings import CASCADE, PROOF_MODELS, DetectSettings, ModelSettings, PrivacySettings, with_defaults
 
 FILE_NAME = "curation.toml"
-INSPECTOR_VERSION = "5"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
+INSPECTOR_VERSION = "6"  # raised when a signal, tag or verdict changes its meaning: resume points made before no longer fit
 TagName = Literal["timeofday", "weather", "scene"]
 TAG_VALUES: Mapping[str, tuple[str, ...]] = {"timeofday": TIMEOFDAY, "weather": WEATHER, "scene": SCENE}
 MIB = 1024 * 1024

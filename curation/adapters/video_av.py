@@ -331,11 +331,19 @@ def _opened(path: Path) -> _Opened:
     stream = container.streams.best("video")
     if isinstance(stream, av.video.VideoStream) and stream.codec_context is not None:
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"max_pixels": str(_PICTURE_MAX_PX)}  # a stream may change its size on the way
+        stream.codec_context.options = decoder_options(stream.codec_context.name)
         return container, stream
     container.close()
     known = isinstance(stream, av.video.VideoStream)
     raise _unreadable(path, "holds video of a codec that cannot be decoded here" if known else "holds no video stream")
+
+
+def decoder_options(codec: str) -> dict[str, str]:
+    """How a stream is decoded: none of its pictures over `_PICTURE_MAX_PX`, for it may change its size on the way; broken ones told.
+
+    FFmpeg's decoder of HEVC goes on over a slice that it cannot parse, and says nothing unless it is to give up at the first fault.
+    """
+    return {"max_pixels": str(_PICTURE_MAX_PX), **({"err_detect": "explode"} if codec == "hevc" else {})}
 
 
 def _rewound(container: av.container.InputContainer, stream: av.video.VideoStream) -> bool:

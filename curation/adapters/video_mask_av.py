@@ -16,6 +16,7 @@ import numpy.typing as npt
 from av.bitstream import BitStreamFilterContext
 
 from curation.adapters.spool import open_locked
+from curation.adapters.video_av import decoder_options
 from curation.errors import ClipUnreadable, OutsideError
 from curation.ports import Masking, ShownFrame
 from curation.privacy.paint import paint_planes, painted
@@ -73,6 +74,7 @@ def _clip(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.Vi
         stream = container.streams.best("video")
         if not isinstance(stream, av.video.VideoStream):
             raise _unreadable(path, "holds no video stream")
+        stream.codec_context.options = decoder_options(stream.codec_context.name)
         stream.codec_context.thread_count, stream.codec_context.thread_type = _DECODER_THREADS, "FRAME"
         yield container, stream
 

@@ -45,12 +45,12 @@ def scene() -> Callable[[int], Pictures]:
 
 @pytest.fixture
 def encode(tmp_path: Path) -> Callable[..., Path]:
-    """Writes BGR frames as H.264; `ticks` are presentation times in frames, by default 0, 1, 2 …"""
+    """Writes BGR frames as H.264, or by another encoder; `ticks` are presentation times in frames, by default 0, 1, 2 …"""
 
-    def write(frames: Pictures, *, name: str = "clip.mp4", ticks: Sequence[int] | None = None) -> Path:
+    def write(frames: Pictures, *, name: str = "clip.mp4", ticks: Sequence[int] | None = None, encoder: str = "libx264") -> Path:
         path = tmp_path / name
         with av.open(path, "w") as container:
-            stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "18", "g": "25"})
+            stream = container.add_stream(encoder, rate=FPS, options={"preset": "ultrafast", "crf": "18", "g": "25"})
             stream.height, stream.width = frames[0].shape[:2]
             stream.pix_fmt = "yuv420p"
             stream.codec_context.time_base = Fraction(1, FPS)

@@ -37,6 +37,23 @@ def test_a_good_clip_is_read_whole(scene: Callable, encode: Callable):
     assert [frame.pts_s for frame in frames] == sorted(frame.pts_s for frame in frames)
 
 
+def test_a_broken_slice_of_hevc_is_counted(scene: Callable, encode: Callable):
+    """Its decoder goes on and says nothing of itself: pictures from nowhere would have been measured as the clip's."""
+    path = encode([frame[:180, :320] for frame in scene(30)], encoder="libx265")
+    with AvVideoReader().open(path) as clip:
+        assert "hevc" == clip.container.video_codec
+    assert (30, 30, 0) == _counts(path)
+    data = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        middles = [packet.pos + packet.size // 2 for packet in container.demux(video=0) if packet.pos and not packet.is_keyframe]
+    for middle in middles:  # not each breaks what can be parsed
+        data[middle] ^= 0x24
+    path.write_bytes(data)
+    packets, _, errors = _counts(path)
+    assert packets == 30
+    assert 0 < errors <= len(middles)
+
+
 def test_colours_come_out_as_they_went_in(scene: Callable, encode: Callable):
     """Channels are blue, green, red: a blue sky stays blue."""
     with AvVideoReader().open(encode(scene(3))) as clip:
