@@ -606,10 +606,9 @@ def read_settings(env: Mapping[str, str] | None = None, *, work: Path | None = N
     try:
         return Settings.model_validate({**embedded_defaults(work), **overlay})
     except ValidationError as error:
-        found = error.errors()
-        first = next(
-            (one for one in found if one["type"] == "extra_forbidden"), found[0]
-        )  # a mistyped key is missing under its right name, too
+        found, known = error.errors(), _names()
+        # A mistyped key is missing under its right name, too; one that some table has may be told of a kind that was not meant.
+        first = next((one for one in found if one["type"] == "extra_forbidden" and one["loc"][-1] not in known), found[0])
         where = _where(first["loc"], no_such_kind=first["type"] == "union_tag_invalid")
         problem, fix = _in_words(first["type"], first["msg"], where)
         raise SettingsError(f"{where}: {problem}", subject=str(file), fix=fix) from error
@@ -622,9 +621,14 @@ def _in_words(kind: str, message: str, where: str) -> tuple[str, str]:
     if kind != "extra_forbidden":
         return message.removeprefix("Value error, "), f"correct {where} in {FILE_NAME}"
     *table, name = where.split(".")
-    known = {one for model in _Frozen.__subclasses__() for one in model.model_fields} if table else set(Settings.model_fields)
+    known = _names() if table else set(Settings.model_fields)
     near = get_close_matches(name, known - {name}, n=1, cutoff=0.7)
     return f"there is no such setting{f'; did you mean {near[0]}?' if near else ''}", f"correct or remove {where} in {FILE_NAME}"
+
+
+def _names() -> set[str]:
+    """Of all settings, in whatever table."""
+    return {name for model in _Frozen.__subclasses__() for name in model.model_fields}
 
 
 def _where(place: tuple[str | int, ...], *, no_such_kind: bool) -> str:
