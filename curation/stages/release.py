@@ -349,6 +349,15 @@ def _write(
         files[fences_key(fences_digest)] = fences_digest
     evidence = _evidence(evaluation, gone, release.num_rows, folder=folder, pack=pack, request=request, files=files)
     evidence["counters"] = [dataclasses.asdict(one) for one in standings]
+    _keep(evidence, folder, store)
+
+
+def _keep(evidence: Mapping[str, Any], folder: ReleaseFolder, store: ObjectStore) -> None:
+    """The evidence in its folder, where what a killed cut left there is no other.
+
+    Raises:
+        EvidenceBroken: it is another.
+    """
     if not folder.has(EVIDENCE_FILE):
         store.create(folder.key(EVIDENCE_FILE), canonical_json(evidence))
         return
