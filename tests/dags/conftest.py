@@ -172,7 +172,7 @@ class FakePipeline:
         self._called("upkeep")
         return [SimpleNamespace(table="curated.clips", compacted_files=3, expired_snapshots=2, removed_files=5)]
 
-    def build_shards(self, settings: Any, request: Any, *, snapshot_id: Any = None) -> str:
+    def build_shards(self, settings: Any, request: Any, *, snapshot_id: Any = None, progress: Any = None) -> str:
         """Build."""
         self._called("build_shards", request)
         return "night-rain-0123456789abcdef"
