@@ -33,6 +33,7 @@ BUCKET = "clips"
 READY_S = 30.0
 STOP_S = 15.0
 _JWT = ("WEED_JWT_SIGNING_KEY", "WEED_JWT_SIGNING_READ_KEY", "WEED_JWT_FILER_SIGNING_KEY", "WEED_JWT_FILER_SIGNING_READ_KEY")
+_RANGES = 8  # of ports
 _PORTS = ("master.port", "volume.port", "filer.port", "s3.port", "admin.port")
 
 
@@ -139,15 +140,20 @@ def _wait(process: subprocess.Popen[bytes], port: int, ca_bundle: Path | None, l
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that are free, and with them their twins 10,000 above, which SeaweedFS takes for gRPC."""
-    found: list[int] = []
+    """Ports that are free, and with them their twins 10,000 above, which SeaweedFS takes for gRPC.
+
+    Each of pytest's workers draws from a range of its own: what is free when it is drawn is taken a second later.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    lowest = 10_000 + worker % _RANGES * (9_999 // _RANGES)  # below what the kernel hands out, and below every twin
+    found: set[int] = set()
     while len(found) < count:
-        port = 10_000 + secrets.randbelow(9_999)  # below what the kernel hands out, and below every twin
+        port = lowest + secrets.randbelow(9_999 // _RANGES)
         with socket.socket() as one, socket.socket() as twin, contextlib.suppress(OSError):
             one.bind(("127.0.0.1", port))
             twin.bind(("127.0.0.1", port + 10_000))
-            found.append(port)
-    return found
+            found.add(port)
+    return sorted(found)
 
 
 def _certify(folder: Path) -> Path:
