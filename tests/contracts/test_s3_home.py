@@ -316,6 +316,8 @@ def _wired(work: Path, url: str = AWS, credentials: str = NAMED) -> S3Store:
 
 def test_settings_choose_the_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`kind = "s3"` gives the S3 store, virtual hosts and all, without a request; the guard reads the same settings."""
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(SettingsError, match="HOME_S3_KEY, HOME_S3_SECRET not set"):
         _wired(tmp_path)
     for name, value in KEYS.items():
