@@ -51,6 +51,8 @@ def wanted(timeline: looks.Timeline, most: int) -> list[int]:
     pool = keys if 2 * len(keys) >= most else (timeline.order if timeline.can_skip else list(range(len(timeline.packets))))
     if not pool:
         return []
+    if most == 1:  # the first is the one that edit lists hide
+        return [pool[len(pool) // 2]]
     spread = np.linspace(0, len(pool) - 1, min(most, len(pool)))
     return sorted({pool[round(float(at))] for at in spread})
 

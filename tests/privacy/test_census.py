@@ -129,6 +129,7 @@ def test_frames_are_spread_over_the_clip_and_key_frames_come_first() -> None:
     """Key frames where there are enough of them, because they decode alone; else any frame."""
     assert [0, 20, 40, 70, 90] == census.wanted(Timeline(_packets(100, 10)), 5)
     assert [0, 33, 66, 99] == census.wanted(Timeline(_packets(100, 100)), 4)
+    assert [50] == census.wanted(Timeline(_packets(100, 10)), 1)  # a single one from the middle: edit lists hide the first
     assert [] == census.wanted(Timeline([]), 4)
 
 
